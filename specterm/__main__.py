@@ -1,0 +1,7 @@
+"""`python -m specterm`."""
+
+import sys
+
+from specterm.cli import main
+
+sys.exit(main())

@@ -1,0 +1,1 @@
+"""The benchmark: prompt sources, interleaved trials, comparison with naive, statistics."""

@@ -1,0 +1,244 @@
+"""Every method, rule and option of decoding as data: the command line, the plan files, the panels of the screen and
+the axes of a sweep are generated from here, so none of them knows a method by name. No torch.
+
+A method is an entry in `METHODS` and one file in `decoding/drafters/`; a rule is an entry in `RULES` and one file in
+`decoding/acceptance/`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+from specterm.errors import ConfigError
+
+Value: TypeAlias = int | float | bool | str | tuple[str, ...] | None
+Kind: TypeAlias = Literal["int", "float", "bool", "text", "texts"]
+
+_SWITCH = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """One option: its name in files and JSON, its flag, its range and what it means."""
+
+    name: str
+    kind: Kind
+    default: Value
+    help: str
+    minimum: float | None = None
+    maximum: float | None = None
+    optional: bool = False  # None is allowed, and means what `none_means` says
+    none_means: str = ""
+    label: str = ""  # short name for panels
+
+    @property
+    def flag(self) -> str:
+        """The command-line flag."""
+        return "--" + self.name.replace("_", "-")
+
+    @property
+    def title(self) -> str:
+        """The short name that panels show."""
+        return self.label or self.name.replace("_", " ")
+
+    @property
+    def allowed(self) -> str:
+        """What may be given, in words."""
+        noun = {"int": "a whole number", "float": "a number", "bool": "true or false", "text": "text"}.get(
+            self.kind, "a list of texts"
+        )
+        if self.minimum is not None and self.maximum is not None:
+            noun += f" from {self.minimum:g} to {self.maximum:g}"
+        elif self.minimum is not None:
+            noun += f" of at least {self.minimum:g}"
+        return noun
+
+    def check(self, value: Any) -> Value:
+        """`value` as this parameter's type; text is parsed.
+
+        Raises:
+            ConfigError: the value is not of the type, not finite or out of range; the text names flag, value and range.
+        """
+        if value is None or (isinstance(value, str) and self.kind != "text" and value.strip().lower() in ("", "none")):
+            if self.optional:
+                return None
+            raise ConfigError(f"{self.flag} is empty; it must be {self.allowed}")
+        try:
+            checked = self._convert(value)
+        except (TypeError, ValueError, KeyError, OverflowError):
+            raise ConfigError(f"{self.flag} is {value!r}; it must be {self.allowed}") from None
+        if isinstance(checked, (int, float)) and not isinstance(checked, bool):
+            too_low = self.minimum is not None and checked < self.minimum
+            too_high = self.maximum is not None and checked > self.maximum
+            if not math.isfinite(checked) or too_low or too_high:
+                raise ConfigError(f"{self.flag} is {value}; it must be {self.allowed}")
+        return checked
+
+    def _convert(self, value: Any) -> Value:
+        match self.kind:
+            case "int":
+                if isinstance(value, bool) or (isinstance(value, float) and not value.is_integer()):
+                    raise ValueError
+                return int(value)
+            case "float":
+                if isinstance(value, bool):
+                    raise ValueError
+                return float(value)
+            case "bool":
+                return value if isinstance(value, bool) else _SWITCH[str(value).strip().lower()]
+            case "text":
+                return str(value)
+            case "texts":
+                return (value,) if isinstance(value, str) else tuple(str(v) for v in value)
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """A way to draft."""
+
+    name: str
+    title: str
+    summary: str
+    parameters: tuple[Parameter, ...] = ()
+    min_drafts: int = 0  # draft models it needs
+    max_drafts: int = 0
+    speculative: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A way to decide what is accepted."""
+
+    name: str
+    title: str
+    summary: str
+    lossless: bool
+    why: str
+    methods: tuple[str, ...]
+    parameters: tuple[Parameter, ...] = ()
+
+
+NUM_DRAFT_TOKENS = Parameter(
+    "num_draft_tokens", "int", 4, "Draft tokens a round (gamma).", minimum=1, maximum=64, label="gamma"
+)
+DRAFT_TEMPERATURE = Parameter(
+    "draft_temperature",
+    "float",
+    None,
+    "The drafter's own temperature; 0 drafts greedily. The output's law does not change, only how much is accepted.",
+    minimum=0.0,
+    maximum=100.0,
+    optional=True,
+    none_means="the target's temperature",
+    label="draft temp",
+)
+
+METHODS: dict[str, Method] = {
+    method.name: method
+    for method in (
+        Method("naive", "Naive", "One token a forward pass: the baseline of every comparison.", speculative=False),
+        Method(
+            "draft",
+            "Draft model",
+            "A small model of the same vocabulary drafts a chain; the target judges it in one pass.",
+            (NUM_DRAFT_TOKENS, DRAFT_TEMPERATURE),
+            min_drafts=1,
+            max_drafts=1,
+        ),
+    )
+}
+
+RULES: dict[str, Rule] = {
+    rule.name: rule
+    for rule in (
+        Rule(
+            "exact",
+            "Exact",
+            "Rejection sampling: accept with min(1, p/q), correct from the residual.",
+            lossless=True,
+            why="The output follows the target's own (warped) distribution exactly (Leviathan et al. 2023, theorem 1).",
+            methods=("naive", "draft"),
+        ),
+    )
+}
+
+SAMPLING: tuple[Parameter, ...] = (
+    Parameter("temperature", "float", 0.7, "Sampling temperature; 0 is greedy.", minimum=0.0, maximum=100.0),
+    Parameter(
+        "top_k",
+        "int",
+        None,
+        "Keep the k most likely tokens.",
+        minimum=1,
+        optional=True,
+        none_means="all",
+        label="top-k",
+    ),
+    Parameter(
+        "top_p",
+        "float",
+        0.9,
+        "Keep the smallest set of tokens with at least this mass; 1 keeps all.",
+        minimum=0.0,
+        maximum=1.0,
+        label="top-p",
+    ),
+    Parameter(
+        "min_p",
+        "float",
+        None,
+        "Keep tokens at least this likely relative to the likeliest.",
+        minimum=0.0,
+        maximum=1.0,
+        optional=True,
+        none_means="off",
+        label="min-p",
+    ),
+    Parameter("max_tokens", "int", 100, "Tokens to generate at most; 0 generates none.", minimum=0, label="max tokens"),
+    Parameter("seed", "int", 0, "Seed of every random number.", minimum=0, maximum=2**63 - 1),
+    Parameter("stop", "texts", (), "Stop at this text (repeatable); it is left out of the output."),
+)
+
+
+def method(name: str) -> Method:
+    """The method called `name`.
+
+    Raises:
+        ConfigError: there is none; the text lists those that exist.
+    """
+    if name not in METHODS:
+        raise ConfigError(f"--method is {name!r}; it must be one of {', '.join(METHODS)}")
+    return METHODS[name]
+
+
+def rule(name: str, for_method: str) -> Rule:
+    """The rule called `name`, checked to go with the method `for_method`.
+
+    Raises:
+        ConfigError: there is no such rule, or it does not go with the method.
+    """
+    if name not in RULES:
+        raise ConfigError(f"--acceptance is {name!r}; it must be one of {', '.join(RULES)}")
+    found = RULES[name]
+    if for_method not in found.methods:
+        raise ConfigError(
+            f"--acceptance {name} does not go with --method {for_method}; it goes with {', '.join(found.methods)}"
+        )
+    return found
+
+
+def check_parameters(owner: Method | Rule, given: Mapping[str, Any]) -> dict[str, Value]:
+    """The parameters of `owner` with defaults filled in and each value checked.
+
+    Raises:
+        ConfigError: a value is bad, or a name is unknown.
+    """
+    known = {parameter.name: parameter for parameter in owner.parameters}
+    for name in given:
+        if name not in known:
+            takes = ", ".join(known) or "no parameters"
+            raise ConfigError(f"{owner.name} has no parameter {name!r}; it takes {takes}")
+    return {name: parameter.check(given.get(name, parameter.default)) for name, parameter in known.items()}

@@ -1,0 +1,262 @@
+"""What a person asks for, as validated data: models, method, sampling, a run, a batch plan. TOML in and out.
+
+Every spec is a frozen msgspec struct; `checked()` returns it with the catalogue's defaults filled in, or raises a
+`ConfigError` that names the bad value. Nothing here touches a model or a device.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import msgspec
+
+from specterm import catalogue
+from specterm.errors import ConfigError
+
+Trace: TypeAlias = Literal["counts", "probs", "alternatives"]
+Dtype: TypeAlias = Literal["auto", "float32", "float64", "bfloat16", "float16"]
+Quantization: TypeAlias = Literal["none", "8bit", "4bit"]
+
+BUILTIN = "builtin"
+DTYPES: tuple[str, ...] = ("auto", "float32", "float64", "bfloat16", "float16")
+QUANTIZATIONS: tuple[str, ...] = ("none", "8bit", "4bit")
+TRACES: tuple[str, ...] = ("counts", "probs", "alternatives")
+FORMATS: tuple[str, ...] = ("json", "md")
+
+
+class ModelSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Which models to load and how. `target` and `drafts` are a built-in name, a folder or a hub id."""
+
+    target: str = BUILTIN
+    drafts: tuple[str, ...] = ()
+    dtype: str = "auto"
+    device: str = "auto"
+    quantize: str = "none"
+    draft_quantize: str = "none"
+    max_model_len: int | None = None
+    trust_remote_code: bool = False
+
+    def checked(self) -> ModelSpec:
+        """The spec itself; the built-in target without a draft gets the built-in draft.
+
+        Raises:
+            ConfigError: a value is bad.
+        """
+        _one_of("--dtype", self.dtype, DTYPES)
+        _one_of("--quantize", self.quantize, QUANTIZATIONS)
+        _one_of("--draft-quantize", self.draft_quantize, QUANTIZATIONS)
+        if not self.target.strip():
+            raise ConfigError("--target is empty; name a folder, a hub id or 'builtin'")
+        if any(not draft.strip() for draft in self.drafts):
+            raise ConfigError("--draft is empty; name a folder, a hub id or 'builtin'")
+        if self.max_model_len is not None and self.max_model_len < 2:
+            raise ConfigError(f"--max-model-len is {self.max_model_len}; it must be at least 2")
+        if self.target == BUILTIN and not self.drafts:
+            return msgspec.structs.replace(self, drafts=(BUILTIN,))
+        return self
+
+
+class MethodSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A method of the catalogue and its parameters."""
+
+    name: str = "draft"
+    parameters: dict[str, Any] = {}
+
+    def checked(self) -> MethodSpec:
+        """The spec with every parameter present and valid.
+
+        Raises:
+            ConfigError: the method or a parameter is unknown or bad.
+        """
+        found = catalogue.method(self.name)
+        return MethodSpec(name=self.name, parameters=catalogue.check_parameters(found, self.parameters))
+
+    @property
+    def label(self) -> str:
+        """A short name that tells two settings of one method apart."""
+        short = {"num_draft_tokens": "gamma"}
+        told = [f"{short.get(k, k.replace('_', '-'))} {v}" for k, v in self.parameters.items() if v is not None]
+        return " ".join([self.name, *told])
+
+
+class SamplingSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How tokens are drawn. The order of the warps is Hugging Face's: temperature, top-k, top-p, min-p."""
+
+    acceptance: str = "exact"
+    temperature: float = 0.7
+    top_k: int | None = None
+    top_p: float = 0.9
+    min_p: float | None = None
+    max_tokens: int = 100
+    seed: int = 0
+    stop: tuple[str, ...] = ()
+
+    def checked(self) -> SamplingSpec:
+        """The spec with every value in range.
+
+        Raises:
+            ConfigError: a value is bad.
+        """
+        values = {p.name: p.check(getattr(self, p.name)) for p in catalogue.SAMPLING}
+        if any(not text for text in self.stop):
+            raise ConfigError("--stop is empty; give the text to stop at")
+        return msgspec.structs.replace(self, **values)
+
+    @property
+    def greedy(self) -> bool:
+        """Whether the likeliest token is always taken."""
+        return self.temperature == 0.0
+
+
+class RunSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One run: any number of prompts decoded with one method.
+
+    `trace` is how much each round records: "counts" (tokens and states), "probs" (and text, p, q, confidence),
+    "alternatives" (and the top k of target and drafter at every node).
+    """
+
+    model: ModelSpec = ModelSpec()
+    method: MethodSpec = MethodSpec()
+    sampling: SamplingSpec = SamplingSpec()
+    batch_size: int = 1
+    trace: str = "counts"
+    num_alternatives: int = 5
+    ignore_eos: bool = False
+    monitor: bool = True
+
+    def checked(self) -> RunSpec:
+        """The spec with defaults filled in and everything checked together.
+
+        Raises:
+            ConfigError: a value is bad, or two do not go together.
+        """
+        model, method, sampling = self.model.checked(), self.method.checked(), self.sampling.checked()
+        _one_of("trace", self.trace, TRACES)
+        if self.batch_size < 1:
+            raise ConfigError(f"--batch-size is {self.batch_size}; it must be at least 1")
+        entry = catalogue.method(method.name)
+        catalogue.rule(sampling.acceptance, method.name)
+        if len(model.drafts) < entry.min_drafts:
+            raise ConfigError(
+                f"--method {method.name} needs {entry.min_drafts} draft model{'s' * (entry.min_drafts > 1)} and "
+                f"{len(model.drafts)} {'is' if len(model.drafts) == 1 else 'are'} named; add --draft"
+            )
+        if entry.max_drafts and len(model.drafts) > entry.max_drafts:
+            raise ConfigError(
+                f"--method {method.name} takes {entry.max_drafts} draft model{'s' * (entry.max_drafts > 1)} and "
+                f"{len(model.drafts)} are named; name fewer with --draft"
+            )
+        return msgspec.structs.replace(self, model=model, method=method, sampling=sampling)
+
+
+class Request(msgspec.Struct, frozen=True, kw_only=True):
+    """One prompt to decode. `seed` overrides the run's; `arrival_s` is when it may start, counted from the run's."""
+
+    prompt: str
+    prompt_id: str = "prompt"
+    domain: str | None = None
+    repeat: int = 0
+    seed: int | None = None
+    arrival_s: float = 0.0
+
+
+class PlanSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A batch: every method over every prompt, repeated and interleaved."""
+
+    model: ModelSpec = ModelSpec()
+    methods: tuple[MethodSpec, ...] = (MethodSpec(name="naive"), MethodSpec(name="draft"))
+    sampling: SamplingSpec = SamplingSpec()
+    prompts: tuple[str, ...] = (BUILTIN,)
+    num_prompts: int | None = None
+    repeats: int = 3
+    warmup: int = 1
+    batch_size: int = 1
+    formats: tuple[str, ...] = FORMATS
+    monitor: bool = True
+
+    def checked(self) -> PlanSpec:
+        """The plan with every run of it checked.
+
+        Raises:
+            ConfigError: a value is bad.
+        """
+        for flag, value, least in (
+            ("--repeats", self.repeats, 1),
+            ("--warmup", self.warmup, 0),
+            ("--num-prompts", 1 if self.num_prompts is None else self.num_prompts, 1),
+        ):
+            if value < least:
+                raise ConfigError(f"{flag} is {value}; it must be at least {least}")
+        if not self.methods:
+            raise ConfigError("--method is empty; name at least one method")
+        if not self.prompts:
+            raise ConfigError("--prompts is empty; name a file or a built-in set")
+        for name in self.formats:
+            _one_of("--format", name, FORMATS)
+        runs = [self.run_spec(method) for method in self.methods]
+        return msgspec.structs.replace(
+            self, model=runs[0].model, methods=tuple(run.method for run in runs), sampling=runs[0].sampling
+        )
+
+    def run_spec(self, method: MethodSpec) -> RunSpec:
+        """The checked run of one method of this plan."""
+        return RunSpec(
+            model=self.model,
+            method=method,
+            sampling=self.sampling,
+            batch_size=self.batch_size,
+            monitor=self.monitor,
+        ).checked()
+
+
+def read_plan(path: Path) -> PlanSpec:
+    """The plan in a TOML file, checked.
+
+    Raises:
+        ConfigError: the file cannot be read or parsed, or a value in it is bad; the text names the file and the key.
+    """
+    return plan_from(plan_data(path), str(path)).checked()
+
+
+def plan_data(path: Path) -> dict[str, Any]:
+    """What a TOML plan says, as plain data and not yet checked: only the keys that stand in it.
+
+    Raises:
+        ConfigError: the file cannot be read or parsed.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"the plan {path} cannot be read: {error.strerror or error}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"the plan {path} is not valid TOML: {error}") from None
+
+
+def plan_from(data: Mapping[str, Any], source: str) -> PlanSpec:
+    """A plan from plain data; a method may be a bare name.
+
+    Raises:
+        ConfigError: a key is unknown or of the wrong type; the text names `source` and the key.
+    """
+    methods = data.get("methods")
+    if isinstance(methods, list):
+        data = {**data, "methods": [{"name": m} if isinstance(m, str) else m for m in methods]}
+    try:
+        return msgspec.convert(dict(data), PlanSpec)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"the plan {source}: {error}") from None
+
+
+def to_data(spec: msgspec.Struct) -> dict[str, Any]:
+    """A spec as plain data that JSON and TOML can hold."""
+    data = msgspec.to_builtins(spec)
+    assert isinstance(data, dict)
+    return data
+
+
+def _one_of(flag: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise ConfigError(f"{flag} is {value!r}; it must be one of {', '.join(allowed)}")

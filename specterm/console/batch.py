@@ -1,0 +1,111 @@
+"""`specterm --batch`: the headless sweep. Progress goes to standard error, the summary to standard output."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import IO
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from specterm.bench.prompts import gather
+from specterm.bench.summary import Summary
+from specterm.bench.trials import Progress, run_trials
+from specterm.config import PlanSpec
+from specterm.console.stream import Narration
+from specterm.console.visible import visible
+from specterm.engine.job import Engine
+from specterm.errors import ExitCode
+from specterm.report.document import as_json, build_document
+from specterm.report.figures import NOT_MEASURED, SUMMARY_KEYS
+from specterm.report.markdown import figure_text, matches_text, measured
+from specterm.report.writing import prepare_folder, write_reports
+
+_MIN_TABLE_WIDTH = 120  # where standard output is no terminal
+
+
+def show_plan(plan: PlanSpec, stdout: IO[str]) -> ExitCode:
+    """Say what a batch would run, without loading a model.
+
+    Raises:
+        ConfigError: the prompts cannot be read.
+    """
+    requests = gather(plan.prompts, plan.num_prompts)
+    runs = len(plan.methods) * len(requests) * plan.repeats
+    lines = [
+        f"target    {plan.model.target}",
+        f"drafts    {', '.join(plan.model.drafts) or 'none'}",
+        f"methods   {'; '.join(method.label for method in plan.methods)}",
+        f"prompts   {len(requests)} from {', '.join(plan.prompts)}",
+        f"repeats   {plan.repeats}, after {plan.warmup} warm-up runs of each method",
+        f"outputs   {runs}, {plan.batch_size} at a time, of at most {plan.sampling.max_tokens} tokens",
+    ]
+    stdout.write("\n".join(visible(line) for line in lines) + "\n")
+    return ExitCode.OK
+
+
+def run_batch(
+    open_engine: Callable[[], AbstractContextManager[Engine]],
+    plan: PlanSpec,
+    folder: Path,
+    *,
+    as_json_document: bool = False,
+) -> ExitCode:
+    """Run `plan` and write its reports into `folder`; everything that can be wrong with the input is found first.
+
+    Raises:
+        SpectermError: prompts or folder are bad, or the models cannot be loaded.
+    """
+    requests = gather(plan.prompts, plan.num_prompts)
+    prepare_folder(folder)
+    narrator = Console(file=sys.stderr)
+    with open_engine() as engine, _progress(narrator) as progress:
+        trials = run_trials(engine, plan, requests, progress, Narration(narrator, stages=True).observe)
+    document = build_document(trials)
+    paths = write_reports(document, folder, plan.formats)
+    if as_json_document:
+        sys.stdout.write(as_json(document))
+    else:
+        _print_summary(document.summary)
+    for warning in document.warnings:
+        narrator.print(Text(visible(f"specterm: warning: {warning}")), soft_wrap=True)
+    written = ", ".join(str(path) for path in paths)
+    narrator.print(Text(visible(f"specterm: wrote {written}")), soft_wrap=True)
+    return trials.exit_code
+
+
+@contextmanager
+def _progress(console: Console) -> Iterator[Callable[[Progress], None]]:
+    """A bar on a terminal, a line a run elsewhere."""
+    if not console.is_terminal:
+        yield lambda at: console.print(Text(visible(f"[{at.done}/{at.total}] {at.doing}")), soft_wrap=True)
+        return
+    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.description}", markup=False))
+    # Two paints a second: every paint takes time from the engine that is being timed.
+    with ProgressBar(*columns, console=console, refresh_per_second=2, transient=True) as bar:
+        task = bar.add_task("loading", total=None)
+        yield lambda at: bar.update(task, completed=at.done, total=at.total, description=visible(at.doing))
+
+
+def _print_summary(summary: list[Summary]) -> None:
+    console = Console(file=sys.stdout)
+    if not console.is_terminal:
+        console = Console(file=sys.stdout, width=_MIN_TABLE_WIDTH)
+    table = Table(box=None, pad_edge=False)
+    columns = [column for column in measured(summary) if column.key in SUMMARY_KEYS]
+    table.add_column("configuration", no_wrap=True)
+    for column in columns:
+        table.add_column(column.heading, justify="right")
+    table.add_column("matches naive")
+    table.add_column("lossless")
+    for entry in summary:
+        cells = [figure_text(column, entry.figures.get(column.key), entry.speedup) for column in columns]
+        mark = {True: "yes", False: "NO", None: NOT_MEASURED}[entry.lossless]
+        table.add_row(entry.configuration, *cells, matches_text(entry), mark)
+    console.print(table)

@@ -1,0 +1,117 @@
+"""`specterm --prompt`: one prompt, one method after the other, on the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import IO
+
+import msgspec
+from rich.console import Console
+from rich.text import Text
+
+from specterm.bench.comparison import compare
+from specterm.bench.watching import Watched, watch
+from specterm.config import Request, RunSpec
+from specterm.console.figures_table import figures_table, lossless_note
+from specterm.console.stream import ColouredStream, Narration, PlainStream, legend
+from specterm.engine.job import Engine
+from specterm.errors import ExitCode
+from specterm.events import Event, Loaded, RowStarted
+from specterm.metrics import RowResult, row_results
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """Where and how to write: `mode` is "colour", "plain" or "json"."""
+
+    mode: str
+    stdout: IO[str]
+    stderr: IO[str]
+    show_rejected: bool = False
+
+
+def run_prompt(engine: Engine, specs: Sequence[RunSpec], prompt: str, output: Output, warmup: int = 0) -> ExitCode:
+    """Decode `prompt` with each spec in turn, after `warmup` unshown runs of each.
+
+    Where naive is among several methods it runs first, and the others are compared with it.
+
+    Returns:
+        RUN_FAILED where output that must match naive's is different, INTERRUPTED after Ctrl-C, else OK.
+
+    Raises:
+        SpectermError: a run failed.
+    """
+    ordered = sorted(specs, key=lambda spec: spec.method.name != "naive")
+    narration = Narration(Console(file=output.stderr), stages=output.mode == "colour")
+    console = Console(file=output.stdout)
+    runs = _Runs(engine, prompt, narration.observe, comparing=len(ordered) > 1)
+    for spec in ordered * warmup:
+        runs.run(spec, lambda event: None)
+        if runs.interrupted:
+            return ExitCode.INTERRUPTED
+    runs.results.clear()
+    for spec in ordered:
+        if output.mode == "colour" and len(ordered) > 1:
+            console.print(Text(f"[{spec.method.label}]", "bold"))
+        runs.run(spec, _painter(console, output))
+        if runs.interrupted:
+            break
+    _report(console, runs.results, output)
+    if runs.interrupted:
+        return ExitCode.INTERRUPTED
+    different = any(result.matches_naive == "different" for result in runs.results)
+    return ExitCode.RUN_FAILED if different else ExitCode.OK
+
+
+class _Runs:
+    """The runs of one prompt, one after the other; `results` are compared with naive's where that ran before."""
+
+    def __init__(self, engine: Engine, prompt: str, narrate: Callable[[Event], None], *, comparing: bool) -> None:
+        self._engine, self._narrate, self._comparing = engine, narrate, comparing
+        self._request = Request(prompt=prompt)
+        self._dtype: str | None = None
+        self.results: list[RowResult] = []
+        self.interrupted = False
+
+    def run(self, spec: RunSpec, paint: Callable[[Event], None]) -> None:
+        """Run `spec`, painting its events as they come."""
+
+        def observe(event: Event) -> None:
+            self._narrate(event)
+            paint(event)
+
+        watched = watch(self._engine.run(spec, (self._request,)), observe)
+        watched.raise_failure()
+        self.interrupted = watched.interrupted
+        self._dtype = next((e.target.dtype for e in watched.events if isinstance(e, Loaded)), self._dtype)
+        for result in row_results(watched.events):
+            naive = next((r for r in (*self.results, result) if r.method == "naive"), None)
+            if self._comparing and naive is not None and not watched.interrupted:
+                result = compare(spec, result, naive, _prompt_ids(watched), self._engine, self._dtype)
+            self.results.append(result)
+
+
+def _painter(console: Console, output: Output) -> Callable[[Event], None]:
+    match output.mode:
+        case "json":
+            return lambda event: None
+        case "plain":
+            return PlainStream(output.stdout).observe
+        case _:
+            return ColouredStream(console, rejected=output.show_rejected).observe
+
+
+def _report(console: Console, results: Sequence[RowResult], output: Output) -> None:
+    if output.mode == "json":
+        output.stdout.write(msgspec.json.encode({"runs": results}).decode() + "\n")
+        output.stdout.flush()
+    elif output.mode == "colour":
+        console.print()
+        console.print(legend(rejected=output.show_rejected))
+        console.print(figures_table(results))
+        console.print(lossless_note(results), soft_wrap=True)
+
+
+def _prompt_ids(watched: Watched) -> tuple[int, ...]:
+    return next((event.prompt_ids for event in watched.events if isinstance(event, RowStarted)), ())

@@ -1,0 +1,103 @@
+"""The generated text as the rounds arrive: coloured by origin, or plain."""
+
+from __future__ import annotations
+
+from typing import IO
+
+from rich.console import Console
+from rich.text import Text
+
+from specterm.console.visible import visible
+from specterm.events import EmittedToken, Event, LoadProgress, Notice, Prefilled, Round, RowFinished, RowRound
+
+# An attribute besides the colour for each state, so that they stay apart without colours.
+STYLES = {
+    "plain": "",
+    "accepted": "green",
+    "correction": "bold yellow",
+    "bonus": "underline cyan",
+    "rejected": "strike dim red",
+}
+
+
+def legend(*, rejected: bool) -> Text:
+    """One line that says what the styles mean."""
+    states = [state for state in STYLES if rejected or state != "rejected"]
+    line = Text("legend: ", style="dim")
+    for state in states:
+        line.append(state, STYLES[state] or "none").append("  ")
+    return line
+
+
+class ColouredStream:
+    """Writes each piece of text in the style of its origin as soon as its round is over.
+
+    `rejected` shows the refused draft tokens in their place too; the rounds must then carry their texts.
+    """
+
+    def __init__(self, console: Console, *, rejected: bool = False) -> None:
+        self._console = console
+        self._rejected = rejected
+
+    def observe(self, event: Event) -> None:
+        """Write what the event adds."""
+        line = Text()
+        match event:
+            case Prefilled(token=EmittedToken() as token):
+                _append(line, token)
+            case Round():
+                for row in event.rows:
+                    self._append_row(line, row)
+            case RowFinished():
+                line.append("\n")
+        if line.plain:
+            self._console.print(line, end="", soft_wrap=True, highlight=False)
+
+    def _append_row(self, line: Text, row: RowRound) -> None:
+        refused = "".join(text for text, state in zip(row.texts or (), row.states, strict=False) if state == "rejected")
+        for token in row.emitted:
+            if self._rejected and refused and token.origin == "correction":
+                line.append(visible(refused), STYLES["rejected"])
+            _append(line, token)
+
+
+class PlainStream:
+    """Writes the output exactly, and nothing else."""
+
+    def __init__(self, file: IO[str]) -> None:
+        self._file = file
+
+    def observe(self, event: Event) -> None:
+        """Write what the event adds."""
+        match event:
+            case Prefilled(token=EmittedToken() as token):
+                self._write(token.text)
+            case Round():
+                self._write("".join(token.text for row in event.rows for token in row.emitted))
+
+    def _write(self, text: str) -> None:
+        if text:
+            self._file.write(text)
+            self._file.flush()
+
+
+class Narration:
+    """Says on standard error what a person should know while waiting: loading stages (on a terminal) and notices."""
+
+    def __init__(self, console: Console, *, stages: bool) -> None:
+        self._console = console
+        self._stages = stages and console.is_terminal
+        self._stage = ""
+
+    def observe(self, event: Event) -> None:
+        """Say what the event tells."""
+        if isinstance(event, LoadProgress) and self._stages and event.stage != self._stage:
+            self._stage = event.stage
+            self._console.print(Text(visible(event.stage), "dim"), soft_wrap=True)
+        elif isinstance(event, Notice) and event.level != "info":
+            text = f"specterm: {event.level}: {event.text}" + (f"; {event.advice}" if event.advice else "")
+            self._console.print(Text(visible(text)), soft_wrap=True)
+
+
+def _append(line: Text, token: EmittedToken) -> None:
+    line.append(visible(token.text), STYLES[token.origin] or None)

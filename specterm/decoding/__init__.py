@@ -1,0 +1,1 @@
+"""The mathematics of speculative decoding: torch, but no model library and no screen."""

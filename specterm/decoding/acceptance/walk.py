@@ -1,0 +1,48 @@
+"""Walking a tree from the root: which nodes were accepted, and what became of the others."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from specterm.decoding.ports import STATES
+from specterm.decoding.tree import Topology
+
+ACCEPTED, REJECTED, UNUSED = (STATES.index(name) for name in ("accepted", "rejected", "unused"))
+
+
+def accepted_nodes(topology: Topology, kept: Tensor) -> Tensor:
+    """Nodes whose every ancestor was kept, as they were: bool [B, T] with the root True.
+
+    kept: bool [B, N], whether each node is the one its parent's judgement chose.
+    """
+    root = torch.ones_like(kept[:, :1]) if kept.shape[1] else kept.new_ones((kept.shape[0], 1))
+    accepted = torch.cat([root, kept], dim=1)
+    if topology.chain:
+        return accepted.cumprod(dim=1).bool()
+    parents = topology.parents.expand_as(accepted)
+    for _ in range(topology.max_depth):
+        accepted = accepted & accepted.gather(1, parents)
+    return accepted
+
+
+def path_of(topology: Topology, accepted: Tensor) -> tuple[Tensor, Tensor]:
+    """The accepted nodes from the root down, int64 [B, D + 1] padded with the last one; and how many are drafts."""
+    count = accepted.sum(dim=1) - 1
+    steps = torch.arange(topology.max_depth + 1, device=accepted.device).unsqueeze(0)
+    if topology.chain:
+        return torch.minimum(steps, count.unsqueeze(1)), count
+    depth = topology.depth.expand_as(accepted).masked_fill(~accepted, -1)
+    at_depth = (depth.unsqueeze(1) == torch.minimum(steps, count.unsqueeze(1)).unsqueeze(2)).to(torch.int8)
+    return at_depth.argmax(dim=2), count
+
+
+def node_states(topology: Topology, accepted: Tensor, last: Tensor) -> Tensor:
+    """The state code of each draft node: int64 [B, N].
+
+    last: int64 [B], the last accepted node. Its children were all refused; nodes elsewhere were never judged.
+    """
+    parents = topology.parents.expand_as(accepted)[:, 1:]
+    states = torch.full_like(parents, UNUSED)
+    states = states.masked_fill(parents == last.unsqueeze(1), REJECTED)
+    return states.masked_fill(accepted[:, 1:], ACCEPTED)

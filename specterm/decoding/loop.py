@@ -1,0 +1,257 @@
+"""The decode loop: one for every method, batched over rows with ragged acceptance.
+
+A round: the drafter proposes a tree for each row, the target judges roots and nodes in one forward pass, the rule says
+which path is kept and which token follows, the target commits the path, the drafter learns what really happened. Naive
+decoding is the round with empty trees. A row that ends makes room for the next waiting prompt.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from specterm.decoding.ports import Block, Detokenizer, Drafter, Judging, ProposeRow, Recording, Rule, Runner
+from specterm.decoding.prefill import prefill
+from specterm.decoding.readback import Outcome, read_outcomes
+from specterm.decoding.row import Prompt, Row
+from specterm.decoding.sampling import Warps, probabilities
+from specterm.decoding.text import TextStream
+from specterm.decoding.timing import PhaseTimer
+from specterm.decoding.tree import DraftTree
+from specterm.events import (
+    Alternatives,
+    Candidate,
+    Event,
+    NodeState,
+    Origin,
+    Prefilled,
+    Round,
+    RowRound,
+    RowStarted,
+)
+
+_ARRIVAL_POLL_S = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How to decode. `context` is the number of positions that the target may use."""
+
+    warps: Warps
+    max_tokens: int
+    context: int
+    eos: frozenset[int] = frozenset()
+    stop: tuple[str, ...] = ()
+    batch_size: int = 1
+    record: Recording = Recording()
+
+
+class DecodeLoop:
+    """Decodes prompts with one target, drafter and rule; yields the events as they happen."""
+
+    def __init__(
+        self,
+        target: Runner,
+        drafter: Drafter,
+        rule: Rule,
+        detokenizer: Detokenizer,
+        settings: Settings,
+        *,
+        clock: Callable[[], float],
+        cancelled: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._target = target
+        self._drafter = drafter
+        self._rule = rule
+        self._detokenizer = detokenizer
+        self._settings = settings
+        self._clock = clock
+        self._cancelled = cancelled
+        self._timer = PhaseTimer(target.device)
+        self._active: dict[int, Row] = {}  # by slot
+        self._rounds = 0
+
+    def run(self, prompts: Iterable[Prompt]) -> Iterator[Event]:
+        """Decode every prompt, in the order of their arrival."""
+        waiting = deque(sorted(prompts, key=lambda prompt: prompt.arrival_s))
+        self._open(waiting)
+        while (waiting or self._active) and not self._cancelled():
+            while waiting and len(self._active) < self._settings.batch_size and waiting[0].arrival_s <= self._clock():
+                yield from self._admit(waiting.popleft())
+                yield from self._retire()  # a first token can be the last
+                if self._cancelled():
+                    break
+            if self._active:
+                yield self._round()
+                yield from self._retire()
+            elif waiting:
+                time.sleep(min(_ARRIVAL_POLL_S, max(0.0, waiting[0].arrival_s - self._clock())))
+        for row in self._active.values():
+            row.end("cancelled")
+        yield from self._retire()
+
+    def _open(self, prompts: Iterable[Prompt]) -> None:
+        """Make room for the longest row and the tree behind it."""
+        settings = self._settings
+        longest = max((len(prompt.ids) for prompt in prompts), default=1)
+        capacity = min(longest + settings.max_tokens, settings.context)
+        self._target.allocate(settings.batch_size, capacity + self._drafter.max_nodes + 1)
+        self._drafter.open(settings.batch_size, capacity)
+
+    def _admit(self, prompt: Prompt) -> Iterator[Event]:
+        """Prefill a prompt into a free slot and sample its first token."""
+        settings, began = self._settings, self._clock()
+        slot = next(s for s in range(settings.batch_size) if s not in self._active)
+        # The last token needs no forward pass, so it may stand one past the context.
+        room = settings.context - len(prompt.ids) + 1
+        row = Row(
+            prompt,
+            slot,
+            TextStream(self._detokenizer, prompt.ids, settings.stop),
+            max_output=min(settings.max_tokens, room),
+            by_context=room < settings.max_tokens,
+            eos=settings.eos,
+        )
+        self._active[slot] = row
+        yield RowStarted(
+            began, prompt.row, slot, prompt.prompt_id, prompt.repeat, prompt.seed, prompt.text, prompt.ids,
+            prompt.arrival_s, began,
+        )  # fmt: skip
+        self._timer.start()
+        ids = torch.tensor(prompt.ids, dtype=torch.int64)
+        logits = prefill(self._target, slot, ids, cancelled=self._cancelled)
+        if logits is None:
+            return
+        emitted = None
+        if settings.max_tokens:
+            tree = DraftTree.empty(1, self._target.device)
+            judging = Judging(settings.warps, (prompt.key,), (len(prompt.ids) - 1,), (0,), settings.record.probs)
+            (outcome,) = read_outcomes(tree, self._rule.verify(tree, logits.unsqueeze(1), judging))
+            (emitted,) = row.emit([outcome.next_token], ["plain"], [outcome.next_p])
+        else:
+            row.end("length")
+        self._timer.mark()
+        yield Prefilled(
+            self._clock(), prompt.row, len(prompt.ids), 0, self._timer.elapsed(), self._timer.device_seconds(), emitted
+        )
+        if row.reason is None:
+            self._drafter.admit(slot, ids, row.root)
+
+    def _round(self) -> Round:
+        rows = [self._active[slot] for slot in sorted(self._active)]
+        slots = tuple(row.slot for row in rows)
+        starts = tuple(row.committed for row in rows)
+        rounds = tuple(row.round for row in rows)
+        keys = tuple(row.prompt.key for row in rows)
+        self._timer.start()
+
+        tree = self._drafter.propose([ProposeRow(row.slot, row.draft_limit, row.prompt.key, row.round) for row in rows])
+        self._timer.mark()
+
+        roots = torch.tensor([[row.root] for row in rows], device=self._target.device)
+        ids = torch.cat([roots, tree.tokens], dim=1)
+        logits = self._target.forward(Block(slots, starts, ids, tree.topology))
+        judging = Judging(self._settings.warps, keys, starts, rounds, self._settings.record.probs)
+        verdict = self._rule.verify(tree, logits, judging)
+        if not tree.topology.chain:
+            self._target.compact(slots, starts, verdict.path)
+        outcomes = read_outcomes(tree, verdict)
+        self._timer.mark()
+
+        alternatives = self._alternatives(tree, logits)
+        parts = tuple(self._emit(*part) for part in zip(rows, outcomes, alternatives, strict=True))
+        alive = [i for i, row in enumerate(rows) if row.reason is None]
+        self._timer.mark()
+        self._drafter.catch_up(
+            [slots[i] for i in alive],
+            [[token.id for token in parts[i].emitted] for i in alive],
+            [outcomes[i].accepted for i in alive],
+        )
+        self._timer.mark()
+        draft, verify, _, learn = self._timer.phases()
+        self._rounds += 1
+        elapsed = self._timer.elapsed()
+        return Round(
+            self._clock(), self._rounds - 1, draft + learn, verify, max(0.0, elapsed - draft - learn - verify),
+            self._timer.device_seconds(), parts,
+        )  # fmt: skip
+
+    def _emit(self, row: Row, outcome: Outcome, alternatives: tuple[Alternatives, ...] | None) -> RowRound:
+        """Append what a row was given, and tell the round as the row saw it."""
+        row.round += 1
+        path = outcome.path
+        own: Origin = "plain" if not outcome.tokens else "correction" if "rejected" in outcome.states else "bonus"
+        p: Sequence[float | None] = outcome.p if outcome.p is not None else (None,) * len(outcome.tokens)
+        origins: list[Origin] = ["accepted"] * len(path)
+        texts = self._texts(row, outcome) if self._settings.record.probs else None
+        emitted = row.emit(
+            [*(outcome.tokens[node - 1] for node in path), outcome.next_token],
+            [*origins, own],
+            [*(p[node - 1] for node in path), outcome.next_p],
+        )
+        states: list[NodeState] = outcome.states
+        for node in path[len(emitted) :]:
+            states[node - 1] = "cut"
+        if row.reason and len(emitted) <= len(path):
+            # The row ended inside the draft: nothing was refused there, the rest of the tree was simply not needed.
+            states = ["unused" if state == "rejected" else state for state in states]
+        recorded = texts is not None
+        return RowRound(
+            row.prompt.row,
+            outcome.tokens,
+            outcome.parents,
+            tuple(states),
+            emitted,
+            texts=texts,
+            p=outcome.p,
+            q=outcome.q if recorded else None,
+            confidence=outcome.confidence,
+            sources=outcome.sources if recorded else None,
+            alternatives=alternatives,
+        )
+
+    @staticmethod
+    def _texts(row: Row, outcome: Outcome) -> tuple[str, ...]:
+        """The text of each node on its own path; to be asked before the row moves on."""
+        paths: list[tuple[int, ...]] = []
+        for token, parent in zip(outcome.tokens, outcome.parents, strict=True):
+            paths.append((*(paths[parent] if parent >= 0 else ()), token))
+        return tuple(row.text_ahead(path) for path in paths)
+
+    def _alternatives(self, tree: DraftTree, logits: Tensor) -> Sequence[tuple[Alternatives, ...] | None]:
+        """The likeliest tokens of target and drafter after the root and each node, for each row."""
+        k = self._settings.record.alternatives
+        if not k:
+            return [None] * len(tree.counts)
+        top = probabilities(logits, self._settings.warps).topk(min(k, logits.shape[-1]), dim=-1)
+        target = _candidates(top.indices, top.values, self._detokenizer)
+        drafter = _candidates(*tree.alternatives, self._detokenizer) if tree.alternatives else [[] for _ in target]
+        return [
+            tuple(
+                Alternatives(row_target[node], row_drafter[node] if node < min(len(row_drafter), count) else None)
+                for node in range(count + 1)
+            )
+            for row_target, row_drafter, count in zip(target, drafter, tree.counts, strict=True)
+        ]
+
+    def _retire(self) -> Iterator[Event]:
+        for slot in [slot for slot, row in self._active.items() if row.reason is not None]:
+            row = self._active.pop(slot)
+            self._drafter.release(slot)
+            yield row.finished(self._clock())
+
+
+def _candidates(ids: Tensor, values: Tensor, detokenizer: Detokenizer) -> list[list[tuple[Candidate, ...]]]:
+    """ids and values [B, T, k] as candidates; those without probability are left out."""
+    return [
+        [
+            tuple(Candidate(token, detokenizer.decode([token]), p) for token, p in zip(*node, strict=True) if p > 0.0)
+            for node in zip(*row, strict=True)
+        ]
+        for row in zip(ids.tolist(), values.tolist(), strict=True)
+    ]

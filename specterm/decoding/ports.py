@@ -1,0 +1,151 @@
+"""What the decode loop needs from outside, as protocols, and the data that passes between them.
+
+B is the number of rows that take part, T the tokens of each in a forward (root + nodes), V the target's vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from specterm.decoding.sampling import Warps
+from specterm.decoding.tree import DraftTree, Topology
+from specterm.events import NodeState
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """The new tokens of one forward pass.
+
+    rows: cache rows, one for each of B; starts: the committed length of each, on the host. Token i of row b is written
+    to slot starts[b] + i, has position starts[b] + depth(i), and sees the slots before starts[b] and the tokens of the
+    block that `topology` shows it. ids: int64 [B, T].
+    """
+
+    rows: tuple[int, ...]
+    starts: tuple[int, ...]
+    ids: Tensor
+    topology: Topology
+
+    @property
+    def width(self) -> int:
+        """T, the tokens of each row."""
+        return self.ids.shape[1]
+
+    @property
+    def end(self) -> int:
+        """One past the last slot that is written or read."""
+        return max(self.starts) + self.width
+
+
+class Runner(Protocol):
+    """A model with a slot KV cache. Rollback is not advancing a length: the caller keeps the lengths."""
+
+    vocab_size: int
+    max_positions: int
+    device: torch.device
+
+    def allocate(self, rows: int, capacity: int) -> None:
+        """Make room for `rows` sequences of `capacity` slots each; keeps the cache when it is already large enough."""
+
+    def forward(self, block: Block, last: Sequence[int] | None = None) -> Tensor:
+        """Logits after the tokens of `block`: [B, T, V], or [B, 1, V] of token last[b] of each row."""
+
+    def compact(self, rows: Sequence[int], starts: Sequence[int], path: Tensor) -> None:
+        """Move the KV of an accepted branch together: slot starts[b] + path[b, d] goes to starts[b] + d.
+
+        path: int64 [B, D + 1], node indices from the root down; entries beyond the accepted ones are harmless.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """What is recorded besides tokens and states: probabilities, and how many alternatives at each node (0: none)."""
+
+    probs: bool = False
+    alternatives: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ProposeRow:
+    """What a drafter is told of one row: its cache row, how deep its tree may be, the key of its random numbers and
+    the number of its round."""
+
+    row: int
+    limit: int
+    key: int
+    round: int
+
+
+class Drafter(Protocol):
+    """Proposes trees. What it writes to its own cache while drafting is scratch; `catch_up` tells what was kept."""
+
+    max_nodes: int
+
+    def open(self, rows: int, capacity: int) -> None:
+        """Prepare for `rows` sequences of at most `capacity` tokens."""
+
+    def admit(self, row: int, prompt_ids: Tensor, first: int) -> None:
+        """A prompt (int64 [L], on the host) took this row; `first` is its first emitted token, the next root."""
+
+    def propose(self, rows: Sequence[ProposeRow]) -> DraftTree:
+        """A tree for each row, none deeper than its limit. Depths are decided before anything is sampled."""
+
+    def catch_up(self, rows: Sequence[int], emitted: Sequence[Sequence[int]], accepted: Sequence[int]) -> None:
+        """What each row really emitted in the round (accepted draft tokens, then the target's own), and how many of
+        them were drafted."""
+
+    def release(self, row: int) -> None:
+        """The row's sequence ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A rule's judgement of a batch; everything stays on the device. D is the depth of the trees.
+
+    accepted: int64 [B], draft tokens kept; path: int64 [B, D + 1], their nodes from the root (0) down, the last one
+    repeated; next_token: int64 [B], the target's own; states: int64 [B, N], codes of `STATES`. p: [B, N] and
+    next_p: [B], the target's probabilities that decided; None where not recorded. q: [B, N], the drafter's; None where
+    children are fixed, which is q = 1.
+    """
+
+    accepted: Tensor
+    path: Tensor
+    next_token: Tensor
+    states: Tensor
+    p: Tensor | None
+    q: Tensor | None
+    next_p: Tensor | None
+
+
+STATES: tuple[NodeState, ...] = ("accepted", "rejected", "unused")
+
+
+@dataclass(frozen=True, slots=True)
+class Judging:
+    """What a rule is told besides trees and logits: the warps of the target, the rows' random keys, the absolute
+    position of each root, the number of each row's round, and whether p and q are to be recorded."""
+
+    warps: Warps
+    keys: tuple[int, ...]
+    positions: tuple[int, ...]
+    rounds: tuple[int, ...]
+    record: bool
+
+
+class Rule(Protocol):
+    """Decides which path of a tree is kept and which token follows it."""
+
+    def verify(self, tree: DraftTree, logits: Tensor, judging: Judging) -> Verdict:
+        """Judge `tree` by the target's `logits` [B, N + 1, V] after the root and after every node."""
+
+
+class Detokenizer(Protocol):
+    """Turns token ids into text."""
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of `ids`, without special tokens; an incomplete character shows as U+FFFD."""

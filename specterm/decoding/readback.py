@@ -1,0 +1,88 @@
+"""The one place where a round reads the device: one packed copy of everything the host needs."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from specterm.decoding.ports import STATES, Verdict
+from specterm.decoding.tree import DraftTree
+from specterm.events import NodeState
+
+
+class Outcome:
+    """A verdict on the host, row by row. Lists are cut to the row's own nodes."""
+
+    __slots__ = (
+        "accepted",
+        "confidence",
+        "next_p",
+        "next_token",
+        "p",
+        "parents",
+        "path",
+        "q",
+        "sources",
+        "states",
+        "tokens",
+    )
+
+    def __init__(self, row: dict[str, list[float]], count: int, parents: list[int], chain: bool) -> None:
+        self.accepted = int(row["accepted"][0])
+        self.next_token = int(row["next_token"][0])
+        self.path = range(1, self.accepted + 1) if chain else [int(x) for x in row["path"][1 : self.accepted + 1]]
+        self.tokens = tuple(int(x) for x in row["tokens"][:count])
+        self.states: list[NodeState] = [STATES[int(x)] for x in row["states"][:count]]
+        self.parents = tuple(parents[:count])
+        self.p = self._floats(row, "p", count)
+        self.q = self._floats(row, "q", count)
+        self.confidence = self._floats(row, "confidence", count)
+        self.next_p = row["next_p"][0] if "next_p" in row else None
+        self.sources = tuple(int(x) for x in row["sources"][:count]) if "sources" in row else (1,) * count
+
+    @staticmethod
+    def _floats(row: dict[str, list[float]], name: str, count: int) -> tuple[float, ...] | None:
+        return tuple(row[name][:count]) if name in row else None
+
+
+def read_outcomes(tree: DraftTree, verdict: Verdict) -> list[Outcome]:
+    """The outcome of each row, by one copy from the device; waits for the device."""
+    fields: dict[str, Tensor | None] = {
+        "accepted": verdict.accepted.unsqueeze(1),
+        "next_token": verdict.next_token.unsqueeze(1),
+        "tokens": tree.tokens,
+        "states": verdict.states,
+        "path": None if tree.topology.chain else verdict.path,
+        "parents": None if tree.topology.chain else tree.topology.parents[:, 1:].expand_as(tree.tokens) - 1,
+        "p": verdict.p,
+        "q": verdict.q,
+        "confidence": tree.confidence,
+        "sources": tree.sources,
+        "next_p": None if verdict.next_p is None else verdict.next_p.unsqueeze(1),
+    }
+    present = {name: tensor for name, tensor in fields.items() if tensor is not None}
+    # Token ids and codes are exact in double precision (on MPS in single, up to 2^24).
+    exact = torch.float32 if tree.tokens.device.type == "mps" else torch.float64
+    packed = torch.cat([tensor.to(exact) for tensor in present.values()], dim=1)
+    host = _to_host(packed)
+    outcomes = []
+    for values, count in zip(host, tree.counts, strict=True):
+        row: dict[str, list[float]] = {}
+        at = 0
+        for name, tensor in present.items():
+            row[name] = values[at : at + tensor.shape[1]]
+            at += tensor.shape[1]
+        parents = [int(x) for x in row["parents"]] if "parents" in row else list(range(-1, tree.nodes - 1))
+        outcomes.append(Outcome(row, count, parents, tree.topology.chain))
+    return outcomes
+
+
+def _to_host(packed: Tensor) -> list[list[float]]:
+    if packed.device.type != "cuda":
+        values: list[list[float]] = packed.tolist()
+        return values
+    pinned = torch.empty(packed.shape, dtype=packed.dtype, pin_memory=True)
+    pinned.copy_(packed, non_blocking=True)
+    torch.cuda.current_stream(packed.device).synchronize()
+    copied: list[list[float]] = pinned.tolist()
+    return copied

@@ -1,0 +1,92 @@
+"""One prompt on its way through the loop: what it has, what it may still emit, and how it ends."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from specterm.decoding.text import TextStream
+from specterm.events import EmittedToken, FinishReason, Origin, RowFinished
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What is to be decoded. `row` numbers it in the run; `key` is the key of its random numbers."""
+
+    row: int
+    prompt_id: str
+    repeat: int
+    seed: int
+    key: int
+    text: str
+    ids: tuple[int, ...]
+    arrival_s: float = 0.0
+
+
+class Row:
+    """A prompt that has a place in the batch."""
+
+    def __init__(
+        self, prompt: Prompt, slot: int, stream: TextStream, *, max_output: int, by_context: bool, eos: frozenset[int]
+    ) -> None:
+        self.prompt = prompt
+        self.slot = slot
+        self.output: list[int] = []
+        self.round = 0
+        self.reason: FinishReason | None = None
+        self._stream = stream
+        self._max_output = max_output
+        self._by_context = by_context  # the context, not the caller, sets the limit
+        self._eos = eos
+
+    @property
+    def root(self) -> int:
+        """The last emitted token: it has no KV yet."""
+        return self.output[-1]
+
+    @property
+    def committed(self) -> int:
+        """Tokens whose KV is in the target's cache; also the absolute position of the root."""
+        return len(self.prompt.ids) + len(self.output) - 1
+
+    @property
+    def draft_limit(self) -> int:
+        """How deep a draft can be of use: the target adds one token of its own."""
+        return max(0, self._max_output - len(self.output) - 1)
+
+    def emit(
+        self, tokens: Sequence[int], origins: Sequence[Origin], p: Sequence[float | None]
+    ) -> tuple[EmittedToken, ...]:
+        """Append tokens until one ends the row; returns what was emitted."""
+        emitted = []
+        for token, origin, probability in zip(tokens, origins, p, strict=True):
+            self.output.append(token)
+            piece = "" if token in self._eos else self._stream.push(token)
+            if token in self._eos:
+                self.reason = "eos"
+            elif self._stream.stopped:
+                self.reason = "stop"
+            elif len(self.output) >= self._max_output:
+                self.reason = "context" if self._by_context else "length"
+            if self.reason:
+                piece += self._stream.finish()
+            emitted.append(EmittedToken(token, piece, origin, probability))
+            if self.reason:
+                break
+        return tuple(emitted)
+
+    def end(self, reason: FinishReason) -> None:
+        """End the row from outside."""
+        self.reason = self.reason or reason
+
+    def text_ahead(self, path: Sequence[int]) -> str:
+        """The text that the last token of a drafted path would add."""
+        return self._stream.ahead(path)
+
+    def finished(self, time: float) -> RowFinished:
+        """The row's last event."""
+        assert self.reason is not None
+        if self.reason in ("cancelled", "error"):
+            self._stream.finish()
+        kept = self._stream.kept_tokens() if self.reason == "stop" else len(self.output)
+        return RowFinished(time, self.prompt.row, self.reason, self._stream.text, tuple(self.output[:kept]))

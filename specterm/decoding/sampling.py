@@ -1,0 +1,135 @@
+"""From logits to probabilities to tokens.
+
+The warps are Hugging Face's, in their order: temperature, top-k, top-p, min-p. Random numbers are stateless: a uniform
+is a hash of (seed, row key, purpose, index), so results depend neither on the batch's composition nor on a generator's
+history, and are the same on every device. Tokens are drawn by inverse CDF in double precision; on devices without it
+(Apple's MPS) in single precision with 24-bit uniforms.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+
+import torch
+from torch import Tensor
+
+_GOLDEN = 0x9E3779B97F4A7C15
+_MASK = (1 << 64) - 1
+_C1, _C2 = 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
+
+
+class Purpose(IntEnum):
+    """What a uniform is for. Streams with different purposes are independent."""
+
+    TARGET = 1  # index: absolute position of the drawn token
+    DRAFT = 2  # index: round and node
+    RATIO = 3  # index: round and node
+    RESIDUAL = 4  # index: round and node
+
+
+@dataclass(frozen=True, slots=True)
+class Warps:
+    """Temperature and truncation of one distribution. A temperature of 0 means greedy."""
+
+    temperature: float = 1.0
+    top_k: int | None = None
+    top_p: float = 1.0
+    min_p: float | None = None
+
+    @property
+    def greedy(self) -> bool:
+        """Whether the likeliest token is always taken."""
+        return self.temperature == 0.0
+
+
+def probabilities(logits: Tensor, warps: Warps) -> Tensor:
+    """The warped distribution of each row of `logits`.
+
+    logits: [..., V], any floating dtype. Returns [..., V] in float32, or float64 where the logits are. For greedy warps
+    this is the plain softmax: what the model itself says about the token that argmax takes.
+    """
+    scores = logits if logits.dtype == torch.float64 else logits.float()
+    if warps.greedy:
+        return torch.softmax(scores, dim=-1)
+    if warps.temperature != 1.0:
+        scores = scores / warps.temperature
+    if warps.top_k is not None and warps.top_k < scores.shape[-1]:
+        kth = torch.topk(scores, warps.top_k, dim=-1).values[..., -1:]
+        scores = scores.masked_fill(scores < kth, float("-inf"))
+    if warps.top_p < 1.0:
+        ordered, order = torch.sort(scores, dim=-1)  # ascending: what goes is a prefix
+        drop = torch.softmax(ordered, dim=-1).cumsum(dim=-1) <= 1.0 - warps.top_p
+        drop[..., -1] = False
+        scores = scores.masked_fill(torch.zeros_like(drop).scatter_(-1, order, drop), float("-inf"))
+    probs = torch.softmax(scores, dim=-1)
+    if warps.min_p is not None and warps.min_p > 0.0:
+        probs = probs.masked_fill(probs < warps.min_p * probs.amax(dim=-1, keepdim=True), 0.0)
+        probs = probs / probs.sum(dim=-1, keepdim=True)
+    return probs
+
+
+def draw(probs: Tensor, uniforms: Tensor) -> Tensor:
+    """One token from each distribution by inverse CDF: the first token whose cumulative mass exceeds u.
+
+    probs: [..., V], not necessarily normalised; uniforms: [...] in [0, 1). Returns int64 [...]. A token of probability
+    zero is never drawn.
+    """
+    exact = torch.float32 if probs.device.type == "mps" else torch.float64
+    cdf = probs.to(exact).cumsum(dim=-1)
+    total = cdf[..., -1:].contiguous()
+    found = torch.searchsorted(cdf, uniforms.to(exact).unsqueeze(-1) * total, right=True)
+    # u * total may round up to total: then the last token that has mass is meant, which is the first to reach total.
+    last = torch.searchsorted(cdf, total, right=False)
+    return torch.minimum(found, last).squeeze(-1)
+
+
+def row_key(seed: int, prompt_ids: Sequence[int]) -> int:
+    """The key of a row's random numbers, from its seed and its prompt; a signed 64-bit integer.
+
+    Prompts take part so that two rows of one run are independent; their order and neighbours do not.
+    """
+    data = b"".join(token.to_bytes(4, "little") for token in prompt_ids)
+    return _signed(_mix_int(_mix_int(seed) + zlib.crc32(data) + (len(prompt_ids) << 32)))
+
+
+def purpose_keys(keys: Sequence[int], purpose: Purpose, device: torch.device) -> Tensor:
+    """The hash state of each row for one purpose: int64 [B]."""
+    return torch.tensor([_signed(_mix_int(key + purpose * _GOLDEN)) for key in keys], dtype=torch.int64, device=device)
+
+
+def uniforms(keys: Tensor, index: Tensor) -> Tensor:
+    """Uniform numbers in [0, 1) for each row and index (splitmix64 of key + index * golden ratio).
+
+    keys: int64 [B], from `purpose_keys`; index: int64 [B, T] or [1, T], not negative. Returns [B, T]: float64, or
+    float32 with 24 bits on MPS.
+    """
+    state = keys.unsqueeze(-1) + (index + 1) * _signed(_GOLDEN)
+    bits = _mix(state)
+    if keys.device.type == "mps":
+        return _shift(bits, 40).to(torch.float32) * 2.0**-24
+    return _shift(bits, 11).to(torch.float64) * 2.0**-53
+
+
+def _shift(x: Tensor, by: int) -> Tensor:
+    return (x >> by) & ((1 << (64 - by)) - 1)  # torch shifts arithmetically; this makes it logical
+
+
+def _mix(x: Tensor) -> Tensor:
+    x = (x ^ _shift(x, 30)) * _signed(_C1)
+    x = (x ^ _shift(x, 27)) * _signed(_C2)
+    return x ^ _shift(x, 31)
+
+
+def _mix_int(x: int) -> int:
+    x &= _MASK
+    x = ((x ^ (x >> 30)) * _C1) & _MASK
+    x = ((x ^ (x >> 27)) * _C2) & _MASK
+    return x ^ (x >> 31)
+
+
+def _signed(x: int) -> int:
+    x &= _MASK
+    return x - (1 << 64) if x >> 63 else x

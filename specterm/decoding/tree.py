@@ -1,0 +1,106 @@
+"""Draft trees: what every drafter proposes and every rule judges.
+
+Node 0 is the root, the row's last emitted token; draft node i (0-based in `DraftTree.tokens`) is node i + 1 here. A
+parent always comes before its children, so that nodes can be written to the KV cache in order.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal, TypeAlias
+
+import torch
+from torch import Tensor
+
+Children: TypeAlias = Literal["fixed", "sampled"]
+
+
+@dataclass(frozen=True, slots=True)
+class Topology:
+    """The shape of the trees of a batch, root included; T = nodes + 1. R is 1 (shared by all rows) or B.
+
+    parents: int64 [R, T], the root its own; depth: int64 [R, T]; visible: bool [R, T, T], whether node i sees node j
+    (its ancestors and itself), None for a chain, where it is causality. `max_depth` is known on the host.
+    """
+
+    parents: Tensor
+    depth: Tensor
+    visible: Tensor | None
+    max_depth: int
+
+    @property
+    def chain(self) -> bool:
+        """Whether there is one branch only."""
+        return self.visible is None
+
+    @property
+    def size(self) -> int:
+        """Nodes, root included."""
+        return self.parents.shape[1]
+
+    @staticmethod
+    def of_chain(nodes: int, device: torch.device) -> Topology:
+        """A chain of `nodes` draft tokens below the root (0: the root alone)."""
+        return _chain(nodes, device)
+
+    @staticmethod
+    def of_parents(parents: Tensor, max_depth: int) -> Topology:
+        """From the parents of draft nodes: int64 [R, N], -1 for the root, each smaller than its own index."""
+        rows = parents.shape[0]
+        root = torch.zeros((rows, 1), dtype=torch.int64, device=parents.device)
+        parents = torch.cat([root, parents + 1], dim=1)
+        size = parents.shape[1]
+        visible = torch.eye(size, dtype=torch.bool, device=parents.device).expand(rows, size, size).clone()
+        ancestor = parents
+        for _ in range(max_depth):
+            visible.scatter_(2, ancestor.unsqueeze(-1), True)
+            ancestor = parents.gather(1, ancestor)
+        depth = visible.sum(dim=2) - 1
+        return Topology(parents, depth, visible, max_depth)
+
+
+@lru_cache(maxsize=64)
+def _chain(nodes: int, device: torch.device) -> Topology:
+    depth = torch.arange(nodes + 1, device=device).unsqueeze(0)
+    return Topology((depth - 1).clamp(min=0), depth, None, nodes)
+
+
+@dataclass(frozen=True, slots=True)
+class DraftTree:
+    """The draft tokens of a batch of B rows with at most N nodes each.
+
+    tokens: int64 [B, N], padded with 0. counts: nodes of each row, on the host; a row's nodes come first.
+    children: "fixed" (given the prefix: greedy chains, tries, heads) or "sampled" (drawn independently from q).
+    q: [B, N, V], the distribution that node i was drawn from; only for sampled children.
+    confidence: [B, N], the drafter's own probability of a fixed node; sources: int64 [B, N], bit masks of drafters
+    (None: all from drafter 0). alternatives: ids int64 and probabilities [B, M, k] of the drafter's likeliest tokens
+    after nodes 0 to M - 1 (0 is the root). None where not recorded.
+    """
+
+    topology: Topology
+    tokens: Tensor
+    counts: tuple[int, ...]
+    children: Children = "fixed"
+    q: Tensor | None = None
+    confidence: Tensor | None = None
+    sources: Tensor | None = None
+    alternatives: tuple[Tensor, Tensor] | None = None
+
+    @property
+    def nodes(self) -> int:
+        """N, the width of `tokens`."""
+        return self.tokens.shape[1]
+
+    def valid(self) -> Tensor:
+        """Which entries of `tokens` are nodes and not padding: bool [B, N]."""
+        index = torch.arange(self.nodes, device=self.tokens.device)
+        if min(self.counts) == self.nodes:
+            return (index >= 0).expand(len(self.counts), self.nodes)
+        return index < torch.tensor(self.counts, device=self.tokens.device).unsqueeze(-1)
+
+    @staticmethod
+    def empty(rows: int, device: torch.device) -> DraftTree:
+        """No draft at all: naive decoding."""
+        tokens = torch.empty((rows, 0), dtype=torch.int64, device=device)
+        return DraftTree(Topology.of_chain(0, device), tokens, (0,) * rows)

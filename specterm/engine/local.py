@@ -1,0 +1,159 @@
+"""The local engine: one worker thread that owns every torch object.
+
+Commands go in through a queue, each answered by a `Job` of events. Importing this module and making an engine import no
+torch: that happens in the thread, so a screen can be painted meanwhile.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import queue
+import threading
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from specterm.config import ModelSpec, Request, RunSpec, to_data
+from specterm.engine.job import Job
+from specterm.errors import ConfigError, ExitCode, SpectermError
+from specterm.events import LoadProgress, RowFinished, RunFinished, RunStarted
+from specterm.telemetry.environment import environment
+
+if TYPE_CHECKING:
+    from specterm.engine.session import Session
+    from specterm.telemetry.monitor import Monitor
+
+_log = logging.getLogger(__name__)
+_CLOSE_TIMEOUT_S = 10.0
+
+
+class LocalEngine:
+    """See `Engine`. `monitor`, where given, adds device readings to every run whose spec asks for them."""
+
+    def __init__(self, monitor: Monitor | None = None) -> None:
+        self._monitor = monitor
+        self._commands: queue.SimpleQueue[tuple[Job, Callable[[Session, Job], None]] | None] = queue.SimpleQueue()
+        self._current: Job | None = None
+        self._closed = False
+        self._origin = time.perf_counter()
+        self._thread = threading.Thread(target=self._work, name="specterm-engine", daemon=True)
+        self._thread.start()
+
+    def load(self, model: ModelSpec) -> Job:
+        """See `Engine`."""
+        return self._submit(lambda session, job: session.load(model, job.put))
+
+    def run(self, spec: RunSpec, requests: Sequence[Request]) -> Job:
+        """See `Engine`."""
+        return self._submit(lambda session, job: self._run(session, job, spec, tuple(requests)))
+
+    def shortfalls(self, ids: Sequence[int], start: int) -> list[float]:
+        """Teacher forcing through the loaded target: see `Session.shortfalls`; waits for the answer.
+
+        Raises:
+            SpectermError: it could not be computed; the text says why.
+        """
+        found: list[float] = []
+        for event in self._submit(lambda session, job: found.extend(session.shortfalls(ids, start))):
+            if isinstance(event, RunFinished) and event.reason != "done":
+                raise SpectermError(event.error or "teacher forcing was cancelled")
+        return found
+
+    def close(self) -> None:
+        """See `Engine`. Returns after at most ten seconds, should a forward pass hang."""
+        if not self._closed:
+            self._closed = True
+            self._commands.put(None)
+        if (job := self._current) is not None:
+            job.cancel()
+        self._thread.join(_CLOSE_TIMEOUT_S)
+
+    def _submit(self, command: Callable[[Session, Job], None]) -> Job:
+        job = Job()
+        if self._closed:
+            job.put(RunFinished(0.0, "failed", "the engine is closed", ExitCode.RUN_FAILED))
+        else:
+            self._commands.put((job, command))
+        return job
+
+    def _work(self) -> None:
+        session: Session | None = None
+        while (item := self._commands.get()) is not None:
+            job, command = item
+            self._current = job
+            self._origin = time.perf_counter()
+            if self._closed:
+                job.cancel()
+            try:
+                if job.cancelled:
+                    job.put(RunFinished(0.0, "cancelled", exit_code=ExitCode.INTERRUPTED))
+                    continue
+                if session is None:
+                    session = _new_session(job)
+                command(session, job)
+                if job.cancelled:
+                    job.put(RunFinished(self._clock(), "cancelled", exit_code=ExitCode.INTERRUPTED))
+                else:
+                    job.put(RunFinished(self._clock(), "done"))
+            except Exception as error:  # whatever a model, a file or a device does must not end the thread
+                text, code = _explain(error)
+                job.put(RunFinished(self._clock(), "failed", text, code))
+            finally:
+                self._current = None
+        gc.unfreeze()
+
+    def _run(self, session: Session, job: Job, spec: RunSpec, requests: tuple[Request, ...]) -> None:
+        spec = spec.checked()
+        if not requests:
+            raise ConfigError("there is no prompt to run")
+        session.load(spec.model, job.put)
+        prompts = session.prompts(spec, requests)
+        job.put(RunStarted(uuid.uuid4().hex[:12], datetime.now(UTC).isoformat(), to_data(spec), environment()))
+        self._origin = time.perf_counter()
+        monitor = self._monitor if spec.monitor else None
+        if monitor is not None:
+            monitor.attach(job.put, self._clock)
+        collecting = gc.isenabled()
+        gc.disable()  # a collection inside a round would be timed with it
+        try:
+            for event in session.run(spec, prompts, self._clock, lambda: job.cancelled):
+                job.put(event)
+                if isinstance(event, RowFinished):
+                    gc.collect()
+        finally:
+            if collecting:
+                gc.enable()
+            if monitor is not None:
+                monitor.detach()
+
+    def _clock(self) -> float:
+        """Seconds since the current command began; of a run, since its first event."""
+        return time.perf_counter() - self._origin
+
+
+def _new_session(job: Job) -> Session:
+    """Import torch, here in the worker thread."""
+    job.put(LoadProgress(0.0, "starting torch", None))
+    from specterm.engine.preload import preload_torch
+
+    preload_torch()
+    from specterm.engine.session import Session
+
+    return Session()
+
+
+def _explain(error: Exception) -> tuple[str, int]:
+    """One line for a person, and the exit code."""
+    if isinstance(error, SpectermError):
+        return str(error), error.exit_code
+    _log.exception("the engine failed")
+    if type(error).__name__ == "OutOfMemoryError":
+        return (
+            "the device ran out of memory; try a smaller batch, a shorter context or --quantize",
+            ExitCode.UNAVAILABLE,
+        )
+    first = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {first[0] if first else 'no message'}", ExitCode.RUN_FAILED

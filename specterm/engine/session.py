@@ -1,0 +1,133 @@
+"""Loaded models and the runs on them: everything of the local engine that needs torch. Used by one thread only."""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+
+from specterm.config import ModelSpec, Request, RunSpec
+from specterm.decoding.acceptance import RULES
+from specterm.decoding.drafters import DRAFTERS
+from specterm.decoding.loop import DecodeLoop, Settings
+from specterm.decoding.ports import Block, Recording
+from specterm.decoding.row import Prompt
+from specterm.decoding.sampling import Warps, row_key
+from specterm.decoding.tree import Topology
+from specterm.engine.calibration import calibrate
+from specterm.errors import ConfigError
+from specterm.events import Event, Loaded, LoadProgress
+from specterm.models.loading import LoadedModels, load_models
+
+_TEACHER_CHUNK = 256
+
+
+class Session:
+    """The models that are loaded now, and runs on them."""
+
+    def __init__(self) -> None:
+        self._spec: ModelSpec | None = None
+        self._models: LoadedModels | None = None
+
+    def load(self, spec: ModelSpec, emit: Callable[[Event], None]) -> None:
+        """Make the models of `spec` ready, unless they are; emits progress, then `Loaded`.
+
+        Raises:
+            SpectermError: see `load_models`. The models that were loaded before are gone then.
+        """
+        started = time.perf_counter()
+        spec = spec.checked()
+        if spec != self._spec or self._models is None:
+            self._spec = self._models = None  # room for the new ones
+            gc.unfreeze()
+            gc.collect()
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+            models = load_models(spec, lambda stage: emit(LoadProgress(time.perf_counter() - started, stage, None)))
+            emit(LoadProgress(time.perf_counter() - started, "measuring", None))
+            self._calibration = calibrate(models)
+            self._models, self._spec = models, spec
+            # Hundreds of thousands of objects of torch and transformers need not be searched again and again.
+            gc.collect()
+            gc.freeze()
+        drafts = tuple(draft.info for draft in self._models.drafts)
+        emit(Loaded(time.perf_counter() - started, self._models.target.info, drafts, self._calibration))
+
+    def prompts(self, spec: RunSpec, requests: Sequence[Request]) -> list[Prompt]:
+        """The requests as token ids.
+
+        Raises:
+            ConfigError: a prompt is empty or longer than the context.
+        """
+        models = self._loaded()
+        limit = models.target.info.max_positions
+        prompts = []
+        for row, request in enumerate(requests):
+            ids = tuple(models.codec.encode(request.prompt))
+            if not request.prompt or not ids:
+                raise ConfigError(f"the prompt {request.prompt_id!r} is empty; give at least one token")
+            if len(ids) > limit:
+                raise ConfigError(
+                    f"the prompt {request.prompt_id!r} has {len(ids)} tokens; {models.target.info.name} takes {limit}"
+                )
+            seed = spec.sampling.seed if request.seed is None else request.seed
+            prompts.append(
+                Prompt(
+                    row,
+                    request.prompt_id,
+                    request.repeat,
+                    seed,
+                    row_key(seed, ids),
+                    request.prompt,
+                    ids,
+                    request.arrival_s,
+                )
+            )
+        return prompts
+
+    def run(
+        self, spec: RunSpec, prompts: Sequence[Prompt], clock: Callable[[], float], cancelled: Callable[[], bool]
+    ) -> Iterator[Event]:
+        """Decode; the models of `spec` are loaded."""
+        models, sampling = self._loaded(), spec.sampling
+        warps = Warps(sampling.temperature, sampling.top_k, sampling.top_p, sampling.min_p)
+        record = Recording(
+            probs=spec.trace != "counts", alternatives=spec.num_alternatives if spec.trace == "alternatives" else 0
+        )
+        drafts = [draft.runner for draft in models.drafts]
+        drafter = DRAFTERS[spec.method.name](models.target.runner, drafts, warps, record, spec.method.parameters)
+        settings = Settings(
+            warps=warps,
+            max_tokens=sampling.max_tokens,
+            context=models.target.info.max_positions,
+            eos=frozenset() if spec.ignore_eos else models.target.eos,
+            stop=sampling.stop,
+            batch_size=spec.batch_size,
+            record=record,
+        )
+        loop = DecodeLoop(
+            models.target.runner, drafter, RULES[sampling.acceptance](), models.codec, settings,
+            clock=clock, cancelled=cancelled,
+        )  # fmt: skip
+        yield from loop.run(prompts)
+
+    def shortfalls(self, ids: Sequence[int], start: int) -> list[float]:
+        """Teacher forcing: how far the logit of each of ids[start:] lies below the target's highest there, 0 where it
+        is the highest. The whole sequence is fed to the target as it stands; 1 <= start <= len(ids)."""
+        runner = self._loaded().target.runner
+        runner.allocate(1, len(ids) + 1)
+        found: list[float] = []
+        for begin in range(0, len(ids) - 1, _TEACHER_CHUNK):
+            part = torch.tensor([ids[begin : min(begin + _TEACHER_CHUNK, len(ids) - 1)]], device=runner.device)
+            block = Block((0,), (begin,), part, Topology.of_chain(part.shape[1] - 1, runner.device))
+            logits = runner.forward(block)[0].double()  # [T, V]
+            following = torch.tensor(ids[begin + 1 : begin + 1 + part.shape[1]], device=runner.device)
+            below = logits.amax(dim=-1) - logits.gather(1, following.unsqueeze(1)).squeeze(1)
+            found.extend(below.tolist())
+        return found[start - 1 :]
+
+    def _loaded(self) -> LoadedModels:
+        assert self._models is not None, "load() comes first"
+        return self._models

@@ -1,0 +1,1 @@
+"""Everything that knows model files and transformers."""

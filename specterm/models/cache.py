@@ -1,0 +1,132 @@
+"""The slot KV cache: preallocated, written by slot, rolled back by not advancing a length, compacted by path.
+
+A forward pass writes the keys and values of its tokens behind each row's committed length and reads every slot up to
+there; a mask says who sees what. Which slots hold the truth is the caller's knowledge alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from specterm.decoding.ports import Block
+
+
+class SlotCache:
+    """Keys and values of all layers: each [rows, kv_heads, capacity, head_dim], made when a layer first writes."""
+
+    def __init__(self, rows: int, capacity: int) -> None:
+        self.rows = rows
+        self.capacity = capacity
+        self._layers: dict[int, tuple[Tensor, Tensor]] = {}
+        self._block: Block | None = None
+        self._index: tuple[Tensor, Tensor] | None = None
+
+    def begin(self, block: Block) -> None:
+        """A forward pass over `block` begins."""
+        if block.end > self.capacity:
+            raise ValueError(f"slot {block.end - 1} is beyond the cache's {self.capacity}")
+        self._block = block
+        self._index = None
+
+    def update(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Write the block's keys and values, [B, kv_heads, T, head_dim]; returns what its tokens may attend to,
+        [B, kv_heads, end, head_dim]."""
+        assert self._block is not None, "begin() names the block first"
+        if layer not in self._layers:
+            self._layers[layer] = (self._buffer(keys), self._buffer(values))
+        stored = self._layers[layer]
+        self._write(stored[0], keys)
+        self._write(stored[1], values)
+        return self._read(stored[0]), self._read(stored[1])
+
+    def compact(self, rows: Sequence[int], starts: Sequence[int], path: Tensor) -> None:
+        """Move slot starts[b] + path[b, d] to starts[b] + d in every layer; path: int64 [B, D + 1]."""
+        device = path.device
+        row = torch.tensor(rows, device=device).unsqueeze(1)
+        base = torch.tensor(starts, device=device).unsqueeze(1)
+        source, target = base + path, base + torch.arange(path.shape[1], device=device)
+        for buffers in self._layers.values():
+            for buffer in buffers:
+                buffer[row, :, target] = buffer[row, :, source]
+
+    def slots(self, layer: int, row: int, end: int) -> tuple[Tensor, Tensor]:
+        """Keys and values of one row up to `end`, [kv_heads, end, head_dim]: for tests and inspection."""
+        keys, values = self._layers[layer]
+        return keys[row, :, :end], values[row, :, :end]
+
+    def layers(self) -> list[int]:
+        """The layers that have written."""
+        return sorted(self._layers)
+
+    def _buffer(self, like: Tensor) -> Tensor:
+        # Zeros, not garbage: a masked NaN would still poison the weighted sum.
+        shape = (self.rows, like.shape[1], self.capacity, like.shape[3])
+        return torch.zeros(shape, dtype=like.dtype, device=like.device)
+
+    def _write(self, buffer: Tensor, new: Tensor) -> None:
+        block = self._block
+        assert block is not None
+        if (rows := _contiguous(block.rows)) is not None and len(set(block.starts)) == 1:
+            buffer[rows, :, block.starts[0] : block.starts[0] + block.width] = new
+            return
+        row, slot = self._indices(buffer.device)
+        buffer[row, :, slot] = new.transpose(1, 2)
+
+    def _read(self, buffer: Tensor) -> Tensor:
+        block = self._block
+        assert block is not None
+        if (rows := _contiguous(block.rows)) is not None:
+            return buffer[rows, :, : block.end]
+        return buffer[:, :, : block.end].index_select(0, self._indices(buffer.device)[0].squeeze(1))
+
+    def _indices(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Rows [B, 1] and slots [B, T] of the block."""
+        if self._index is None or self._index[0].device != device:
+            assert self._block is not None
+            row = torch.tensor(self._block.rows, device=device).unsqueeze(1)
+            starts = torch.tensor(self._block.starts, device=device).unsqueeze(1)
+            self._index = (row, starts + torch.arange(self._block.width, device=device))
+        return self._index
+
+
+def _contiguous(rows: tuple[int, ...]) -> slice | None:
+    """The rows as a slice, where they follow one another: then reading them is a view."""
+    if rows == tuple(range(rows[0], rows[0] + len(rows))):
+        return slice(rows[0], rows[0] + len(rows))
+    return None
+
+
+def positions_of(block: Block, limit: int) -> Tensor:
+    """The position of each token of `block`, int64 [B, T]; scratch tokens beyond the context are clamped."""
+    starts = torch.tensor(block.starts, device=block.ids.device).unsqueeze(1)
+    positions = starts + block.topology.depth
+    return positions.clamp(max=limit - 1) if max(block.starts) + block.topology.max_depth >= limit else positions
+
+
+def visibility(block: Block, window: int | None = None) -> Tensor | None:
+    """Which slot each token of `block` sees: bool [B, T, end]; None where every token sees every slot.
+
+    window: the sliding window in positions; a token sees those less than `window` before it.
+    """
+    width, end, device = block.width, block.end, block.ids.device
+    if width == 1 and len(set(block.starts)) == 1 and (window is None or end <= window):
+        return None
+    starts = torch.tensor(block.starts, device=device).unsqueeze(1)
+    relative = torch.arange(end, device=device).unsqueeze(0) - starts  # [B, end], 0 is the root
+    if block.topology.visible is None:
+        seen = relative.unsqueeze(1) <= torch.arange(width, device=device).view(1, width, 1)
+    else:
+        rows = len(block.rows)
+        index = relative.clamp(0, width - 1).unsqueeze(1).expand(rows, width, end)
+        inside = (relative >= 0) & (relative < width)
+        tree = block.topology.visible.expand(rows, width, width).gather(2, index) & inside.unsqueeze(1)
+        seen = (relative < 0).unsqueeze(1) | tree
+    if window is not None:
+        depth = block.topology.depth.expand(len(block.rows), width)
+        # A slot of the block stands at its node's depth, not at its slot number.
+        place = torch.where(relative < 0, relative, depth.gather(1, relative.clamp(0, width - 1)))
+        seen = seen & (depth.unsqueeze(2) - place.unsqueeze(1) < window)
+    return seen

@@ -1,0 +1,85 @@
+"""From what a person typed to a folder with a model: built-in names, folders, hub ids."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any, Literal
+
+from specterm.errors import ModelError
+
+BUILTIN_FOLDER = Path(__file__).parent / "builtin"
+BUILTIN_NAMES = ("builtin/target", "builtin/draft", "builtin/draft-b")
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+_HUB_FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "*.py", "*.bin"]
+
+
+def find_folder(name: str, role: Literal["target", "draft"]) -> Path:
+    """The folder of the model called `name`: "builtin" (by role) or "builtin/...", a folder, or a hub id.
+
+    A hub id is fetched into the Hugging Face cache where it is not there yet.
+
+    Raises:
+        ModelError: there is no such model; the text says what was tried.
+    """
+    if name == "builtin":
+        return BUILTIN_FOLDER / role
+    if name.startswith("builtin/"):
+        if name not in BUILTIN_NAMES:
+            raise ModelError(f"there is no built-in model {name!r}; there are {', '.join(BUILTIN_NAMES)}")
+        return BUILTIN_FOLDER / name.removeprefix("builtin/")
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        if not (folder / "config.json").is_file():
+            raise ModelError(f"the folder {name} holds no model: it has no config.json")
+        return folder
+    if folder.exists():
+        raise ModelError(f"{name} is a file; a model is a folder with config.json, weights and a tokenizer")
+    if name.startswith((".", "/", "~")) or not _HUB_ID.fullmatch(name):
+        raise ModelError(f"there is no model folder {name}; name a folder, a hub id (owner/model) or 'builtin'")
+    return _from_hub(name)
+
+
+def _from_hub(name: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=_HUB_FILES))
+    except LocalEntryNotFoundError:
+        raise ModelError(f"{name} is not a folder here, and the model hub cannot be reached to fetch it") from None
+    except (HfHubHTTPError, HFValidationError, OSError) as error:
+        raise ModelError(f"{name} could not be fetched from the model hub: {str(error).splitlines()[0]}") from None
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """config.json of a model folder.
+
+    Raises:
+        ModelError: it is missing or not JSON.
+    """
+    return _read_json(folder / "config.json")
+
+
+def eos_ids(folder: Path, config: dict[str, Any]) -> frozenset[int]:
+    """The end-of-sequence ids: of generation_config.json, else of config.json."""
+    path = folder / "generation_config.json"
+    found = _read_json(path).get("eos_token_id") if path.is_file() else None
+    if found is None:
+        found = config.get("eos_token_id")
+    if found is None:
+        return frozenset()
+    return frozenset(found if isinstance(found, list) else [found])
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read: {error.strerror or error}") from None
+    except ValueError as error:
+        raise ModelError(f"{path} is not valid JSON: {error}") from None
+    if not isinstance(data, dict):
+        raise ModelError(f"{path} holds no JSON object")
+    return data

@@ -1,0 +1,176 @@
+"""Loading models: name to runner and tokenizer, with every check that can be made before the first token."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from specterm.config import ModelSpec
+from specterm.decoding.ports import Runner
+from specterm.errors import ConfigError, DeviceError, ModelError
+from specterm.events import ModelInfo
+from specterm.models import devices
+from specterm.models.folders import eos_ids, find_folder, read_config
+from specterm.models.runners.llama import LlamaRunner, fits
+from specterm.models.tokenizer import TextCodec, load_codec
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A model that is ready to run."""
+
+    runner: Runner
+    codec: TextCodec | None  # a draft may come without a tokenizer
+    info: ModelInfo
+    eos: frozenset[int]
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModels:
+    """A target and its draft models, checked to fit one another."""
+
+    target: LoadedModel
+    drafts: tuple[LoadedModel, ...]
+
+    @property
+    def codec(self) -> TextCodec:
+        """The tokenizer of the pair."""
+        assert self.target.codec is not None
+        return self.target.codec
+
+
+def load_models(spec: ModelSpec, progress: Callable[[str], None] = lambda stage: None) -> LoadedModels:
+    """Load the models of `spec`; `progress` is told each stage.
+
+    Raises:
+        ModelError: a model is missing or unreadable, or target and draft do not fit.
+        DeviceError: the device is missing, or too small.
+        ConfigError: device, dtype or quantization cannot be had together.
+    """
+    device = devices.choose_device(spec.device)
+    # Names first: a misspelt draft should not cost the loading of a target.
+    folder = find_folder(spec.target, "target")
+    draft_folders = [(name, find_folder(name, "draft")) for name in spec.drafts]
+    progress(f"loading {spec.target}")
+    target = _load(spec, spec.target, folder, "target", device, spec.quantize)
+    drafts = []
+    for name, draft_folder in draft_folders:
+        progress(f"loading draft {name}")
+        draft = _load(spec, name, draft_folder, "draft", device, spec.draft_quantize)
+        check_vocabularies(target, draft)
+        drafts.append(draft)
+    return LoadedModels(target, tuple(drafts))
+
+
+def check_vocabularies(target: LoadedModel, draft: LoadedModel) -> None:
+    """Drafting needs one vocabulary. Embeddings may be padded to different sizes, the tokens must be the same.
+
+    Raises:
+        ModelError: they differ; the text gives both sizes and what to do.
+    """
+    ours = target.codec.vocabulary() if target.codec else {}
+    theirs = draft.codec.vocabulary() if draft.codec else None
+    sizes = f"{len(ours)} and {draft.runner.vocab_size if theirs is None else len(theirs)} tokens"
+    if theirs is None:
+        if target.runner.vocab_size != draft.runner.vocab_size:
+            raise ModelError(
+                f"{target.info.name} and {draft.info.name} have different vocabularies ({target.runner.vocab_size} and "
+                f"{draft.runner.vocab_size} tokens); choose a draft of the target's family"
+            )
+        return
+    if ours != theirs:
+        differ = sum(1 for token, index in theirs.items() if ours.get(token) != index)
+        raise ModelError(
+            f"{target.info.name} and {draft.info.name} have different vocabularies ({sizes}, {differ} of the draft's "
+            "not the target's); choose a draft of the target's family"
+        )
+
+
+def _load(
+    spec: ModelSpec,
+    name: str,
+    folder: Path,
+    role: Literal["target", "draft"],
+    device: torch.device,
+    quantize: str,
+) -> LoadedModel:
+    config = read_config(folder)
+    text_config = config.get("text_config") or config
+    stored = devices.stored_dtype(config.get("dtype") or config.get("torch_dtype") or text_config.get("dtype"))
+    dtype = devices.choose_dtype(spec.dtype, device, stored)
+    context = text_config.get("max_position_embeddings") or text_config.get("n_positions") or 2048
+    max_positions = min(int(context), spec.max_model_len or int(context))
+    if role == "target" and spec.max_model_len is not None and spec.max_model_len > int(context):
+        raise ConfigError(f"--max-model-len is {spec.max_model_len}; {name} was made for {context} tokens")
+    codec = _codec(folder, role, spec.trust_remote_code)
+    try:
+        if quantize == "none" and fits(config, folder):
+            fused = LlamaRunner(folder, config, device, dtype, max_positions)
+            weights, kind, runner = fused.weights(), "fused llama", fused
+        else:
+            causal, weights = _load_transformers(spec, name, folder, device, dtype, quantize, max_positions)
+            kind, runner = "transformers", causal  # type: ignore[assignment]
+    except torch.OutOfMemoryError:
+        raise DeviceError(
+            f"{name} does not fit into the memory of {device}; try --quantize 4bit, a smaller model or --device cpu"
+        ) from None
+    info = ModelInfo(
+        name=name,
+        path=str(folder) if not name.startswith("builtin") else name,
+        architecture=(config.get("architectures") or [config.get("model_type", "unknown")])[0],
+        runner=kind,
+        device=str(device),
+        device_name=devices.device_name(device),
+        dtype=str(dtype).removeprefix("torch."),
+        quantization=None if quantize == "none" else quantize,
+        parameters=sum(t.numel() for t in weights),
+        weight_bytes=sum(t.numel() * t.element_size() for t in weights),
+        vocab_size=runner.vocab_size,
+        max_positions=max_positions,
+        chat_template=bool(codec and codec.chat_template),
+    )
+    return LoadedModel(runner, codec, info, eos_ids(folder, config))
+
+
+def _codec(folder: Path, role: str, trust_remote_code: bool) -> TextCodec | None:
+    try:
+        return load_codec(folder, trust_remote_code)
+    except ModelError:
+        if role == "target":
+            raise
+        return None
+
+
+def _load_transformers(
+    spec: ModelSpec,
+    name: str,
+    folder: Path,
+    device: torch.device,
+    dtype: torch.dtype,
+    quantize: str,
+    max_positions: int,
+) -> tuple[Runner, list[torch.Tensor]]:
+    import transformers
+
+    from specterm.models.runners.causal_lm import CausalLMRunner
+
+    options: dict[str, Any] = {"dtype": dtype, "trust_remote_code": spec.trust_remote_code}
+    if quantize != "none":
+        options["quantization_config"] = transformers.BitsAndBytesConfig(
+            load_in_8bit=quantize == "8bit", load_in_4bit=quantize == "4bit", bnb_4bit_compute_dtype=dtype
+        )
+        options["device_map"] = {"": device}
+    transformers.utils.logging.disable_progress_bar()
+    try:
+        model = transformers.AutoModelForCausalLM.from_pretrained(folder, **options)
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ModelError(f"{name} cannot be loaded: {first}") from None
+    if quantize == "none":
+        model.to(device)
+    model.eval()
+    return CausalLMRunner(model, device, max_positions), [*model.parameters(), *model.buffers()]

@@ -1,0 +1,127 @@
+"""The runner of any decoder-only transformers model: its own modules and weights, our slot cache and masks.
+
+A custom `Cache` hands each attention layer the slots it may read; explicit 4-D masks and position ids say who sees
+what, so that a tree of draft tokens goes through in one pass. Models with recurrent or convolutional state cannot be
+rolled back this way and are refused.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import Cache, PreTrainedModel
+
+from specterm.decoding.ports import Block
+from specterm.errors import ModelError
+from specterm.models.cache import SlotCache, positions_of, visibility
+
+_LAYER_TYPES = {"full_attention", "sliding_attention"}
+
+
+class _AttentionCache(Cache):
+    """What transformers' attention layers see of a SlotCache. The masks are ours, so the sizes are never asked for."""
+
+    def __init__(self, slots: SlotCache) -> None:
+        self.slots = slots
+        self.layers: list[Any] = []
+        self.layer_class_to_replicate = None
+        self.offloading = False
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: Any, **kwargs: Any
+    ) -> tuple[Tensor, Tensor]:
+        """Write and read the layer's slots."""
+        return self.slots.update(layer_idx, key_states, value_states)
+
+    def get_seq_length(self, layer_idx: int = 0) -> int:
+        """Unused: positions are explicit."""
+        return 0
+
+
+class CausalLMRunner:
+    """See `Runner`."""
+
+    def __init__(self, model: PreTrainedModel, device: torch.device, max_positions: int) -> None:
+        """`model` is loaded, on its device(s) and in evaluation mode; `device` takes ids and gives logits.
+
+        Raises:
+            ModelError: its architecture keeps a state that cannot be rolled back, or takes no position ids.
+        """
+        config = model.config.get_text_config()
+        self._model = model
+        self._kinds = _layer_kinds(config)
+        self._window: int | None = getattr(config, "sliding_window", None)
+        parameters = inspect.signature(model.forward).parameters
+        if "position_ids" not in parameters or getattr(config, "is_encoder_decoder", False):
+            raise ModelError(f"{type(model).__name__} takes no position ids; specterm runs decoder-only models that do")
+        self._keeps_logits = "logits_to_keep" in parameters
+        self.vocab_size = int(config.vocab_size)
+        self.max_positions = max_positions
+        self.device = device
+        self.dtype: torch.dtype = model.dtype
+        self.cache: SlotCache | None = None
+
+    def allocate(self, rows: int, capacity: int) -> None:
+        """See `Runner`."""
+        if self.cache is None or self.cache.rows < rows or self.cache.capacity < capacity:
+            self.cache = None  # the old one goes before the new one comes
+            self.cache = SlotCache(rows, -(-capacity // 64) * 64)
+
+    @torch.inference_mode()
+    def forward(self, block: Block, last: Sequence[int] | None = None) -> Tensor:
+        """See `Runner`."""
+        assert self.cache is not None, "allocate() comes first"
+        self.cache.begin(block)
+        keep: dict[str, Any] = {}
+        index = None if last is None else torch.tensor(last, device=self.device)
+        if index is not None and self._keeps_logits and len(set(last or ())) == 1:
+            keep, index = {"logits_to_keep": index[:1]}, None
+        logits: Tensor = self._model(
+            input_ids=block.ids,
+            attention_mask=self._masks(block),
+            position_ids=positions_of(block, self.max_positions),
+            past_key_values=_AttentionCache(self.cache),
+            use_cache=True,
+            **keep,
+        ).logits
+        if index is not None:
+            logits = logits[torch.arange(logits.shape[0], device=logits.device), index].unsqueeze(1)
+        return logits
+
+    def compact(self, rows: Sequence[int], starts: Sequence[int], path: Tensor) -> None:
+        """See `Runner`."""
+        assert self.cache is not None
+        self.cache.compact(rows, starts, path)
+
+    def _masks(self, block: Block) -> Tensor | dict[str, Tensor]:
+        masks = {
+            kind: self._additive(block, self._window if kind == "sliding_attention" else None) for kind in self._kinds
+        }
+        return masks if len(masks) > 1 else next(iter(masks.values()))
+
+    def _additive(self, block: Block, window: int | None) -> Tensor:
+        """The mask to add to attention scores, [B, 1, T, end]: eager and fused attention both take it."""
+        seen = visibility(block, window)
+        shape = (len(block.rows), 1, block.width, block.end)
+        mask = torch.zeros(shape, dtype=self.dtype, device=self.device)
+        return mask if seen is None else mask.masked_fill(~seen.unsqueeze(1), torch.finfo(self.dtype).min)
+
+
+def _layer_kinds(config: Any) -> tuple[str, ...]:
+    """The kinds of attention of a model's layers."""
+    kinds = getattr(config, "layer_types", None)
+    if kinds:
+        unknown = sorted(set(kinds) - _LAYER_TYPES)
+        if unknown:
+            raise ModelError(
+                f"{config.model_type} has {', '.join(unknown)} layers, whose state cannot be rolled back; "
+                "speculative decoding needs attention layers only"
+            )
+        # Models of one kind take one mask; those that can have two take a dictionary.
+        return tuple(sorted(_LAYER_TYPES)) if "sliding_attention" in kinds and len(set(kinds)) > 1 else (kinds[0],)
+    sliding = getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True)
+    return ("sliding_attention",) if sliding else ("full_attention",)

@@ -1,0 +1,267 @@
+"""The command line's options as data, made from the catalogue and the specs, and what was given turned into specs.
+
+No default is written here: each comes from the catalogue or from the struct that holds the value. An option that was
+not given is None, so that a plan file can be told from a default: a typed option beats the plan, the plan beats the
+environment, the environment beats the default.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeAlias, get_type_hints
+
+import msgspec
+import typer
+
+from specterm import catalogue
+from specterm.catalogue import METHODS, RULES, SAMPLING, Parameter
+from specterm.config import (
+    DTYPES,
+    FORMATS,
+    QUANTIZATIONS,
+    TRACES,
+    MethodSpec,
+    ModelSpec,
+    PlanSpec,
+    RunSpec,
+    SamplingSpec,
+    plan_data,
+    plan_from,
+)
+from specterm.errors import ConfigError
+
+DEFAULT_OUT = "specterm-report"
+
+Group: TypeAlias = Literal["command", "model", "method", "sampling", "plan", "run"]
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One option. `group` says which spec it fills and `field` which value there; commands fill none."""
+
+    name: str
+    group: Group
+    panel: str
+    help: str
+    annotation: Any
+    default: str | None = None  # as the help shows it
+    field: str = ""
+    metavar: str | None = None
+    parameter: Parameter | None = None
+
+    @property
+    def flag(self) -> str:
+        """The command-line flag."""
+        return "--" + self.name.replace("_", "-")
+
+    @property
+    def typer_annotation(self) -> Any:
+        """The annotation that typer reads."""
+        settings = typer.Option(
+            self.flag,
+            help=self.help if self.default is None else f"{self.help} (default: {self.default})",
+            rich_help_panel=self.panel,
+            metavar=self.metavar,
+            show_default=False,
+            envvar=None if self.group == "command" else "SPECTERM_" + self.name.upper(),
+            show_envvar=False,
+        )
+        return Annotated[self.annotation | None, settings]
+
+
+def _shown(value: Any) -> str | None:
+    """A default as the help shows it; None for what needs no word."""
+    if value is None or value is False or value == () or value == "":
+        return None
+    if isinstance(value, tuple):
+        return ",".join(v.name if isinstance(v, MethodSpec) else str(v) for v in value)
+    return str(value)
+
+
+def _of_struct(
+    struct: type[msgspec.Struct], field: str, group: Group, panel: str, text: str, name: str = "", metavar: str = ""
+) -> Option:
+    hint = get_type_hints(struct)[field]
+    default = next(f.default for f in msgspec.structs.fields(struct) if f.name == field)
+    kinds: dict[Any, Any] = {str: str, bool: bool, int: int, int | None: int}
+    annotation = kinds.get(hint, list[str])
+    metavar = metavar or {str: "TEXT", int: "INTEGER", list[str]: "TEXT"}.get(annotation, "")
+    return Option(name or field, group, panel, text, annotation, _shown(default), field, metavar or None)
+
+
+def _of_parameter(parameter: Parameter, group: Group, panel: str, text: str) -> Option:
+    """Values stay text here: the catalogue reads them and says what is wrong with them."""
+    annotation: Any = {"bool": bool, "texts": list[str]}.get(parameter.kind, str)
+    metavar = {"int": "INTEGER", "float": "NUMBER", "bool": None}.get(parameter.kind, "TEXT")
+    default = _shown(parameter.default) or parameter.none_means or None
+    return Option(parameter.name, group, panel, text, annotation, default, parameter.name, metavar, parameter)
+
+
+def _method_parameters() -> Iterator[Option]:
+    takers: dict[str, list[str]] = {}
+    parameters: dict[str, Parameter] = {}
+    for method in METHODS.values():
+        for parameter in method.parameters:
+            parameters[parameter.name] = parameter
+            takers.setdefault(parameter.name, []).append(method.name)
+    for name, parameter in parameters.items():
+        yield _of_parameter(parameter, "method", "Method", f"{parameter.help} ({', '.join(takers[name])})")
+
+
+def _options() -> Iterator[Option]:
+    """Every option, in the order of the help."""
+    run, models, method, sampling, work, engine, report = (
+        "Commands", "Models", "Method", "Sampling", "Workload", "Engine", "Report"
+    )  # fmt: skip
+    yield Option("prompt", "command", run, "Decode one prompt here; - reads standard input.", str, metavar="TEXT|-")
+    yield Option("batch", "command", run, "Run every method over every prompt, without a screen.", bool)
+    yield Option("doctor", "command", run, "Say what this machine has, what would be used, what is missing.", bool)
+    yield Option("version", "command", run, "Print the version.", bool)
+
+    folder = "a built-in name, a folder or a hub id"
+    yield _of_struct(ModelSpec, "target", "model", models, f"The target model: {folder}.", metavar="NAME|DIR|ID")
+    yield _of_struct(
+        ModelSpec, "drafts", "model", models, f"A draft model (repeatable): {folder}.", "draft", "NAME|DIR|ID"
+    )
+    yield _of_struct(ModelSpec, "dtype", "model", models, f"{', '.join(DTYPES)}.")
+    yield _of_struct(ModelSpec, "device", "model", models, "auto, cpu, cuda or cuda:N.")
+    yield _of_struct(ModelSpec, "quantize", "model", models, f"Weights of the target: {', '.join(QUANTIZATIONS)}.")
+    yield _of_struct(ModelSpec, "draft_quantize", "model", models, f"Weights of drafts: {', '.join(QUANTIZATIONS)}.")
+    yield _of_struct(ModelSpec, "max_model_len", "model", models, "Longest context to make room for, in tokens.")
+    yield _of_struct(ModelSpec, "trust_remote_code", "model", models, "Run code that comes with a model.")
+
+    names = f"{', '.join(METHODS)}; several, with commas, are compared."
+    yield Option("method", "method", method, names, str, MethodSpec().name, metavar="NAME[,NAME]")
+    yield from _method_parameters()
+
+    yield Option(
+        "acceptance", "sampling", sampling, f"{', '.join(RULES)}.", str, SamplingSpec().acceptance, "acceptance", "NAME"
+    )
+    for parameter in (*SAMPLING, *(p for rule in RULES.values() for p in rule.parameters)):
+        yield _of_parameter(parameter, "sampling", sampling, parameter.help)
+
+    sources = "A built-in set (builtin, stories, code, arithmetic) or a .txt, .json or .jsonl file (repeatable)."
+    yield _of_struct(PlanSpec, "prompts", "plan", work, sources, metavar="NAME|FILE")
+    yield _of_struct(PlanSpec, "num_prompts", "plan", work, "Use this many prompts, spread over all sources.")
+    yield _of_struct(PlanSpec, "repeats", "plan", work, "Timed repeats of each prompt.")
+    yield _of_struct(PlanSpec, "warmup", "plan", work, "Untimed runs of each method first.")
+    yield _of_struct(PlanSpec, "batch_size", "plan", work, "Prompts decoded together.")
+
+    yield _of_struct(RunSpec, "trace", "run", engine, f"How much a round records: {', '.join(TRACES)}.")
+    yield Option("no_monitor", "plan", engine, "Do not read the devices' power and load.", bool, field="monitor")
+
+    yield Option("json", "command", report, 'Print {"runs": [...]} and nothing else.', bool)
+    yield Option("plain", "command", report, "Print the generated text and nothing else.", bool)
+    yield Option("show_rejected", "command", report, "Show refused draft tokens too, struck through.", bool)
+    yield Option("out", "command", report, "Folder for the reports of --batch.", str, DEFAULT_OUT, metavar="DIR")
+    yield Option(
+        "format", "plan", report, f"Reports to write, with commas: {', '.join(FORMATS)}.", str,
+        ",".join(PlanSpec().formats), "formats", "NAME[,NAME]",
+    )  # fmt: skip
+    yield Option("dry_run", "command", report, "With --batch: check everything, say what would run, stop.", bool)
+
+
+OPTIONS: dict[str, Option] = {option.name: option for option in _options()}
+
+
+def signature() -> inspect.Signature:
+    """The signature of the one command: typer makes its options from it."""
+    plan = typer.Argument(help="With --batch: a TOML plan.", metavar="[PLAN.toml]", show_default=False)
+    kind = inspect.Parameter.KEYWORD_ONLY
+    return inspect.Signature(
+        [
+            inspect.Parameter("context", kind, annotation=typer.Context),
+            inspect.Parameter("plan", kind, default=None, annotation=Annotated[str | None, plan]),
+            *(inspect.Parameter(o.name, kind, default=None, annotation=o.typer_annotation) for o in OPTIONS.values()),
+        ]
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What a person gave: `values` by option name, and which of them were typed (the others are the environment's)."""
+
+    values: Mapping[str, Any]
+    typed: frozenset[str]
+
+    @classmethod
+    def of(cls, context: typer.Context, values: Mapping[str, Any]) -> Given:
+        """What the parsed command line holds."""
+        given = {name: value for name, value in values.items() if value is not None and value != []}
+        typed = frozenset(name for name in given if _source(context, name) == "COMMANDLINE")
+        return cls(given, typed)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.values
+
+    def refuse(self, names: tuple[str, ...], why: str) -> None:
+        """Raise a ConfigError if one of `names` was typed."""
+        for name in names:
+            if name in self.typed:
+                raise ConfigError(f"{OPTIONS[name].flag} {why}")
+
+    def plan(self, path: str | None, methods: tuple[MethodSpec, ...]) -> PlanSpec:
+        """The checked plan: the environment, under the plan file at `path`, under what was typed.
+
+        Raises:
+            ConfigError: the file or a value is bad, or a typed option goes with none of the methods.
+        """
+        data: dict[str, Any] = {"methods": [msgspec.to_builtins(method) for method in methods]}
+        _fill(data, {k: v for k, v in self.values.items() if k not in self.typed}, strict=False)
+        if path is not None:
+            written = plan_data(Path(path))
+            plan_from(written, path)
+            for key, value in written.items():
+                section = data.get(key)
+                data[key] = {**section, **value} if isinstance(section, dict) and isinstance(value, dict) else value
+        _fill(data, {k: v for k, v in self.values.items() if k in self.typed}, strict=True)
+        plan = plan_from(data, path or "of the command line").checked()
+        labels = [method.label for method in plan.methods]
+        twice = next((label for label in labels if labels.count(label) > 1), None)
+        if twice is not None:
+            raise ConfigError(f"--method names {twice!r} twice; name each setting of a method once")
+        return plan
+
+
+def _source(context: typer.Context, name: str) -> str:
+    source = context.get_parameter_source(name)
+    return "" if source is None else source.name
+
+
+def _fill(data: dict[str, Any], values: Mapping[str, Any], *, strict: bool) -> None:
+    """Write option values into plan data; `strict` refuses a method's parameter that no method takes."""
+    if "method" in values:
+        names = [name.strip() for name in values["method"].split(",")]
+        data["methods"] = [{"name": catalogue.method(name).name} for name in names]
+    for name, value in values.items():
+        option = OPTIONS.get(name)
+        if option is None or option.group in ("command", "run") or name == "method":
+            continue
+        checked = option.parameter.check(value) if option.parameter is not None else value
+        if option.group == "method":
+            _fill_method(data, option, checked, strict)
+        elif option.group == "plan":
+            data[option.field] = {"monitor": False, "formats": _names(value)}.get(option.field, checked)
+        else:
+            data.setdefault(option.group, {})[option.field] = checked
+
+
+def _fill_method(data: dict[str, Any], option: Option, value: Any, strict: bool) -> None:
+    methods: list[dict[str, Any]] = [{"name": m} if isinstance(m, str) else dict(m) for m in data["methods"]]
+    takers = [m for m in methods if m.get("name") in METHODS and option.name in _takes(m["name"])]
+    if strict and not takers:
+        raise ConfigError(f"{option.flag} does not go with --method {','.join(str(m.get('name')) for m in methods)}")
+    for method in takers:
+        method["parameters"] = {**method.get("parameters", {}), option.name: value}
+    data["methods"] = methods
+
+
+def _takes(method: str) -> set[str]:
+    return {parameter.name for parameter in METHODS[method].parameters}
+
+
+def _names(value: Any) -> list[str]:
+    return [name.strip() for name in value.split(",")] if isinstance(value, str) else []

@@ -1,0 +1,1 @@
+"""Reports of a batch: one document, as JSON and as Markdown."""

@@ -1,0 +1,345 @@
+"""The workbench's application: it owns the state, commands the engine and drains its events with one timer."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import ClassVar, Literal
+
+import msgspec
+from textual.app import App, ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, Vertical
+from textual.theme import Theme
+from textual.widgets import Footer, Select, Static
+
+from specterm.config import Request, RunSpec
+from specterm.engine.job import Engine, Job
+from specterm.errors import ConfigError
+from specterm.events import Event, Loaded, LoadProgress, Notice, Prefilled, RowStarted, RunFinished
+from specterm.metrics import LiveFigures
+from specterm.tui import themes
+from specterm.tui.ports import Drawn, MonitorLike
+from specterm.tui.transcript import Transcript
+from specterm.tui.widgets.device_panel import DeviceBar, DevicePanel
+from specterm.tui.widgets.device_text import DeviceHistory
+from specterm.tui.widgets.figures import FiguresBar, FiguresPanel
+from specterm.tui.widgets.legend import Legend
+from specterm.tui.widgets.model_bar import ModelBar, Status
+from specterm.tui.widgets.prompt_editor import PromptEditor
+from specterm.tui.widgets.settings import SettingsPanel
+from specterm.tui.widgets.token_log import TokenLog
+from specterm.tui.widgets.token_store import State
+
+FRAMES_PER_SECOND = 12.0
+FRAMES_PER_SECOND_OVER_SSH = 8.0
+FRAMES_PER_SECOND_MEASURING = 4.0
+FIGURES_INTERVAL_S = 0.25
+DEVICES_INTERVAL_S = 0.25
+CLOSE_TIMEOUT_S = 5.0
+
+_VIEWS = ("settings", "devices", "figures")  # the panes of the side column
+_SEVERITY: dict[str, Literal["information", "warning", "error"]] = {
+    "info": "information",
+    "warning": "warning",
+    "error": "error",
+}
+
+
+class SpectermApp(App[None]):
+    """The workbench over an engine and a monitor; `spec` is what its settings start from.
+
+    The app loads the spec's models when it starts (unless `initial_load` is False) and closes the engine when it ends.
+    The monitor is started and stopped by whoever made it. Themes are read from `theme_folders`, by default the shipped
+    ones and the user's.
+    """
+
+    TITLE = "specterm"
+    CSS_PATH = "app.tcss"
+    HORIZONTAL_BREAKPOINTS = [(0, "-tiny-width"), (60, "-narrow"), (80, "-medium"), (110, "-wide")]  # noqa: RUF012
+    VERTICAL_BREAKPOINTS = [(0, "-tiny-height"), (18, "-short"), (30, "-tall")]  # noqa: RUF012
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "cancel", "Cancel", id="app.cancel", tooltip="Cancel the run, or go back to the stream"),
+        Binding("ctrl+r", "toggle_rejected", "Rejected", id="app.rejected", tooltip="Show rejected tokens inline"),
+        Binding("ctrl+q", "quit", "Quit", id="app.quit", tooltip="Leave specterm", priority=True),
+        Binding("f1", "toggle_help", "Help", id="app.help", tooltip="Show or hide help on the focused pane"),
+        Binding("f2", "show_pane('prompt')", "Prompt", id="pane.prompt", tooltip="Go to the prompt", show=False),
+        Binding("f4", "show_pane('settings')", "Settings", id="pane.settings", tooltip="Go to method and sampling"),
+        Binding("f5", "show_pane('devices')", "Devices", id="pane.devices", tooltip="Go to the devices"),
+        Binding("f6", "show_pane('figures')", "Figures", id="pane.figures", tooltip="Go to the figures"),
+        Binding("f3", "show_pane('stream')", "Stream", id="pane.stream", tooltip="Go to the stream"),
+        Binding("ctrl+t", "next_theme", "Theme", id="app.theme", tooltip="Change to the next theme"),
+        Binding("m", "toggle_measuring", "Measure", id="app.measure", tooltip="Paint 4 times a second, record counts"),
+    ]
+
+    def __init__(
+        self,
+        engine: Engine,
+        monitor: MonitorLike,
+        spec: RunSpec,
+        *,
+        prompt: str = "",
+        initial_load: bool = True,
+        theme_folders: Sequence[Path] | None = None,
+    ) -> None:
+        super().__init__()
+        self._engine = engine
+        self._monitor = monitor
+        self._spec = spec
+        self._prompt = prompt
+        self._initial_load = initial_load
+        self._load_job: Job | None = None
+        self._run_job: Job | None = None
+        self._figures = LiveFigures()
+        self._figures_shown_at = 0.0
+        self._devices = DeviceHistory()
+        self._measuring = False
+        self._run_measured = False
+        folders = (themes.shipped_folder(), themes.user_folder()) if theme_folders is None else theme_folders
+        found, self._theme_problems = themes.load_themes(folders)
+        for theme in found:
+            self.register_theme(theme)
+        self._theme_names = [theme.name for theme in found]
+        if themes.DEFAULT in self._theme_names:
+            self.theme = themes.DEFAULT
+
+    def get_theme_variable_defaults(self) -> dict[str, str]:
+        return themes.variable_defaults(self.current_theme.dark)
+
+    def compose(self) -> ComposeResult:
+        yield Static("specterm needs a terminal of at least 60 x 18", id="too-small")
+        yield ModelBar(self._spec.model, id="models")
+        with Horizontal(id="body"):
+            with Vertical(id="main"):
+                yield TokenLog(id="stream")
+                yield PromptEditor(self._prompt, id="prompt")
+            with Vertical(id="side"):
+                yield SettingsPanel(self._spec, id="settings")
+                yield FiguresPanel(id="figures")
+                yield DevicePanel(self._devices, id="devices")
+        yield FiguresBar(id="figures-bar")
+        yield DeviceBar(self._devices, id="device-bar")
+        yield Legend(id="legend")
+        yield Footer(compact=True, show_command_palette=False)
+
+    def on_mount(self) -> None:
+        self._stream = self.query_one(TokenLog)
+        self._transcript = Transcript(self._stream)
+        self._drain_timer = self.set_interval(1 / self._frames_per_second, self._drain, pause=True)
+        self.set_interval(DEVICES_INTERVAL_S, self._read_devices)
+        self.theme_changed_signal.subscribe(self, self._redraw)
+        self.query_one(PromptEditor).focus()
+        self._show_figures("")
+        self._show_status(Status("no models loaded"))
+        if self._theme_problems:
+            self.notify("\n".join(self._theme_problems), title="Themes skipped", severity="warning", markup=False)
+        if self._initial_load:
+            self._load_job = self._engine.load(self._spec.model)
+            self._show_status(Status("loading", "busy"))
+            self._drain_timer.resume()
+
+    # The run
+
+    def on_prompt_editor_submitted(self, message: PromptEditor.Submitted) -> None:
+        """Generate from the prompt, unless something stands against it; then say what."""
+        if self._run_job is not None:
+            self._refuse("a run is going; Escape cancels it")
+            return
+        if not message.text.strip():
+            self._refuse("the prompt is empty; write one first")
+            return
+        try:
+            spec = self.query_one(SettingsPanel).spec()
+        except ConfigError as error:
+            self._refuse(str(error))
+            return
+        # Rejected tokens need the texts that the level "counts" leaves out; measuring wants the least recorded.
+        trace = "counts" if self._measuring else "probs" if spec.trace == "counts" else spec.trace
+        self.query_one(PromptEditor).remember(message.text)
+        self._transcript.start_run()
+        self._figures = LiveFigures()
+        self._run_measured = self._measuring
+        self._run_job = self._engine.run(msgspec.structs.replace(spec, trace=trace), (Request(prompt=message.text),))
+        self._show_pane("stream", focus=False)
+        self._show_figures("live")
+        if self._load_job is None:
+            self._show_status(Status("starting", "busy"))
+        self._drain_timer.resume()
+        self.refresh_bindings()
+
+    def _refuse(self, why: str) -> None:
+        self.notify(why, title="Cannot generate", severity="error", markup=False)
+
+    def _drain(self) -> None:
+        """Take in what the engine has put, and paint it once."""
+        for job in (self._load_job, self._run_job):
+            if job is not None:
+                for event in job.drain():
+                    self._observe(event, job)
+        self._stream.flush()
+        now = time.monotonic()
+        if self._run_job is not None and now - self._figures_shown_at >= FIGURES_INTERVAL_S:
+            self._figures_shown_at = now
+            self._show_figures("live")
+        if self._load_job is None and self._run_job is None:
+            self._drain_timer.pause()
+
+    def _observe(self, event: Event, job: Job) -> None:
+        if job is self._run_job:
+            self._figures.observe(event)
+            self._transcript.observe(event)
+        match event:
+            case LoadProgress():
+                self._show_status(Status(event.stage, "busy", event.fraction))
+            case Loaded():
+                self.query_one(ModelBar).show_loaded(event)
+            case RowStarted() if not job.cancelled:
+                self._show_status(Status("reading the prompt", "busy"))
+            case Prefilled() if not job.cancelled:
+                self._show_status(Status("generating", "busy"))
+            case Notice():
+                text = f"{event.text} {event.advice}".strip()
+                self.notify(text, severity=_SEVERITY[event.level], markup=False)
+            case RunFinished():
+                self._finish(event, job)
+
+    def _finish(self, event: RunFinished, job: Job) -> None:
+        if job is self._load_job:
+            self._load_job, what = None, "Loading"
+        else:
+            self._run_job, what = None, "The run"
+            self._show_figures("final" if self._run_measured else "final, live")
+        match event.reason:
+            case "done":
+                self._show_status(Status("ready"))
+            case "cancelled":
+                self._transcript.note(f"{what} was cancelled.")
+                self._show_status(Status("cancelled"))
+            case "failed":
+                error = event.error or "the engine gave no reason"
+                self._transcript.note(f"{what} failed: {error}", State.ERROR)
+                self._show_status(Status("failed", "error"))
+                self.notify(error, title=f"{what} failed", severity="error", markup=False, timeout=15)
+        if self._run_job is not None:
+            self._show_status(Status("starting", "busy"))
+        self.refresh_bindings()
+
+    # What is shown
+
+    @property
+    def _frames_per_second(self) -> float:
+        if self._measuring:
+            return FRAMES_PER_SECOND_MEASURING
+        return FRAMES_PER_SECOND_OVER_SSH if os.environ.get("SSH_CONNECTION") else FRAMES_PER_SECOND
+
+    def _show_status(self, status: Status) -> None:
+        self.query_one(ModelBar).show_status(status)
+
+    def _show_figures(self, kind: str) -> None:
+        figures = self._figures.figures
+        self.query_one(FiguresPanel).show(figures, kind)
+        self.query_one(FiguresBar).show(figures, kind)
+
+    def _read_devices(self) -> None:
+        if self._devices.observe(self._monitor.latest):
+            self.query_one(DevicePanel).draw()
+            self.query_one(DeviceBar).draw()
+
+    def _show_pane(self, pane: str, focus: bool = True) -> None:
+        """Bring a pane into sight (small terminals show one at a time) and focus it."""
+        for view in _VIEWS:
+            self.screen.set_class(pane == view, f"-view-{view}")
+        if focus:
+            target = self.query_one("#method", Select) if pane == "settings" else self.query_one(f"#{pane}")
+            self.call_after_refresh(target.focus)
+        self.refresh_bindings()
+
+    # Actions
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Escape is offered only while it does something."""
+        if action == "cancel":
+            return self._run_job is not None or self._load_job is not None or self._covered
+        return True
+
+    @property
+    def _covered(self) -> bool:
+        return any(self.screen.has_class(f"-view-{view}") for view in _VIEWS)
+
+    def action_cancel(self) -> None:
+        """Cancel the run; without one, the loading; without either, go back to the stream."""
+        job = self._run_job or self._load_job
+        if job is None:
+            self._show_pane("prompt")
+        elif not job.cancelled:
+            job.cancel()
+            self._show_status(Status("stopping", "busy"))
+
+    def action_show_pane(self, pane: str) -> None:
+        """Go to a pane."""
+        self._show_pane(pane)
+
+    def action_toggle_rejected(self) -> None:
+        """Show or hide the tokens that were drafted and not kept."""
+        self._stream.show_rejected = not self._stream.show_rejected
+        self._stream.border_title = "Stream, with rejected tokens" if self._stream.show_rejected else "Stream"
+
+    def action_copy_output(self) -> None:
+        """Copy the output of the last run through the terminal (OSC 52)."""
+        output = self._transcript.output
+        if not output:
+            self.notify("there is no output to copy yet", severity="warning")
+            return
+        self.copy_to_clipboard(output)
+        self.notify(f"{len(output)} characters copied through the terminal")
+
+    def action_clear_stream(self) -> None:
+        """Empty the stream, unless a run is writing to it."""
+        if self._run_job is None:
+            self._stream.clear()
+            self._transcript.clear()
+
+    def action_toggle_measuring(self) -> None:
+        """Paint seldom and record only counts, so that the screen costs the engine as little as it can."""
+        self._measuring = not self._measuring
+        self._run_measured = False
+        self.query_one(PromptEditor).cursor_blink = not self._measuring
+        self._drain_timer.stop()
+        idle = self._run_job is None and self._load_job is None
+        self._drain_timer = self.set_interval(1 / self._frames_per_second, self._drain, pause=idle)
+        self.query_one(ModelBar).show_measuring(self._measuring)
+
+    def action_next_theme(self) -> None:
+        """Change to the next theme."""
+        if self._theme_names:
+            here = self._theme_names.index(self.theme) if self.theme in self._theme_names else -1
+            self.theme = self._theme_names[(here + 1) % len(self._theme_names)]
+            self.notify(f"theme {self.theme}", timeout=2)
+
+    def _redraw(self, _theme: Theme) -> None:
+        """Draw again what holds resolved colours, once the new ones are in force."""
+        for widget in self.screen.query("*"):
+            if isinstance(widget, Drawn):
+                self.call_after_refresh(widget.draw)
+
+    def action_toggle_help(self) -> None:
+        """Show or hide help."""
+        if self.screen.query("HelpPanel"):
+            self.action_hide_help_panel()
+        else:
+            self.action_show_help_panel()
+
+    async def action_quit(self) -> None:
+        """Cancel what runs, close the engine off the screen's thread for at most a few seconds, and leave."""
+        for job in (self._load_job, self._run_job):
+            if job is not None:
+                job.cancel()
+        self._show_status(Status("closing", "busy"))
+        closer = threading.Thread(target=self._engine.close, name="specterm-close", daemon=True)
+        closer.start()
+        await asyncio.to_thread(closer.join, CLOSE_TIMEOUT_S)
+        self.exit()

@@ -1,0 +1,193 @@
+"""The figures of the run: live ones are called live, because the painting of the screen costs the engine time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar, TypeAlias
+
+from rich.style import Style
+from rich.text import Text
+from textual.app import ComposeResult
+from textual.containers import VerticalScroll
+from textual.widgets import Static
+
+from specterm.metrics import Figure
+from specterm.tui.widgets.device_text import NOT_MEASURED
+
+Figures: TypeAlias = Mapping[str, Figure]
+
+_GAP = 4  # between two columns
+_TWO_COLUMNS = 38  # the width from which there are two
+_COMPONENTS = {"figures--label", "figures--value", "figures--key"}
+
+
+def scalar(figures: Figures, name: str) -> float | None:
+    """A figure that is one number; None where it was not measured."""
+    value = figures.get(name)
+    return value if isinstance(value, (int, float)) else None
+
+
+def seconds(value: float | None) -> str:
+    """A duration in s or ms."""
+    if value is None:
+        return NOT_MEASURED
+    return f"{value:.2f} s" if value >= 1 else f"{1000 * value:.1f} ms"
+
+
+def number(value: float | None, digits: int = 0) -> str:
+    """A number with `digits` decimals."""
+    return NOT_MEASURED if value is None else f"{value:.{digits}f}"
+
+
+def rate(value: float | None) -> str:
+    """A fraction in percent."""
+    return NOT_MEASURED if value is None else f"{100 * value:.1f} %"
+
+
+def throughput(figures: Figures) -> str:
+    """Tokens a second."""
+    value = scalar(figures, "throughput_tok_s")
+    return NOT_MEASURED if value is None else f"{value:.1f} tok/s"
+
+
+def panel_pairs(figures: Figures) -> list[tuple[tuple[str, str], tuple[str, str]]]:
+    """The figures below the throughput with their names, two a row, in reading order."""
+
+    def get(name: str) -> float | None:
+        return scalar(figures, name)
+
+    return [
+        (("TTFT", seconds(get("ttft_s"))), ("TPOT", seconds(get("tpot_s")))),
+        (("tokens", number(get("output_tokens"))), ("latency", seconds(get("latency_s")))),
+        (("rounds", number(get("rounds"))), ("mean length", number(get("mean_acceptance_length"), 2))),
+        (("acceptance", rate(get("draft_acceptance_rate"))), ("wastage", rate(get("token_wastage")))),
+    ]
+
+
+def phase_shares(figures: Figures) -> list[tuple[str, float]]:
+    """The shares of a round's time; empty while there was no round."""
+    parts = [(name, scalar(figures, f"{name}_time_s")) for name in ("draft", "verify", "other")]
+    known = [(name, float(value)) for name, value in parts if value is not None]
+    total = sum(value for _, value in known)
+    return [(name, value / total) for name, value in known] if total > 0 else []
+
+
+def _styles(widget: Static) -> tuple[Style, Style, Style]:
+    style = widget.get_component_rich_style
+    return (
+        style("figures--label", partial=True),
+        style("figures--value", partial=True),
+        style("figures--key", partial=True),
+    )
+
+
+class _FiguresText(Static):
+    """The drawn table."""
+
+    COMPONENT_CLASSES: ClassVar[set[str]] = _COMPONENTS
+
+
+class FiguresPanel(VerticalScroll, can_focus=True):
+    """The figures as a table."""
+
+    HELP = """\
+## Figures
+
+Acceptance rate = accepted / drafted. Mean acceptance length = output tokens after the first / rounds. TTFT is the time
+to the first token, TPOT the time for each one after it. Figures marked **live** were taken while the screen was being
+painted; **m** paints less.
+"""
+
+    def __init__(self, *, id: str | None = None) -> None:  # noqa: A002
+        super().__init__(id=id)
+        self.border_title = "Figures"
+        self._figures: Figures = {}
+
+    def compose(self) -> ComposeResult:
+        yield _FiguresText()
+
+    def on_resize(self) -> None:
+        self.draw()
+
+    def show(self, figures: Figures, kind: str) -> None:
+        """Show figures; `kind` is a word for the title ("live", "final")."""
+        self._figures = figures
+        self.border_title = f"Figures · {kind}" if kind else "Figures"
+        self.draw()
+
+    def draw(self) -> None:
+        """Draw what is shown, in the colours of now."""
+        width = self.scrollable_content_region.width
+        if not self.display or width <= 0:
+            return
+        drawn = self.query_one(_FiguresText)
+        label, value, key = _styles(drawn)
+        text = Text("throughput", label, no_wrap=True)
+        text.append(throughput(self._figures).rjust(width - text.cell_len), key)
+        pairs = panel_pairs(self._figures)
+        rows = pairs if width >= _TWO_COLUMNS else [(figure,) for pair in pairs for figure in pair]
+        for row in rows:
+            column = (width - _GAP * (len(row) - 1)) // len(row)
+            text.append("\n")
+            for place, (name, told) in enumerate(row):
+                text.append(" " * (width - 2 * column) if place else "")
+                text.append(name, label)
+                text.append(told.rjust(column - len(name)), value)
+        counts = [(name, number(scalar(self._figures, name))) for name in ("drafted", "accepted", "rejected")]
+        shares = [(name, f"{share:.0%}") for name, share in phase_shares(self._figures)]
+        for parts in (counts, shares or [("draft, verify, other time", NOT_MEASURED)]):
+            text.append("\n")
+            for index, (name, told) in enumerate(parts):
+                part = Text.assemble((f"{name} ", label), (told, value))
+                if index:
+                    text.append("  " if width >= _TWO_COLUMNS else "\n")
+                text.append_text(part)
+        drawn.update(text)
+
+
+class FiguresBar(Static):
+    """The figures on one line, for small terminals; those that do not fit are left out."""
+
+    COMPONENT_CLASSES: ClassVar[set[str]] = _COMPONENTS
+
+    def __init__(self, *, id: str | None = None) -> None:  # noqa: A002
+        super().__init__("", id=id)
+        self._figures: Figures = {}
+        self._kind = ""
+
+    def on_resize(self) -> None:
+        self.draw()
+
+    def show(self, figures: Figures, kind: str) -> None:
+        """Show figures; `kind` is a word that stands before them."""
+        self._figures, self._kind = figures, kind
+        self.draw()
+
+    def draw(self) -> None:
+        """Draw what is shown, in the colours of now."""
+        if not self.display or not self.size.width:
+            return
+        label, value, key = _styles(self)
+
+        def get(name: str) -> float | None:
+            return scalar(self._figures, name)
+
+        text = Text(no_wrap=True)
+        if self._kind:
+            text.append(self._kind + "  ", label)
+        text.append(throughput(self._figures), key)
+        counts = f"{number(get('accepted'))}/{number(get('drafted'))}"
+        parts = [
+            ("tokens", number(get("output_tokens"))),
+            ("accept", rate(get("draft_acceptance_rate"))),
+            ("length", number(get("mean_acceptance_length"), 2)),
+            ("TTFT", seconds(get("ttft_s"))),
+            ("rounds", number(get("rounds"))),
+            ("accepted", counts),
+            ("rejected", number(get("rejected"))),
+        ]
+        for name, told in parts:
+            if text.cell_len + len(name) + len(told) + 3 <= self.size.width - 2:
+                text.append(f"  {name} ", label)
+                text.append(told, value)
+        self.update(text)

@@ -1,0 +1,107 @@
+"""The top line: which models are loaded, as what, and what is going on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from rich.text import Text
+from textual.widgets import Static
+
+from specterm.config import ModelSpec
+from specterm.events import Loaded, ModelInfo
+from specterm.tui.widgets.history_graph import bar
+
+_BAR_CELLS = 10
+
+
+@dataclass(frozen=True)
+class Status:
+    """What is going on, in a word or two; `fraction` is how far it is, where that is known."""
+
+    text: str
+    tone: str = "idle"  # idle, busy, error
+    fraction: float | None = None
+
+
+class ModelBar(Static):
+    """Target, drafts, number format, device and runner on the left; the status on the right."""
+
+    COMPONENT_CLASSES: ClassVar[set[str]] = {
+        "model-bar--brand",
+        "model-bar--label",
+        "model-bar--value",
+        "model-bar--idle",
+        "model-bar--busy",
+        "model-bar--error",
+    }
+
+    def __init__(self, model: ModelSpec, *, id: str | None = None) -> None:  # noqa: A002
+        super().__init__("", id=id)
+        self._asked = model
+        self._loaded: Loaded | None = None
+        self._status = Status("")
+        self._measuring = False
+
+    def on_resize(self) -> None:
+        self.draw()
+
+    def show_loaded(self, loaded: Loaded) -> None:
+        """Show the models as they really are."""
+        self._loaded = loaded
+        self.draw()
+
+    def show_status(self, status: Status) -> None:
+        """Show what is going on."""
+        if status != self._status:
+            self._status = status
+            self.draw()
+
+    def show_measuring(self, measuring: bool) -> None:
+        """Show whether the screen is painted seldom."""
+        self._measuring = measuring
+        self.draw()
+
+    def _parts(self) -> list[tuple[str, str]]:
+        if self._loaded is None:
+            drafts = [("draft", name) for name in self._asked.drafts]
+            return [("target", self._asked.target), *drafts, ("", self._asked.dtype), ("", self._asked.device)]
+        target = self._loaded.target
+        drafts = [("draft", _name(draft)) for draft in self._loaded.drafts]
+        parts = [("target", _name(target)), *drafts, ("", target.dtype)]
+        if target.quantization:
+            parts.append(("", target.quantization))
+        return [*parts, ("", target.device), ("", target.runner)]
+
+    def draw(self) -> None:
+        """Draw what is shown, in the colours of now."""
+        width = self.size.width - 2
+        if width <= 0:
+            return
+        style = self.get_component_rich_style
+        label, value = style("model-bar--label", partial=True), style("model-bar--value", partial=True)
+        status = Text(no_wrap=True)
+        tone = style(f"model-bar--{self._status.tone}", partial=True)
+        if self._status.fraction is not None:
+            status.append(bar(self._status.fraction, _BAR_CELLS), tone)
+            status.append(f" {self._status.fraction:.0%} ", tone)
+        status.append(self._status.text, tone)
+        if self._measuring:
+            status.append(" · measuring", label)
+        status.truncate(max(10, width // 2), overflow="ellipsis")
+        left = Text("specterm", style=style("model-bar--brand", partial=True), no_wrap=True)
+        for name, told in self._parts():
+            part = Text.assemble(("  " + (name + " " if name else "· "), label), (told, value))
+            if left.cell_len + part.cell_len + status.cell_len + 2 > width:
+                break
+            left.append_text(part)
+        left.append(" " * max(1, width - left.cell_len - status.cell_len))
+        self.update(left.append_text(status))
+
+
+def _name(model: ModelInfo) -> str:
+    millions = model.parameters / 1e6
+    size = (
+        f"{millions / 1000:.1f}B" if millions >= 1000 else f"{millions:.0f}M" if millions >= 10 else f"{millions:.1f}M"
+    )
+    return f"{model.name} ({size})"

@@ -1,0 +1,137 @@
+"""Method, acceptance rule and sampling: a form generated from the catalogue; it knows no method by name."""
+
+from __future__ import annotations
+
+import msgspec
+from textual import on
+from textual.app import ComposeResult
+from textual.containers import Horizontal, Vertical, VerticalScroll
+from textual.content import Content
+from textual.widgets import Label, Select, Static
+
+from specterm.catalogue import METHODS, RULES, SAMPLING, Value
+from specterm.config import MethodSpec, RunSpec
+from specterm.errors import ConfigError
+from specterm.tui.widgets.parameter_field import ParameterField
+
+
+class SettingsPanel(VerticalScroll, can_focus=False):
+    """What the next run is decoded with. Changes take effect with the next run."""
+
+    HELP = """\
+## Settings
+
+How the next run decodes: the method with its parameters, the acceptance rule (**lossless** says that the output
+follows the target's own distribution, and why), and the sampling. A value that cannot be used says so below its field,
+and holds back Enter. **Tab** and **Shift+Tab** move, **Enter** opens a list.
+"""
+
+    def __init__(self, spec: RunSpec, *, id: str | None = None) -> None:  # noqa: A002
+        super().__init__(id=id)
+        self.border_title = "Settings"
+        self._spec = spec
+        self._method = spec.method.name if spec.method.name in METHODS else next(iter(METHODS))
+        self._acceptance = spec.sampling.acceptance
+        self._method_values: dict[str, Value] = dict(spec.method.parameters)
+
+    def compose(self) -> ComposeResult:
+        with Horizontal(classes="field-row"):
+            yield Label("method", classes="field-label")
+            yield Select(
+                [(entry.title, name) for name, entry in METHODS.items()],
+                value=self._method,
+                allow_blank=False,
+                compact=True,
+                id="method",
+            )
+        yield Static("", id="method-error", classes="field-error", markup=False)
+        with Vertical(id="method-fields"):
+            yield from self._method_fields()
+        with Horizontal(classes="field-row"):
+            yield Label("acceptance", classes="field-label")
+            rules = self._rules()
+            yield Select(rules, value=self._acceptance, allow_blank=False, compact=True, id="acceptance")
+        yield Static("", id="lossless")
+        with Vertical(id="sampling-fields"):
+            for parameter in SAMPLING:
+                yield ParameterField(parameter, getattr(self._spec.sampling, parameter.name))
+
+    def on_mount(self) -> None:
+        self._tell()
+
+    def _rules(self) -> list[tuple[str, str]]:
+        """The rules that go with the method; the chosen one is kept if it does, else the first."""
+        rules = [(rule.title, name) for name, rule in RULES.items() if self._method in rule.methods]
+        if self._acceptance not in (name for _, name in rules):
+            self._acceptance = rules[0][1]
+        return rules
+
+    def _method_fields(self) -> list[ParameterField]:
+        return [
+            ParameterField(parameter, self._method_values.get(parameter.name, parameter.default))
+            for parameter in METHODS[self._method].parameters
+        ]
+
+    def spec(self) -> RunSpec:
+        """The run that the form describes.
+
+        Raises:
+            ConfigError: a field holds no usable value, or two do not go together.
+        """
+        sampling = {field.parameter.name: field.value() for field in self._fields("#sampling-fields")}
+        parameters = {field.parameter.name: field.value() for field in self._fields("#method-fields")}
+        return msgspec.structs.replace(
+            self._spec,
+            method=MethodSpec(name=self._method, parameters=parameters),
+            sampling=msgspec.structs.replace(self._spec.sampling, acceptance=self._acceptance, **sampling),
+        ).checked()
+
+    def _fields(self, container: str) -> list[ParameterField]:
+        return list(self.query_one(container).query(ParameterField))
+
+    @on(Select.Changed, "#method")
+    async def _method_chosen(self, event: Select.Changed) -> None:
+        event.stop()
+        if event.value == self._method:
+            return
+        self._method = str(event.value)
+        with self.app.batch_update():
+            fields = self.query_one("#method-fields", Vertical)
+            await fields.remove_children()
+            await fields.mount(*self._method_fields())
+            acceptance = self.query_one("#acceptance", Select)
+            with self.prevent(Select.Changed):
+                acceptance.set_options(self._rules())
+                acceptance.value = self._acceptance
+        self._tell()
+
+    @on(Select.Changed, "#acceptance")
+    def _rule_chosen(self, event: Select.Changed) -> None:
+        event.stop()
+        self._acceptance = str(event.value)
+        self._tell()
+
+    @on(ParameterField.Edited)
+    def _field_edited(self, event: ParameterField.Edited) -> None:
+        event.stop()
+        field = event.field
+        if field.error is None and field.parameter in METHODS[self._method].parameters:
+            self._method_values[field.parameter.name] = field.value()
+        self._tell()
+
+    def _tell(self) -> None:
+        """Show whether the rule is lossless, and what is wrong with the whole where no field is to blame."""
+        rule, method = RULES[self._acceptance], METHODS[self._method]
+        mark = self.query_one("#lossless", Static)
+        colour, word = ("$success", "✓ lossless") if rule.lossless else ("$warning", "✗ not lossless")
+        mark.update(Content.from_markup(f"[bold {colour}]{word}[/] [$secondary]$why[/]", why=rule.why))
+        self.query_one("#method", Select).tooltip = method.summary
+        self.query_one("#acceptance", Select).tooltip = rule.summary
+        problem = ""
+        if all(field.error is None for field in self.query(ParameterField)):
+            try:
+                self.spec()
+            except ConfigError as error:
+                problem = str(error)
+        self.query_one("#method-error", Static).update(problem)
+        self.set_class(bool(problem), "-invalid")

@@ -1,0 +1,207 @@
+"""The live stream: a scrolling view of individually styled tokens on the Line API.
+
+Pieces go into a `TokenStore` and nothing is painted; `flush` wraps what is new and repaints from the first changed
+line, once a frame. The cost of a frame does not depend on how much has been shown before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import ClassVar
+
+from rich.segment import Segment
+from rich.style import Style
+from textual import events
+from textual.binding import Binding, BindingType
+from textual.geometry import Size
+from textual.scroll_view import ScrollView
+from textual.selection import Selection
+from textual.strip import Strip
+
+from specterm.tui.widgets.token_store import State, TokenStore
+
+COMPONENT = {state: f"token-log--{state.name.lower()}" for state in State}
+_CACHED_STRIPS = 2000
+
+
+class TokenLog(ScrollView, can_focus=True):
+    """Tokens in the colours of their states; it follows the end until someone scrolls up."""
+
+    COMPONENT_CLASSES: ClassVar[set[str]] = set(COMPONENT.values())
+    ALLOW_SELECT = True
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("r", "app.toggle_rejected", "Rejected", id="stream.rejected", tooltip="Show rejected tokens inline"),
+        Binding("y", "app.copy_output", "Copy", id="stream.copy", tooltip="Copy the output of the last run"),
+        Binding("c", "app.clear_stream", "Clear", id="stream.clear", tooltip="Empty the stream"),
+        Binding("j", "scroll_down", "Down", id="stream.down", tooltip="Scroll down", show=False),
+        Binding("k", "scroll_up", "Up", id="stream.up", tooltip="Scroll up", show=False),
+        Binding("g", "scroll_home", "Start", id="stream.home", tooltip="Scroll to the start", show=False),
+        Binding("G", "scroll_end", "End", id="stream.end", tooltip="Scroll to the end and follow", show=False),
+    ]
+    HELP = """\
+## Stream
+
+Every token in the colour of its state; the legend at the bottom says which. Rejected tokens, and drafted ones that
+were never judged, appear where they were proposed while **r** is on. Scroll up and the view stays; **End** follows
+again. Select with the mouse, or copy the whole output with **y**.
+"""
+
+    def __init__(self, *, id: str | None = None) -> None:  # noqa: A002
+        super().__init__(id=id)
+        self.border_title = "Stream"
+        self.store = TokenStore()
+        self._show_rejected = False
+        self._strips: dict[int, Strip] = {}
+        self._styles: dict[State, Style] = {}
+        self._unwrapped = False
+        self._lines_seen = 0
+
+    def on_mount(self) -> None:
+        self.anchor()
+
+    @property
+    def show_rejected(self) -> bool:
+        """Whether rejected and unjudged draft tokens are shown inline."""
+        return self._show_rejected
+
+    @show_rejected.setter
+    def show_rejected(self, show: bool) -> None:
+        if show != self._show_rejected:
+            self._show_rejected = show
+            self._rewrap(self.store.width)
+
+    def append(self, text: str, state: State, round_index: int | None = None) -> None:
+        """Add text without painting it; `flush` does."""
+        self.store.append(text, state, round_index)
+        self._unwrapped = True
+
+    def flush(self) -> None:
+        """Wrap and paint what was appended since the last call."""
+        if not self._unwrapped:
+            return
+        self._unwrapped = False
+        follows = self.is_vertical_scroll_end
+        first = self.store.extend_lines()
+        for line in range(first, first + 2 + self.size.height):
+            self._strips.pop(line, None)
+        self.virtual_size = Size(self.store.width, self.store.line_count)
+        self.refresh_lines(first, self.store.line_count - first + 1)
+        if follows:
+            self._lines_seen = self.store.line_count
+        self._tell_position(follows)
+
+    def clear(self) -> None:
+        """Empty the stream."""
+        self.store.clear()
+        self._rewrap(self.store.width)
+        self.scroll_end(animate=False)
+
+    def on_resize(self, event: events.Resize) -> None:
+        width = self.scrollable_content_region.width
+        if width > 0 and width != self.store.width:
+            self._rewrap(width)
+
+    def _rewrap(self, width: int) -> None:
+        top_piece = self.store.piece_at(min(self.scroll_offset.y, max(0, self.store.line_count - 1)))
+        follows = self.is_vertical_scroll_end
+        self.store.rewrap(width, self._show_rejected)
+        self._unwrapped = False
+        self._strips.clear()
+        self.virtual_size = Size(self.store.width, self.store.line_count)
+        self._lines_seen = min(self._lines_seen, self.store.line_count)
+        if not follows:
+            self.scroll_to(y=self.store.line_of(top_piece), animate=False)
+        self.refresh()
+
+    def watch_scroll_y(self, old_value: float, new_value: float) -> None:
+        super().watch_scroll_y(old_value, new_value)
+        if self.is_vertical_scroll_end:
+            self._lines_seen = self.store.line_count
+        self._tell_position(self.is_vertical_scroll_end)
+
+    def _tell_position(self, follows: bool) -> None:
+        told = []
+        if not follows:
+            round_index = self.store.round_at(min(round(self.scroll_y), self.store.line_count - 1))
+            if round_index is not None:
+                told.append(f"round {round_index}")
+            if new_lines := self.store.line_count - self._lines_seen:
+                told.append(f"↓ {new_lines} new line{'s' * (new_lines > 1)}, End follows")
+        subtitle = " · ".join(told)
+        if self.border_subtitle != subtitle:
+            self.border_subtitle = subtitle
+
+    def notify_style_update(self) -> None:
+        super().notify_style_update()
+        self._strips.clear()
+        self._styles.clear()
+
+    def _style(self, state: State) -> Style:
+        style = self._styles.get(state)
+        if style is None:
+            style = self._styles[state] = self.get_component_rich_style(COMPONENT[state])
+        return style
+
+    def render_line(self, y: int) -> Strip:
+        line, width = self.scroll_offset.y + y, self.size.width
+        if line >= self.store.line_count:
+            return Strip.blank(width, self.rich_style)
+        selection = self.text_selection
+        if selection is not None and (span := selection.get_span(line)) is not None:
+            return self._selected_strip(line, *span)
+        strip = self._strips.get(line)
+        if strip is None:
+            if len(self._strips) > _CACHED_STRIPS:
+                self._strips.clear()
+            strip = self._strips[line] = self._strip(list(self._segments(line)), line)
+        return strip
+
+    def _segments(self, line: int) -> Iterator[Segment]:
+        for text, state in self.store.spans(line):
+            if state is State.BONUS and text[0] == " " and not text.isspace():
+                yield Segment(" ", self.rich_style)  # an underlined gap reads as a character
+                text = text[1:]
+            yield Segment(text, self._style(state))
+
+    def _strip(self, segments: list[Segment], line: int) -> Strip:
+        return Strip(segments).adjust_cell_length(self.size.width, self.rich_style).apply_offsets(0, line)
+
+    def _selected_strip(self, line: int, start: int, end: int) -> Strip:
+        chosen = self.screen.get_component_rich_style("screen--selection")
+        segments: list[Segment] = []
+        x = 0
+        for text, state in self.store.spans(line):
+            style = self._style(state)
+            stop = len(text) if end == -1 else max(0, min(len(text), end - x))
+            begin = max(0, min(stop, start - x))
+            for part, part_style in (
+                (text[:begin], style),
+                (text[begin:stop], style + chosen),
+                (text[stop:], style),
+            ):
+                if part:
+                    segments.append(Segment(part, part_style))
+            x += len(text)
+        return self._strip(segments, line)
+
+    def selection_updated(self, selection: Selection | None) -> None:
+        self.refresh()
+
+    def get_selection(self, selection: Selection) -> tuple[str, str] | None:
+        """The selected text as it is shown, with wrapped lines joined again."""
+        count = self.store.line_count
+        if not count:
+            return None
+        first = selection.start.y if selection.start else 0
+        last = min(selection.end.y if selection.end else count - 1, count - 1)
+        parts: list[str] = []
+        for line in range(first, last + 1):
+            span = selection.get_span(line)
+            if span is None:
+                continue
+            text = self.store.line_text(line)
+            begin, end = span
+            parts.append(text[begin : len(text) if end == -1 else end])
+            if line < last:
+                parts.append(self.store.separator(line))
+        return "".join(parts), "\n"

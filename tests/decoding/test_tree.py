@@ -1,0 +1,73 @@
+"""Trees: shapes from parents, and walking them."""
+
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from specterm.decoding.acceptance.walk import accepted_nodes, node_states, path_of
+from specterm.decoding.ports import STATES
+from specterm.decoding.tree import DraftTree, Topology
+
+CPU = torch.device("cpu")
+
+
+@st.composite
+def parents_of_trees(draw):
+    size = draw(st.integers(1, 12))
+    return [draw(st.integers(-1, i - 1)) for i in range(size)]
+
+
+def ancestors(parents, node):
+    found = {node}
+    while node >= 0:
+        node = parents[node]
+        found.add(node)
+    return found
+
+
+@given(parents_of_trees())
+@settings(max_examples=150, deadline=None)
+def test_topology_knows_depths_and_ancestors(parents):
+    depths = [len(ancestors(parents, i)) - 1 for i in range(len(parents))]
+    tree = Topology.of_parents(torch.tensor([parents]), max(depths))
+    assert tree.depth[0].tolist() == [0, *depths]
+    for i in range(len(parents)):
+        seen = {j - 1 for j, visible in enumerate(tree.visible[0, i + 1].tolist()) if visible}
+        assert seen == ancestors(parents, i)
+
+
+@given(parents_of_trees(), st.randoms(use_true_random=False))
+@settings(max_examples=150, deadline=None)
+def test_walk_follows_the_one_kept_child_of_each_node(parents, random):
+    children = {p: [i for i, q in enumerate(parents) if q == p] for p in range(-1, len(parents))}
+    chosen = {p: random.choice([*kids, None]) for p, kids in children.items() if kids}
+    kept = [chosen[parents[i]] == i for i in range(len(parents))]
+    depths = [len(ancestors(parents, i)) - 1 for i in range(len(parents))]
+    topology = Topology.of_parents(torch.tensor([parents]), max(depths))
+    accepted = accepted_nodes(topology, torch.tensor([kept]))
+    path, count = path_of(topology, accepted)
+
+    expected, node = [], -1
+    while chosen.get(node) is not None:
+        node = chosen[node]
+        expected.append(node)
+    assert int(count) == len(expected)
+    assert path[0].tolist()[: len(expected) + 1] == [0, *(n + 1 for n in expected)]
+    assert set(path[0].tolist()[len(expected) :]) == {node + 1}
+    states = [STATES[s] for s in node_states(topology, accepted, path[:, -1])[0].tolist()]
+    for i, state in enumerate(states):
+        want = "accepted" if i in expected else "rejected" if parents[i] == node else "unused"
+        assert state == want
+
+
+def test_chain_and_general_walk_agree():
+    chain = Topology.of_chain(4, CPU)
+    general = Topology.of_parents(torch.tensor([[-1, 0, 1, 2]]), 4)
+    kept = torch.tensor([[True, True, False, True], [True] * 4, [False] * 4])
+    for a, b in zip(path_of(chain, accepted_nodes(chain, kept)), path_of(general, accepted_nodes(general, kept))):
+        assert torch.equal(a, b)
+
+
+def test_ragged_trees_know_their_padding():
+    tree = DraftTree(Topology.of_chain(3, CPU), torch.zeros((3, 3), dtype=torch.int64), (3, 0, 1))
+    assert tree.valid().tolist() == [[True] * 3, [False] * 3, [True, False, False]]

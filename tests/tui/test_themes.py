@@ -1,0 +1,147 @@
+"""The shipped themes are whole, and the states of a token stay apart in each, also with few colours or none."""
+
+import tomllib
+from itertools import combinations
+from pathlib import Path
+
+import pytest
+from rich.color import Color as RichColor
+from rich.color import ColorSystem
+from textual.color import Color
+from textual.pilot import Pilot
+from tui.screens import settle, workbench
+
+from specterm.errors import ConfigError
+from specterm.tui import themes
+from specterm.tui.app import SpectermApp
+from specterm.tui.widgets.legend import Legend
+from specterm.tui.widgets.token_log import COMPONENT
+from specterm.tui.widgets.token_store import State
+
+FILES = sorted(themes.shipped_folder().glob("*.toml"))
+NAMES = [tomllib.loads(path.read_text())["name"] for path in FILES]
+STATES = (State.PLAIN, State.ACCEPTED, State.CORRECTION, State.BONUS, State.REJECTED, State.DRAFT)
+
+
+def contrast(one: Color, other: Color) -> float:
+    """WCAG's contrast ratio, 1 to 21."""
+
+    def luminance(color: Color) -> float:
+        parts = [c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in color.normalized]
+        return 0.2126 * parts[0] + 0.7152 * parts[1] + 0.0722 * parts[2]
+
+    low, high = sorted((luminance(one), luminance(other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+def test_four_themes_ship() -> None:
+    assert {"dark", "light", "high-contrast", "colour-blind-safe"} <= set(NAMES)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_a_shipped_theme_names_every_colour(path: Path) -> None:
+    data = tomllib.loads(path.read_text())
+    assert set(themes.COLORS) <= set(data)
+    assert set(data["variables"]) == set(themes.VARIABLES)
+    assert themes.read_theme(path).name == path.stem
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_every_token_can_be_read_on_its_background(path: Path) -> None:
+    data = tomllib.loads(path.read_text())
+    background = Color.parse(data["background"])
+    colours = {"foreground": data["foreground"], "secondary": data["secondary"], **data["variables"]}
+    for name, value in colours.items():
+        assert contrast(Color.parse(value), background) >= 4.5, name
+        # What NO_COLOR leaves of it.
+        assert contrast(Color.parse(value).monochrome, background.monochrome) >= 4.5, name
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_accepted_differs_from_plain_without_colour(path: Path) -> None:
+    data = tomllib.loads(path.read_text())
+    plain = Color.parse(data["foreground"]).monochrome
+    accepted = Color.parse(data["variables"]["token-accepted"]).monochrome
+    assert contrast(plain, accepted) >= 1.3
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("system", [ColorSystem.TRUECOLOR, ColorSystem.EIGHT_BIT], ids=["truecolor", "256"])
+async def test_the_states_differ_in_colour(name: str, system: ColorSystem) -> None:
+    app = workbench()
+    async with app.run_test(size=(120, 40)) as pilot:
+        app.theme = name
+        await settle(pilot)
+        colours: dict[State, RichColor] = {}
+        for state in STATES:
+            colour = app.query_one(Legend).get_component_rich_style(COMPONENT[state]).color
+            assert colour is not None
+            colours[state] = colour.downgrade(system)
+        for one, other in combinations(STATES, 2):
+            assert colours[one] != colours[other], (one, other)
+
+
+async def painted_attributes(app: SpectermApp, pilot: Pilot[None]) -> dict[str, tuple[object, ...]]:
+    """The attributes and the colour with which each word of the legend reaches the terminal."""
+    await settle(pilot)
+    y = app.query_one(Legend).region.y
+    found = {}
+    for segment in app.screen._compositor.render_strips()[y]:
+        style = segment.style
+        if style is not None and segment.text.strip():
+            found[segment.text.strip()] = (
+                *(bool(value) for value in (style.bold, style.underline, style.strike, style.italic)),
+                style.color,
+            )
+    return found
+
+
+async def test_with_no_color_attributes_or_brightness_tell_the_states_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    app = workbench()
+    monkeypatch.setenv("NO_COLOR", "1")
+    colourless = type(app)(
+        app._engine, app._monitor, app._spec, theme_folders=(themes.shipped_folder(),), initial_load=False
+    )
+    assert colourless.no_color
+    async with colourless.run_test(size=(120, 40)) as pilot:
+        painted = await painted_attributes(colourless, pilot)
+        words = [state.name.lower() for state in STATES]
+        assert set(words) <= set(painted)
+        attributes = {word: painted[word][:4] for word in words}
+        coloured = [word for word in words if not any(attributes[word])]
+        assert sorted(coloured) == ["accepted", "plain"]
+        assert painted["accepted"][4] != painted["plain"][4]
+        others = [attributes[word] for word in words if word not in coloured]
+        assert len(set(others)) == len(others)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("name = 3", "name is 3; it must be a text"),
+        ('name = "x"', "primary is missing"),
+        ('name = "x"\nprimary = "blu"', "primary is 'blu'; it must be a colour"),
+        ('name = "x"\nprimary = 7', "primary is 7; it must be a colour"),
+        ('name = "x"\ndark = "no"', "dark is 'no'; it must be true or false"),
+        ('name = "x"\nprimry = "#fff"', "primry is unknown; known are primary"),
+        ('name = "x"\nprimary = "#fff"\n[variables]\ntoken-draft = "?"', "variables.token-draft is '?'"),
+        ("name = ", "is not valid TOML"),
+    ],
+)
+def test_a_broken_theme_says_what_is_wrong(tmp_path: Path, text: str, says: str) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(text)
+    with pytest.raises(ConfigError) as raised:
+        themes.read_theme(path)
+    assert str(raised.value).startswith("mine.toml")
+    assert says in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_users_theme_replaces_a_shipped_one_and_inherits_token_colours(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text('name = "light"\ndark = false\nprimary = "#123456"\n')
+    found, problems = themes.load_themes((themes.shipped_folder(), tmp_path, tmp_path / "absent"))
+    assert problems == []
+    (light,) = [theme for theme in found if theme.name == "light"]
+    assert light.primary == "#123456"
+    assert light.variables == themes.variable_defaults(dark=False)

@@ -9,7 +9,7 @@ from typing import Any
 from specterm import catalogue
 from specterm.config import MethodSpec, ModelSpec, Request, RunSpec, SamplingSpec
 from specterm.engine.local import LocalEngine
-from specterm.errors import ConfigError, SpectermError
+from specterm.errors import ConfigError, failure
 from specterm.events import Event, RunFinished
 from specterm.metrics import RowResult, row_results
 from specterm.telemetry.monitor import Monitor
@@ -68,7 +68,7 @@ class Workbench:
             for event in job:
                 yield event
                 if isinstance(event, RunFinished) and event.reason == "failed":
-                    raise SpectermError(event.error)
+                    raise failure(event.error, event.exit_code)
         finally:
             job.cancel()
 

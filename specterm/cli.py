@@ -6,8 +6,10 @@ Data goes to standard output, narration to standard error; every error is one li
 
 from __future__ import annotations
 
+import io
 import os
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -34,15 +36,25 @@ PROMPT_ONLY = ("plain", "show_rejected", "trace")
 def main(arguments: Sequence[str] | None = None, open_engine: OpenEngine | None = None) -> int:
     """Run the command line and return the exit code.
 
-    `open_engine` makes the engine, given whether to monitor the devices; None makes the local one.
+    `open_engine` makes the engine, given whether to monitor the devices; None makes the local one. With `arguments`
+    None they are the process's own, and this may end the process itself (see `_leave`).
     """
+    if arguments is not None:
+        return _run(arguments, open_engine or local_engine)
+    _agree_on_utf8()
+    code = _run(None, open_engine or local_engine)
+    _leave(code)
+    return code
+
+
+def _run(arguments: Sequence[str] | None, open_engine: OpenEngine) -> int:
     command = typer.main.get_command(_app())
     try:
         code = command.main(
             args=None if arguments is None else list(arguments),
             prog_name="specterm",
             standalone_mode=False,
-            obj=open_engine or local_engine,
+            obj=open_engine,
         )
     except BrokenPipeError:
         # Whoever read standard output has gone: nothing more can be said there, not even by the flush at exit.
@@ -152,8 +164,10 @@ def _prompt(open_engine: OpenEngine, given: Given) -> int:
     if "plain" in given and len(plan.methods) > 1:
         raise ConfigError(f"--plain prints one text and {len(plan.methods)} methods are named; name one with --method")
     rejected = "show_rejected" in given
-    trace = given.values.get("trace", "probs" if rejected else RunSpec().trace)
-    if rejected and trace == "counts":
+    trace = given.values.get("trace", RunSpec().trace)
+    if rejected and trace == "counts" and "trace" not in given.typed:
+        trace = "probs"
+    elif rejected and trace == "counts":
         raise ConfigError("--show-rejected needs the texts that --trace counts leaves out; give --trace probs")
     specs = _runs(plan, trace)
     mode = next((mode for mode in ("json", "plain") if mode in given), "colour")
@@ -176,6 +190,10 @@ def _prompt_text(given: str) -> str:
             raise ConfigError(f"standard input is not {error.encoding} text (byte {error.start})") from None
     if not text.strip():
         raise ConfigError("--prompt is empty; give the text to continue")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ConfigError(f"--prompt {text!r} is not UTF-8 text; give it in UTF-8") from None
     return text
 
 
@@ -203,6 +221,30 @@ def _workbench(given: Given) -> int:
         app = SpectermApp(LocalEngine(monitor if plan.monitor else None), monitor, spec)
         app.run()
         return app.return_code or ExitCode.OK
+
+
+def _agree_on_utf8() -> None:
+    """Pipes and files carry UTF-8 with plain newlines, whatever the locale says; a terminal keeps its encoding, and
+    what that cannot show is replaced."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            if stream.isatty():
+                stream.reconfigure(errors="replace")
+            else:
+                stream.reconfigure(encoding="utf-8", errors="replace", newline="\n")
+    if isinstance(sys.stdin, io.TextIOWrapper) and not sys.stdin.isatty():
+        sys.stdin.reconfigure(encoding="utf-8", errors="strict")
+
+
+def _leave(code: int) -> None:
+    """End the process at once if the engine's thread still runs, because it is deep in an import or a forward pass.
+
+    The interpreter's own end would stop that thread inside C++ code, which aborts the process (CPython gh-87135).
+    """
+    if any(thread.name == "specterm-engine" for thread in threading.enumerate()):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
 
 
 def _fail(text: str, code: int) -> int:

@@ -38,3 +38,14 @@ class DeviceError(SpectermError):
     """A device that does not exist, is not supported or ran out of memory."""
 
     exit_code = ExitCode.UNAVAILABLE
+
+
+def failure(text: str | None, exit_code: int) -> SpectermError:
+    """The error that ended a job, from what its last event says."""
+    kinds: dict[int, type[SpectermError]] = {ExitCode.USAGE: ConfigError, ExitCode.UNAVAILABLE: ModelError}
+    return kinds.get(exit_code, SpectermError)(text or "the run failed without saying why")
+
+
+def one_line(error: BaseException) -> str:
+    """The first line of what a library says, or its name where it says nothing."""
+    return next((line.strip(" :") for line in str(error).splitlines() if line.strip(" :")), type(error).__name__)

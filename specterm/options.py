@@ -86,9 +86,10 @@ def _of_struct(
 ) -> Option:
     hint = get_type_hints(struct)[field]
     default = next(f.default for f in msgspec.structs.fields(struct) if f.name == field)
-    kinds: dict[Any, Any] = {str: str, bool: bool, int: int, int | None: int}
-    annotation = kinds.get(hint, list[str])
-    metavar = metavar or {str: "TEXT", int: "INTEGER", list[str]: "TEXT"}.get(annotation, "")
+    if hint in (int, int | None):
+        return _of_parameter(Parameter(field, "int", default, text, optional=hint is not int), group, panel, text)
+    annotation = {str: str, bool: bool}.get(hint, list[str])
+    metavar = metavar or ("" if annotation is bool else "TEXT")
     return Option(name or field, group, panel, text, annotation, _shown(default), field, metavar or None)
 
 
@@ -209,15 +210,19 @@ class Given:
         Raises:
             ConfigError: the file or a value is bad, or a typed option goes with none of the methods.
         """
+        typed = {name: value for name, value in self.values.items() if name in self.typed}
+        ambient = {name: value for name, value in self.values.items() if name not in self.typed}
         data: dict[str, Any] = {"methods": [msgspec.to_builtins(method) for method in methods]}
-        _fill(data, {k: v for k, v in self.values.items() if k not in self.typed}, strict=False)
+        _fill(data, ambient)
         if path is not None:
             written = plan_data(Path(path))
             plan_from(written, path)
             for key, value in written.items():
                 section = data.get(key)
                 data[key] = {**section, **value} if isinstance(section, dict) and isinstance(value, dict) else value
-        _fill(data, {k: v for k, v in self.values.items() if k in self.typed}, strict=True)
+        _fill(data, typed)
+        data["methods"] = [{"name": m} if isinstance(m, str) else dict(m) for m in data["methods"]]
+        _fill_methods(data["methods"], ambient, typed)
         plan = plan_from(data, path or "of the command line").checked()
         labels = [method.label for method in plan.methods]
         twice = next((label for label in labels if labels.count(label) > 1), None)
@@ -231,37 +236,45 @@ def _source(context: typer.Context, name: str) -> str:
     return "" if source is None else source.name
 
 
-def _fill(data: dict[str, Any], values: Mapping[str, Any], *, strict: bool) -> None:
-    """Write option values into plan data; `strict` refuses a method's parameter that no method takes."""
+def _fill(data: dict[str, Any], values: Mapping[str, Any]) -> None:
+    """Write option values into plan data; parameters of methods wait until it is known which methods there are."""
     if "method" in values:
         names = [name.strip() for name in values["method"].split(",")]
         data["methods"] = [{"name": catalogue.method(name).name} for name in names]
     for name, value in values.items():
-        option = OPTIONS.get(name)
-        if option is None or option.group in ("command", "run") or name == "method":
-            continue
+        option = OPTIONS[name]
         checked = option.parameter.check(value) if option.parameter is not None else value
-        if option.group == "method":
-            _fill_method(data, option, checked, strict)
-        elif option.group == "plan":
-            data[option.field] = {"monitor": False, "formats": _names(value)}.get(option.field, checked)
-        else:
-            data.setdefault(option.group, {})[option.field] = checked
+        match option.group:
+            case "plan":
+                data[option.field] = _plan_value(option, checked)
+            case "model" | "sampling":
+                data.setdefault(option.group, {})[option.field] = checked
 
 
-def _fill_method(data: dict[str, Any], option: Option, value: Any, strict: bool) -> None:
-    methods: list[dict[str, Any]] = [{"name": m} if isinstance(m, str) else dict(m) for m in data["methods"]]
-    takers = [m for m in methods if m.get("name") in METHODS and option.name in _takes(m["name"])]
-    if strict and not takers:
-        raise ConfigError(f"{option.flag} does not go with --method {','.join(str(m.get('name')) for m in methods)}")
-    for method in takers:
-        method["parameters"] = {**method.get("parameters", {}), option.name: value}
-    data["methods"] = methods
+def _plan_value(option: Option, value: Any) -> Any:
+    match option.name:
+        case "no_monitor":
+            return not value
+        case "format":
+            return [name.strip() for name in value.split(",")]
+        case _:
+            return value
 
 
-def _takes(method: str) -> set[str]:
-    return {parameter.name for parameter in METHODS[method].parameters}
+def _fill_methods(methods: list[dict[str, Any]], ambient: Mapping[str, Any], typed: Mapping[str, Any]) -> None:
+    """Give each method the parameters that it takes: the environment's where it has none, the typed ones always.
 
-
-def _names(value: Any) -> list[str]:
-    return [name.strip() for name in value.split(",")] if isinstance(value, str) else []
+    Raises:
+        ConfigError: a typed parameter goes with none of the methods.
+    """
+    for name, value in (*ambient.items(), *typed.items()):
+        option = OPTIONS[name]
+        if option.group != "method" or option.parameter is None:
+            continue
+        takers = [m for m in methods if any(p.name == name for p in catalogue.method(m["name"]).parameters)]
+        if name in typed and not takers:
+            raise ConfigError(f"{option.flag} does not go with --method {','.join(m['name'] for m in methods)}")
+        given = {name: option.parameter.check(value)}
+        for method in takers:
+            own = method.get("parameters", {})
+            method["parameters"] = own | given if name in typed else given | own

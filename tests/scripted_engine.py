@@ -83,7 +83,8 @@ def _drafted(left: Sequence[int], kept: int, gamma: int) -> RowRound:
 
 class ScriptedEngine:
     """See the module. `outputs` gives a method's tokens (by default all methods emit the same ones); `fail` names
-    methods whose runs fail; `interrupt_at` raises Ctrl-C in the reader at that run; `gap` answers `top_gap`."""
+    methods whose runs fail; `interrupt_at` raises Ctrl-C in the reader at that run; teacher forcing finds the same
+    `shortfall` for every token."""
 
     def __init__(
         self,
@@ -93,14 +94,14 @@ class ScriptedEngine:
         fail: dict[str, str] | None = None,
         load_error: str | None = None,
         interrupt_at: int | None = None,
-        gap: float = float("inf"),
+        shortfall: float = float("inf"),
         notices: Sequence[Notice] = (),
     ) -> None:
         self._outputs, self._accepts, self._fail = outputs or {}, accepts, fail or {}
-        self._load_error, self._interrupt_at, self._gap = load_error, interrupt_at, gap
+        self._load_error, self._interrupt_at, self._shortfall = load_error, interrupt_at, shortfall
         self._notices = notices
         self.ran: list[tuple[str, tuple[str, ...], int]] = []  # (method label, prompt ids, repeat)
-        self.asked_gaps: list[int] = []
+        self.asked: list[tuple[int, ...]] = []
         self.closed = False
 
     def load(self, model: ModelSpec) -> Job:
@@ -131,9 +132,9 @@ class ScriptedEngine:
         job.put(RunFinished(time, "done"))
         return job
 
-    def top_gap(self, ids: Sequence[int], position: int) -> float:
-        self.asked_gaps.append(position)
-        return self._gap
+    def shortfalls(self, ids: Sequence[int], start: int) -> list[float]:
+        self.asked.append(tuple(ids))
+        return [self._shortfall] * (len(ids) - start)
 
     def close(self) -> None:
         self.closed = True

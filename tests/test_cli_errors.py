@@ -19,7 +19,7 @@ def no_engine(monitored: bool) -> Never:
 
 
 CASES = {
-    "unknown option": (["--no-such"], "No such option: --no-such"),
+    "unknown option": (["--no-such"], "--no-such"),
     "unknown method": (["--prompt", "x", "--method", "magic"], "--method is 'magic'; it must be one of naive, draft"),
     "unknown method in a list": (["--batch", "--method", "naive,magic"], "--method is 'magic'"),
     "empty method": (["--prompt", "x", "--method", ""], "--method is ''"),
@@ -30,7 +30,7 @@ CASES = {
         ["--prompt", "x", "--method", "naive", "--num-draft-tokens", "4"],
         "--num-draft-tokens does not go with --method naive",
     ),
-    "negative temperature": (["--prompt", "x", "--temperature", "-1"], "--temperature is -1.0; it must be"),
+    "negative temperature": (["--prompt", "x", "--temperature", "-1"], "--temperature is -1; it must be"),
     "NaN temperature": (["--prompt", "x", "--temperature", "nan"], "--temperature is nan; it must be"),
     "infinite temperature": (["--prompt", "x", "--temperature", "inf"], "--temperature is inf; it must be"),
     "top-p": (["--prompt", "x", "--top-p", "1.5"], "--top-p is 1.5; it must be a number from 0 to 1"),
@@ -40,8 +40,12 @@ CASES = {
     "quantize": (["--prompt", "x", "--quantize", "2bit"], "--quantize is '2bit'"),
     "trace": (["--prompt", "x", "--trace", "all"], "trace is 'all'; it must be one of counts"),
     "no draft": (["--prompt", "x", "--target", "some/model"], "--method draft needs 1 draft model"),
-    "max model length": (["--prompt", "x", "--max-model-len", "one"], "'--max-model-len': 'one' is not a valid int"),
+    "max model length": (
+        ["--prompt", "x", "--max-model-len", "one"],
+        "--max-model-len is 'one'; it must be",
+    ),
     "empty prompt": (["--prompt", ""], "--prompt is empty"),
+    "prompt that is no text": (["--prompt", "caf\udce9"], "is not UTF-8 text"),
     "blank prompt": (["--prompt", " \n"], "--prompt is empty"),
     "prompt without a value": (["--prompt"], "'--prompt' requires an argument"),
     "prompt and batch": (["--prompt", "x", "--batch"], "--prompt and --batch are both given"),
@@ -140,16 +144,10 @@ def test_a_fault_of_ours_is_one_line_too(monkeypatch: pytest.MonkeyPatch, capsys
         main(["--prompt", "x"], open_engine=broken)
 
 
-def run(*arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
-    return subprocess.run(
-        [sys.executable, *arguments],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-    )
+def run(*arguments: str, given: bytes = b"", **variables: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), **variables}
+    done = subprocess.run([sys.executable, *arguments], capture_output=True, timeout=60, env=environment, input=given)
+    return subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
 
 
 def test_importing_the_command_line_imports_nothing_heavy() -> None:
@@ -166,6 +164,31 @@ def test_the_module_runs_and_returns_its_code() -> None:
     done = run("-m", "specterm")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "specterm: error: no terminal: use --prompt or --batch\n"
+
+
+def test_pipes_carry_utf8_whatever_the_locale() -> None:
+    plain = {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+    done = run("-m", "specterm", "--method", "é", "--prompt", "x", **plain)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "--method is 'é'" in done.stderr
+    done = run("-m", "specterm", "--prompt", "-", given=b"caf\xe9", **plain)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "specterm: error: standard input is not utf-8 text (byte 3)\n"
+
+
+def test_an_engine_that_does_not_end_cannot_hold_or_abort_the_process() -> None:
+    script = """
+import atexit, sys, threading, time
+from specterm import cli
+threading.Thread(target=time.sleep, args=(60,), daemon=True, name="specterm-engine").start()
+atexit.register(print, "the interpreter ended by itself")
+sys.argv = ["specterm", "--version"]
+sys.exit(cli.main())
+"""
+    done = run("-c", script)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("specterm ")
+    assert "by itself" not in done.stdout
 
 
 def test_help_lists_every_option(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

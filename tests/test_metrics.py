@@ -99,7 +99,7 @@ def test_a_tree() -> None:
         (-1, -1, 0, 0),
         ("accepted", "unused", "rejected", "accepted"),
         emitted(5, 8, origin="accepted") + emitted(9, origin="bonus"),
-        sources=(0b01, 0b10, 0b01, 0b11),
+        sources=(0b001, 0b100, 0b001, 0b101),
     )
     got = figures(
         [
@@ -115,7 +115,7 @@ def test_a_tree() -> None:
     assert got["branching_factor"] == 2
     assert got["tree_efficiency"] == 0.5
     assert got["per_position_acceptance"] == [1, 1]
-    assert got["per_drafter_acceptance"] == pytest.approx([2 / 3, 1 / 2])
+    assert got["per_drafter_acceptance"] == [pytest.approx(2 / 3), None, 1 / 2]
 
 
 def test_tokens_behind_a_stop_string_do_not_count() -> None:
@@ -130,6 +130,15 @@ def test_tokens_behind_a_stop_string_do_not_count() -> None:
     for event in events:
         live.observe(event)
     assert live.figures["output_tokens"] == 2
+
+
+def test_a_stop_string_can_cut_everything() -> None:
+    part = RowRound(0, (), (), (), emitted(1))
+    got = figures(
+        [row_started(), prefilled(1.0), Round(2.0, 0, 0, 1, 0, None, (part,)), RowFinished(2.0, 0, "stop", "", ())]
+    )
+    assert (got["output_tokens"], got["mean_acceptance_length"]) == (0, 0)
+    assert got["throughput_tok_s"] is None
 
 
 def test_latency_counts_from_arrival() -> None:

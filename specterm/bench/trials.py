@@ -96,20 +96,23 @@ def run_trials(
     loading.raise_failure()
     steps = list(_steps(plan, requests))
     rows: list[_Row] = []
-    for done, step in enumerate(steps):
-        progress(Progress(done, len(steps), step.doing))
-        watched = watch(engine.run(step.spec, step.requests), observe)
-        _note(trials, watched)
-        if watched.end.reason == "failed":
-            trials.failures.append(_failure(step, watched))
-        if step.repeat is not None:
-            rows += _rows(step, watched)
-        if watched.interrupted:
-            trials.interrupted = True
-            break
-    else:
-        progress(Progress(len(steps), len(steps), "done"))
-        trials.complete = True
+    try:
+        for done, step in enumerate(steps):
+            progress(Progress(done, len(steps), step.doing))
+            watched = watch(engine.run(step.spec, step.requests), observe)
+            _note(trials, watched)
+            if watched.end.reason == "failed":
+                trials.failures.append(_failure(step, watched))
+            if step.repeat is not None:
+                rows += _rows(step, watched)
+            if watched.interrupted:
+                trials.interrupted = True
+                break
+        else:
+            progress(Progress(len(steps), len(steps), "done"))
+            trials.complete = True
+    except KeyboardInterrupt:  # between two runs, or for the second time in one: what there is is kept all the same
+        trials.interrupted = True
     # Comparing may ask the target about ties, so it waits until nothing is timed any more.
     trials.results = _compared(rows, engine, trials.models)
     return trials

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from specterm.engine.job import Job
-from specterm.errors import ConfigError, ExitCode, ModelError, SpectermError
+from specterm.errors import failure
 from specterm.events import Event, RunFinished
 
 
@@ -30,11 +30,8 @@ class Watched:
         Raises:
             SpectermError: the job failed.
         """
-        if self.end.reason != "failed":
-            return
-        text = self.end.error or "the run failed without saying why"
-        kinds: dict[int, type[SpectermError]] = {ExitCode.USAGE: ConfigError, ExitCode.UNAVAILABLE: ModelError}
-        raise kinds.get(self.end.exit_code, SpectermError)(text)
+        if self.end.reason == "failed":
+            raise failure(self.end.error, self.end.exit_code)
 
 
 def watch(job: Job, observe: Callable[[Event], None]) -> Watched:

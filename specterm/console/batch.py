@@ -27,7 +27,7 @@ from specterm.report.figures import NOT_MEASURED, SUMMARY_KEYS
 from specterm.report.markdown import figure_text, matches_text, measured
 from specterm.report.writing import prepare_folder, write_reports
 
-_MIN_TABLE_WIDTH = 120  # where standard output is no terminal
+_UNFOLDED_WIDTH = 1000  # where standard output is no terminal, no line is to be folded
 
 
 def show_plan(plan: PlanSpec, stdout: IO[str]) -> ExitCode:
@@ -94,18 +94,20 @@ def _progress(console: Console) -> Iterator[Callable[[Progress], None]]:
 
 
 def _print_summary(summary: list[Summary]) -> None:
+    """The figures that decide, one column a configuration."""
     console = Console(file=sys.stdout)
     if not console.is_terminal:
-        console = Console(file=sys.stdout, width=_MIN_TABLE_WIDTH)
+        console = Console(file=sys.stdout, width=_UNFOLDED_WIDTH)
     table = Table(box=None, pad_edge=False)
-    columns = [column for column in measured(summary) if column.key in SUMMARY_KEYS]
-    table.add_column("configuration", no_wrap=True)
-    for column in columns:
-        table.add_column(column.heading, justify="right")
-    table.add_column("matches naive")
-    table.add_column("lossless")
+    table.add_column("figure", no_wrap=True)
     for entry in summary:
-        cells = [figure_text(column, entry.figures.get(column.key), entry.speedup) for column in columns]
-        mark = {True: "yes", False: "NO", None: NOT_MEASURED}[entry.lossless]
-        table.add_row(entry.configuration, *cells, matches_text(entry), mark)
+        table.add_column(entry.configuration, justify="right")
+    table.add_row("runs", *(str(entry.runs) for entry in summary))
+    for column in measured(summary):
+        if column.key in SUMMARY_KEYS:
+            cells = [figure_text(column, entry.figures.get(column.key), entry.speedup) for entry in summary]
+            table.add_row(column.heading, *cells)
+    table.add_row("matches naive", *(matches_text(entry) for entry in summary))
+    marks = {True: "yes", False: "NO", None: NOT_MEASURED}
+    table.add_row("lossless", *(marks[entry.lossless] for entry in summary))
     console.print(table)

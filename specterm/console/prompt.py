@@ -106,7 +106,7 @@ def _report(console: Console, results: Sequence[RowResult], output: Output) -> N
     if output.mode == "json":
         output.stdout.write(msgspec.json.encode({"runs": results}).decode() + "\n")
         output.stdout.flush()
-    elif output.mode == "colour":
+    elif output.mode == "colour" and results:
         console.print()
         console.print(legend(rejected=output.show_rejected))
         console.print(figures_table(results))

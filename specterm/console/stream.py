@@ -23,7 +23,7 @@ STYLES = {
 def legend(*, rejected: bool) -> Text:
     """One line that says what the styles mean."""
     states = [state for state in STYLES if rejected or state != "rejected"]
-    line = Text("legend: ", style="dim")
+    line = Text().append("legend: ", "dim")
     for state in states:
         line.append(state, STYLES[state] or "none").append("  ")
     return line

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from specterm.decoding.ports import Block, Detokenizer, Drafter, Judging, ProposeRow, Recording, Rule, Runner
+from specterm.decoding.ports import Block, Detokenizer, Drafter, Feedback, Judging, ProposeRow, Recording, Rule, Runner
 from specterm.decoding.prefill import prefill
 from specterm.decoding.readback import Outcome, read_outcomes
 from specterm.decoding.row import Prompt, Row
@@ -160,7 +160,8 @@ class DecodeLoop:
         verdict = self._rule.verify(tree, logits, judging)
         if not tree.topology.chain:
             self._target.compact(slots, starts, verdict.path)
-        outcomes = read_outcomes(tree, verdict)
+        top_k = self._drafter.needs.top_k
+        outcomes = read_outcomes(tree, verdict, logits.topk(top_k).indices if top_k else None)
         self._timer.mark()
 
         alternatives = self._alternatives(tree, logits)
@@ -168,9 +169,12 @@ class DecodeLoop:
         alive = [i for i, row in enumerate(rows) if row.reason is None]
         self._timer.mark()
         self._drafter.catch_up(
-            [slots[i] for i in alive],
-            [[token.id for token in parts[i].emitted] for i in alive],
-            [outcomes[i].accepted for i in alive],
+            [
+                Feedback(
+                    slots[i], tuple(token.id for token in parts[i].emitted), outcomes[i].accepted, outcomes[i].top_ids
+                )
+                for i in alive
+            ]
         )
         self._timer.mark()
         draft, verify, _, learn = self._timer.phases()

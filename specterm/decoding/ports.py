@@ -81,10 +81,32 @@ class ProposeRow:
     round: int
 
 
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """What a drafter wants from the target's passes: the ids of its `top_k` likeliest tokens (0: none)."""
+
+    top_k: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Feedback:
+    """What one row really emitted in a round: `accepted` draft tokens, then the target's own token.
+
+    top_ids: the ids of the target's likeliest tokens after the root and after each accepted node, accepted + 1 lists
+    with the likeliest first; None unless the drafter needs them.
+    """
+
+    row: int
+    emitted: tuple[int, ...]
+    accepted: int
+    top_ids: tuple[tuple[int, ...], ...] | None = None
+
+
 class Drafter(Protocol):
     """Proposes trees. What it writes to its own cache while drafting is scratch; `catch_up` tells what was kept."""
 
     max_nodes: int
+    needs: Needs
 
     def open(self, rows: int, capacity: int) -> None:
         """Prepare for `rows` sequences of at most `capacity` tokens."""
@@ -95,9 +117,8 @@ class Drafter(Protocol):
     def propose(self, rows: Sequence[ProposeRow]) -> DraftTree:
         """A tree for each row, none deeper than its limit. Depths are decided before anything is sampled."""
 
-    def catch_up(self, rows: Sequence[int], emitted: Sequence[Sequence[int]], accepted: Sequence[int]) -> None:
-        """What each row really emitted in the round (accepted draft tokens, then the target's own), and how many of
-        them were drafted."""
+    def catch_up(self, feedback: Sequence[Feedback]) -> None:
+        """Learn what each row that goes on really emitted."""
 
     def release(self, row: int) -> None:
         """The row's sequence ended."""

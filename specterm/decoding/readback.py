@@ -25,6 +25,7 @@ class Outcome:
         "sources",
         "states",
         "tokens",
+        "top_ids",
     )
 
     def __init__(self, row: dict[str, list[float]], count: int, parents: list[int], chain: bool) -> None:
@@ -38,15 +39,24 @@ class Outcome:
         self.q = self._floats(row, "q", count)
         self.confidence = self._floats(row, "confidence", count)
         self.next_p = row["next_p"][0] if "next_p" in row else None
+        self.top_ids = self._top_ids(row["top_ids"], len(row["tokens"]) + 1) if "top_ids" in row else None
         self.sources = tuple(int(x) for x in row["sources"][:count]) if "sources" in row else (1,) * count
+
+    def _top_ids(self, flat: list[float], nodes: int) -> tuple[tuple[int, ...], ...]:
+        """Of the root and the accepted nodes."""
+        k = len(flat) // nodes
+        return tuple(tuple(int(x) for x in flat[node * k : node * k + k]) for node in (0, *self.path))
 
     @staticmethod
     def _floats(row: dict[str, list[float]], name: str, count: int) -> tuple[float, ...] | None:
         return tuple(row[name][:count]) if name in row else None
 
 
-def read_outcomes(tree: DraftTree, verdict: Verdict) -> list[Outcome]:
-    """The outcome of each row, by one copy from the device; waits for the device."""
+def read_outcomes(tree: DraftTree, verdict: Verdict, top_ids: Tensor | None = None) -> list[Outcome]:
+    """The outcome of each row, by one copy from the device; waits for the device.
+
+    top_ids: int64 [B, T, k], the target's likeliest tokens after the root and each node, where a drafter wants them.
+    """
     fields: dict[str, Tensor | None] = {
         "accepted": verdict.accepted.unsqueeze(1),
         "next_token": verdict.next_token.unsqueeze(1),
@@ -59,6 +69,7 @@ def read_outcomes(tree: DraftTree, verdict: Verdict) -> list[Outcome]:
         "confidence": tree.confidence,
         "sources": tree.sources,
         "next_p": None if verdict.next_p is None else verdict.next_p.unsqueeze(1),
+        "top_ids": None if top_ids is None else top_ids.flatten(1),
     }
     present = {name: tensor for name, tensor in fields.items() if tensor is not None}
     # Token ids and codes are exact in double precision (on MPS in single, up to 2^24).

@@ -16,6 +16,9 @@ from enum import IntEnum
 import torch
 from torch import Tensor
 
+ROUND_STRIDE = 1 << 20
+"""Uniforms of one round are indexed round * stride + node; no tree has this many nodes."""
+
 _GOLDEN = 0x9E3779B97F4A7C15
 _MASK = (1 << 64) - 1
 _C1, _C2 = 0xBF58476D1CE4E5B9, 0x94D049BB133111EB

@@ -6,19 +6,20 @@ torch: that happens in the thread, so a screen can be painted meanwhile.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import logging
 import queue
 import threading
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from specterm.config import ModelSpec, Request, RunSpec, to_data
 from specterm.engine.job import Job
-from specterm.errors import ConfigError, ExitCode, SpectermError
+from specterm.errors import ConfigError, ExitCode, SpectermError, one_line
 from specterm.events import LoadProgress, RowFinished, RunFinished, RunStarted
 from specterm.telemetry.environment import environment
 
@@ -116,16 +117,13 @@ class LocalEngine:
         monitor = self._monitor if spec.monitor else None
         if monitor is not None:
             monitor.attach(job.put, self._clock)
-        collecting = gc.isenabled()
-        gc.disable()  # a collection inside a round would be timed with it
         try:
-            for event in session.run(spec, prompts, self._clock, lambda: job.cancelled):
-                job.put(event)
-                if isinstance(event, RowFinished):
-                    gc.collect()
+            with _collector_held():  # a collection inside a round would be timed with it
+                for event in session.run(spec, prompts, self._clock, lambda: job.cancelled):
+                    job.put(event)
+                    if isinstance(event, RowFinished):
+                        gc.collect()
         finally:
-            if collecting:
-                gc.enable()
             if monitor is not None:
                 monitor.detach()
 
@@ -140,9 +138,22 @@ def _new_session(job: Job) -> Session:
     from specterm.engine.preload import preload_torch
 
     preload_torch()
-    from specterm.engine.session import Session
+    with _collector_held():  # the import makes many objects and no garbage; searching them stalls every thread
+        from specterm.engine.session import Session
 
     return Session()
+
+
+@contextlib.contextmanager
+def _collector_held() -> Iterator[None]:
+    """No garbage collection meanwhile, and afterwards as before."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collecting:
+            gc.enable()
 
 
 def _explain(error: Exception) -> tuple[str, int]:
@@ -155,5 +166,4 @@ def _explain(error: Exception) -> tuple[str, int]:
             "the device ran out of memory; try a smaller batch, a shorter context or --quantize",
             ExitCode.UNAVAILABLE,
         )
-    first = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {first[0] if first else 'no message'}", ExitCode.RUN_FAILED
+    return f"{type(error).__name__}: {one_line(error)}", ExitCode.RUN_FAILED

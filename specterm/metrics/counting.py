@@ -6,7 +6,7 @@ from typing import TypeAlias
 
 from specterm.events import Prefilled, Round, RowRound
 
-Figure: TypeAlias = int | float | str | list[float] | None
+Figure: TypeAlias = int | float | str | list[float | None] | None
 
 METRICS: tuple[str, ...] = (
     "ttft_s",
@@ -146,10 +146,10 @@ class RowCounter:
             "corrections": self.corrections,
             "bonuses": self.bonuses,
             "draft_acceptance_rate": rate,
-            "mean_acceptance_length": ratio(tokens - self.first_tokens, self.rounds),
+            "mean_acceptance_length": ratio(max(tokens - self.first_tokens, 0), self.rounds),
             "accepted_per_draft": None if per_draft is None else 1 + per_draft,
             "per_position_acceptance": [n / self.drafted_rounds for n in self._accepted_at] or None,
-            "per_drafter_acceptance": [kept / max(drafted, 1) for drafted, kept in self._by_drafter] or None,
+            "per_drafter_acceptance": [ratio(kept, drafted) for drafted, kept in self._by_drafter] or None,
             "token_wastage": None if rate is None else 1 - rate,
             "efficiency_gain": 1 - passes / tokens if tokens else None,
             "draft_time_s": self.draft_s,

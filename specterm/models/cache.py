@@ -42,6 +42,7 @@ class SlotCache:
         self._write(stored[1], values)
         return self._read(stored[0]), self._read(stored[1])
 
+    @torch.inference_mode()
     def compact(self, rows: Sequence[int], starts: Sequence[int], path: Tensor) -> None:
         """Move slot starts[b] + path[b, d] to starts[b] + d in every layer; path: int64 [B, D + 1]."""
         device = path.device

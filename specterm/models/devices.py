@@ -41,7 +41,7 @@ def _cuda(index: int, requested: str) -> torch.device:
         raise DeviceError(f"--device is {requested} and {why}; use --device cpu, or see specterm --doctor")
     count = torch.cuda.device_count()
     if index >= count:
-        raise DeviceError(f"--device is {requested} and there are {count} CUDA devices; the last is cuda:{count - 1}")
+        raise DeviceError(f"--device is {requested} and there {"is 1 CUDA device" if count == 1 else f"are {count} CUDA devices"}; the last is cuda:{count - 1}")
     return torch.device("cuda", index)
 
 
@@ -76,6 +76,6 @@ def device_name(device: torch.device) -> str:
     return "Apple GPU" if device.type == "mps" else "CPU"
 
 
-def stored_dtype(name: str | None) -> torch.dtype:
-    """The torch dtype that a model's config names; float32 where it names none."""
-    return _DTYPES.get((name or "float32").removeprefix("torch."), torch.float32)
+def stored_dtype(name: object) -> torch.dtype:
+    """The torch dtype that a model's config names; float32 where it names none that is known."""
+    return _DTYPES.get(str(name).removeprefix("torch."), torch.float32)

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import Any, Literal
 
-from specterm.errors import ModelError
+from specterm.errors import ModelError, one_line
 
 BUILTIN_FOLDER = Path(__file__).parent / "builtin"
 BUILTIN_NAMES = ("builtin/target", "builtin/draft", "builtin/draft-b")
@@ -50,7 +50,7 @@ def _from_hub(name: str) -> Path:
     except LocalEntryNotFoundError:
         raise ModelError(f"{name} is not a folder here, and the model hub cannot be reached to fetch it") from None
     except (HfHubHTTPError, HFValidationError, OSError) as error:
-        raise ModelError(f"{name} could not be fetched from the model hub: {str(error).splitlines()[0]}") from None
+        raise ModelError(f"{name} could not be fetched from the model hub: {one_line(error)}") from None
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -59,13 +59,13 @@ def read_config(folder: Path) -> dict[str, Any]:
     Raises:
         ModelError: it is missing or not JSON.
     """
-    return _read_json(folder / "config.json")
+    return read_json(folder / "config.json")
 
 
 def eos_ids(folder: Path, config: dict[str, Any]) -> frozenset[int]:
     """The end-of-sequence ids: of generation_config.json, else of config.json."""
     path = folder / "generation_config.json"
-    found = _read_json(path).get("eos_token_id") if path.is_file() else None
+    found = read_json(path).get("eos_token_id") if path.is_file() else None
     if found is None:
         found = config.get("eos_token_id")
     if found is None:
@@ -73,7 +73,12 @@ def eos_ids(folder: Path, config: dict[str, Any]) -> frozenset[int]:
     return frozenset(found if isinstance(found, list) else [found])
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """The JSON object in a file.
+
+    Raises:
+        ModelError: the file cannot be read, or holds something else.
+    """
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:

@@ -11,12 +11,13 @@ import torch
 
 from specterm.config import ModelSpec
 from specterm.decoding.ports import Runner
-from specterm.errors import ConfigError, DeviceError, ModelError
+from specterm.errors import ConfigError, DeviceError, ModelError, one_line
 from specterm.events import ModelInfo
 from specterm.models import devices
 from specterm.models.folders import eos_ids, find_folder, read_config
 from specterm.models.runners.llama import LlamaRunner, fits
-from specterm.models.tokenizer import TextCodec, load_codec
+from specterm.models.tokenizer import TextCodec, has_tokenizer, load_codec
+from specterm.models.weights import open_weights
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,12 +100,15 @@ def _load(
     quantize: str,
 ) -> LoadedModel:
     config = read_config(folder)
+    _refuse_what_is_no_decoder(name, config)
     text_config = config.get("text_config") or config
     stored = devices.stored_dtype(config.get("dtype") or config.get("torch_dtype") or text_config.get("dtype"))
     dtype = devices.choose_dtype(spec.dtype, device, stored)
     context = text_config.get("max_position_embeddings") or text_config.get("n_positions") or 2048
-    max_positions = min(int(context), spec.max_model_len or int(context))
-    if role == "target" and spec.max_model_len is not None and spec.max_model_len > int(context):
+    if not isinstance(context, int):
+        raise ModelError(f"config.json of {name} says that its context is {context!r}; that must be a whole number")
+    max_positions = min(context, spec.max_model_len or context)
+    if role == "target" and spec.max_model_len is not None and spec.max_model_len > context:
         raise ConfigError(f"--max-model-len is {spec.max_model_len}; {name} was made for {context} tokens")
     codec = _codec(folder, role, spec.trust_remote_code)
     try:
@@ -136,13 +140,21 @@ def _load(
     return LoadedModel(runner, codec, info, eos_ids(folder, config))
 
 
+def _refuse_what_is_no_decoder(name: str, config: dict[str, Any]) -> None:
+    architecture = str((config.get("architectures") or [""])[0])
+    if config.get("is_encoder_decoder"):
+        kind = "an encoder-decoder"
+    elif architecture.endswith("ForMaskedLM"):
+        kind = "an encoder"
+    else:
+        return
+    raise ModelError(f"{name} is {kind} model ({config.get('model_type')}); specterm runs decoder-only language models")
+
+
 def _codec(folder: Path, role: str, trust_remote_code: bool) -> TextCodec | None:
-    try:
-        return load_codec(folder, trust_remote_code)
-    except ModelError:
-        if role == "target":
-            raise
+    if role == "draft" and not has_tokenizer(folder):
         return None
+    return load_codec(folder, trust_remote_code)
 
 
 def _load_transformers(
@@ -154,6 +166,7 @@ def _load_transformers(
     quantize: str,
     max_positions: int,
 ) -> tuple[Runner, list[torch.Tensor]]:
+    open_weights(folder, torch.device("cpu"))  # names the file that is broken, which transformers does not
     import transformers
 
     from specterm.models.runners.causal_lm import CausalLMRunner
@@ -166,11 +179,28 @@ def _load_transformers(
         options["device_map"] = {"": device}
     transformers.utils.logging.disable_progress_bar()
     try:
-        model = transformers.AutoModelForCausalLM.from_pretrained(folder, **options)
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ModelError(f"{name} cannot be loaded: {first}") from None
+        # Mismatches are let through to be told below by name; left alone, transformers would fill gaps at random.
+        model, found = transformers.AutoModelForCausalLM.from_pretrained(
+            folder, output_loading_info=True, ignore_mismatched_sizes=True, **options
+        )
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # configs, weights and remote code fail in every way there is
+        raise ModelError(_loading_failure(name, error)) from None
+    if found["mismatched_keys"]:
+        tensor, stored, wanted = min(found["mismatched_keys"])
+        raise ModelError(f"{tensor} in {folder} has shape {tuple(stored)}; the config says {tuple(wanted)}")
+    if found["missing_keys"]:
+        raise ModelError(f"the weights in {folder} have no tensor {min(found['missing_keys'])}")
     if quantize == "none":
         model.to(device)
     model.eval()
     return CausalLMRunner(model, device, max_positions), [*model.parameters(), *model.buffers()]
+
+
+def _loading_failure(name: str, error: Exception) -> str:
+    if "trust_remote_code" in str(error):
+        return f"{name} runs code of its own; read it, and allow it with --trust-remote-code if you trust it"
+    if "Unrecognized configuration class" in str(error):
+        return f"{name} is a kind of model that transformers has no causal language model for"
+    return f"{name} cannot be loaded: {one_line(error)}"

@@ -42,4 +42,4 @@ def _llama3(frequencies: Tensor, scaling: Mapping[str, Any]) -> Tensor:
     low, high = float(scaling["low_freq_factor"]), float(scaling["high_freq_factor"])
     wavelengths = 2 * math.pi / frequencies
     blend = ((context / wavelengths - low) / (high - low)).clamp(0.0, 1.0)
-    return frequencies * (blend + (1.0 - blend) / factor)
+    return (1.0 - blend) * frequencies / factor + blend * frequencies

@@ -7,12 +7,14 @@ importing transformers. Folders without one, or whose configuration adds special
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from specterm.errors import ModelError
+from specterm.errors import ModelError, one_line
+from specterm.models.folders import read_json
+
+_VOCABULARIES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
 
 
 class _Backend(Protocol):
@@ -74,6 +76,11 @@ class _Encoded:
         self.ids = ids
 
 
+def has_tokenizer(folder: Path) -> bool:
+    """Whether a vocabulary lies in `folder`; a draft may come without."""
+    return any((folder / name).is_file() for name in _VOCABULARIES)
+
+
 def load_codec(folder: Path, trust_remote_code: bool = False) -> TextCodec:
     """The tokenizer in `folder`.
 
@@ -88,14 +95,14 @@ def load_codec(folder: Path, trust_remote_code: bool = False) -> TextCodec:
         try:
             return TextCodec(Tokenizer.from_file(str(path)), config)
         except Exception as error:  # the library raises plain Exception
-            raise ModelError(f"the tokenizer {path} cannot be read: {error}") from None
+            raise ModelError(f"the tokenizer {path} cannot be read: {one_line(error)}") from None
     from transformers import AutoTokenizer
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
-    except (OSError, ValueError, ImportError) as error:
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ModelError(f"no tokenizer could be loaded from {folder}: {first}") from None
+    except Exception as error:  # tokenizers raise whatever they meet, some of it plain Exception
+        why = one_line(error) if has_tokenizer(folder) else "it holds no tokenizer.json"
+        raise ModelError(f"no tokenizer could be loaded from {folder}: {why}") from None
     return TextCodec(_Pretrained(tokenizer), config)
 
 
@@ -104,10 +111,7 @@ def _tokenizer_config(folder: Path) -> dict[str, Any]:
     config: dict[str, Any] = {}
     path = folder / "tokenizer_config.json"
     if path.is_file():
-        try:
-            config = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise ModelError(f"{path} is not valid JSON: {error}") from None
+        config = read_json(path)
     template = folder / "chat_template.jinja"
     if template.is_file() and "chat_template" not in config:
         config["chat_template"] = template.read_text(encoding="utf-8")

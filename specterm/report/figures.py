@@ -37,7 +37,7 @@ class Column:
         if isinstance(value, str):
             return value
         if isinstance(value, list):
-            return " ".join(self.number(v) for v in value) + self._suffix
+            return " ".join(NOT_MEASURED if v is None else self.number(v) for v in value) + self._suffix
         if isinstance(value, int):
             return f"{value:,}" + self._suffix
         return self.number(value) + self._suffix

@@ -15,7 +15,7 @@ from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.theme import Theme
-from textual.widgets import Footer, Select, Static
+from textual.widgets import Footer, Static
 
 from specterm.config import Request, RunSpec
 from specterm.engine.job import Engine, Job
@@ -94,7 +94,7 @@ class SpectermApp(App[None]):
         self._initial_load = initial_load
         self._load_job: Job | None = None
         self._run_job: Job | None = None
-        self._figures = LiveFigures()
+        self._figures: LiveFigures | None = None
         self._figures_shown_at = 0.0
         self._devices = DeviceHistory()
         self._measuring = False
@@ -138,9 +138,14 @@ class SpectermApp(App[None]):
         if self._theme_problems:
             self.notify("\n".join(self._theme_problems), title="Themes skipped", severity="warning", markup=False)
         if self._initial_load:
-            self._load_job = self._engine.load(self._spec.model)
-            self._show_status(Status("loading", "busy"))
-            self._drain_timer.resume()
+            # Loading begins with imports that hold the interpreter; the first frame comes before them.
+            self.call_after_refresh(self._load)
+
+    def _load(self) -> None:
+        self._load_job = self._engine.load(self._spec.model)
+        self._show_status(Status("loading", "busy"))
+        self._drain_timer.resume()
+        self.refresh_bindings()
 
     # The run
 
@@ -190,7 +195,8 @@ class SpectermApp(App[None]):
 
     def _observe(self, event: Event, job: Job) -> None:
         if job is self._run_job:
-            self._figures.observe(event)
+            if self._figures is not None:
+                self._figures.observe(event)
             self._transcript.observe(event)
         match event:
             case LoadProgress():
@@ -240,7 +246,7 @@ class SpectermApp(App[None]):
         self.query_one(ModelBar).show_status(status)
 
     def _show_figures(self, kind: str) -> None:
-        figures = self._figures.figures
+        figures = {} if self._figures is None else self._figures.figures
         self.query_one(FiguresPanel).show(figures, kind)
         self.query_one(FiguresBar).show(figures, kind)
 
@@ -254,8 +260,8 @@ class SpectermApp(App[None]):
         for view in _VIEWS:
             self.screen.set_class(pane == view, f"-view-{view}")
         if focus:
-            target = self.query_one("#method", Select) if pane == "settings" else self.query_one(f"#{pane}")
-            self.call_after_refresh(target.focus)
+            settings = self.query_one(SettingsPanel)
+            self.call_after_refresh(settings.focus_first if pane == "settings" else self.query_one(f"#{pane}").focus)
         self.refresh_bindings()
 
     # Actions

@@ -2,36 +2,43 @@
 
 from __future__ import annotations
 
+from typing import Never
+
 import pytest
 
-from specterm.bench.comparison import NEAR_TIE_GAP, KnowsGaps, compare_outputs, output_must_match
+from specterm.bench.comparison import NEAR_TIE_GAP, TeacherForces, compare_outputs, output_must_match
 from specterm.config import MethodSpec, RunSpec, SamplingSpec
 from specterm.engine.local import LocalEngine
 
+TIE = NEAR_TIE_GAP
+MORE = NEAR_TIE_GAP + 0.01
+
 
 @pytest.mark.parametrize(
-    ("candidate", "gap", "expected"),
+    ("candidate", "shortfalls", "expected"),
     [
         ((1, 2, 3), None, "identical"),
         ((1, 9, 3), None, "different"),
-        ((1, 9, 3), 0.0, "near_tie"),
-        ((1, 9, 3), NEAR_TIE_GAP, "near_tie"),
-        ((1, 9, 3), NEAR_TIE_GAP + 0.01, "different"),
-        ((1, 2), 0.0, "different"),
-        ((1, 2, 3, 4), 0.0, "different"),
-        ((), 0.0, "different"),
+        ((1, 9, 3), (0.0, 0.0, 0.0), "near_tie"),
+        ((1, 9, 3), (0.0, TIE, 0.0), "near_tie"),
+        ((1, 9, 3), (0.0, MORE, 0.0), "different"),
+        ((1, 9, 3), (0.0, TIE, MORE), "different"),  # a later token is no tie
+        ((1, 9, 3), (MORE, TIE, 0.0), "near_tie"),  # what agrees is not in question
+        ((1, 2), (0.0, 0.0), "different"),
+        ((1, 2, 3, 4), (0.0,) * 4, "different"),
+        ((), (), "different"),
     ],
 )
-def test_compare_outputs(candidate: tuple[int, ...], gap: float | None, expected: str) -> None:
-    asked: list[int] = []
+def test_compare_outputs(candidate: tuple[int, ...], shortfalls: tuple[float, ...] | None, expected: str) -> None:
+    told = None if shortfalls is None else lambda: shortfalls
+    assert compare_outputs((1, 2, 3), candidate, told) == expected
 
-    def at(position: int) -> float:
-        asked.append(position)
-        assert gap is not None
-        return gap
 
-    assert compare_outputs((1, 2, 3), candidate, None if gap is None else at) == expected
-    assert asked in ([], [1])
+def test_identical_outputs_are_not_teacher_forced() -> None:
+    def never() -> Never:
+        raise AssertionError
+
+    assert compare_outputs((1, 2), (1, 2), never) == "identical"
 
 
 @pytest.mark.parametrize(
@@ -55,5 +62,5 @@ def test_when_outputs_must_match(
     assert output_must_match(spec, dtype) is must
 
 
-def test_the_local_engine_knows_gaps() -> None:
-    assert issubclass(LocalEngine, KnowsGaps)
+def test_the_local_engine_teacher_forces() -> None:
+    assert issubclass(LocalEngine, TeacherForces)

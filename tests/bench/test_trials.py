@@ -72,13 +72,13 @@ def test_results_are_compared_with_naive_of_the_same_prompt_and_repeat() -> None
 
 
 @pytest.mark.parametrize(
-    ("gap", "match", "code"), [(0.01, "near_tie", ExitCode.OK), (5.0, "different", ExitCode.RUN_FAILED)]
+    ("shortfall", "match", "code"), [(0.01, "near_tie", ExitCode.OK), (5.0, "different", ExitCode.RUN_FAILED)]
 )
-def test_a_difference_asks_the_target(gap: float, match: str, code: ExitCode) -> None:
-    engine = ScriptedEngine({"naive": (1, 2, 3, 4), "draft": (1, 2, 9, 4)}, gap=gap)
+def test_a_difference_asks_the_target(shortfall: float, match: str, code: ExitCode) -> None:
+    engine = ScriptedEngine({"naive": (1, 2, 3, 4), "draft": (1, 2, 9, 4)}, shortfall=shortfall)
     got = trials(engine)
     assert {r.matches_naive for r in got.results if r.method == "draft"} == {match}
-    assert set(engine.asked_gaps) == {5}  # three prompt tokens and two that agree
+    assert set(engine.asked) == {(1, 2, 3, 1, 2, 9, 4)}  # the prompt, then the output in doubt
     assert got.exit_code == code
 
 
@@ -108,6 +108,15 @@ def test_an_interrupt_keeps_what_there_is() -> None:
     assert (got.complete, got.interrupted, got.exit_code) == (False, True, ExitCode.INTERRUPTED)
     assert [r.finish_reason for r in got.results] == ["length", "length", "cancelled"]
     assert [entry.runs for entry in summarise(got.plan, got.results)] == [1, 1]
+
+
+def test_an_interrupt_between_two_runs_keeps_what_there_is_too() -> None:
+    def at_the_third(progress: Progress) -> None:
+        if progress.done == 2:
+            raise KeyboardInterrupt
+
+    got = run_trials(ScriptedEngine(), PlanSpec(repeats=1, warmup=0).checked(), REQUESTS, at_the_third)
+    assert (got.complete, got.exit_code, len(got.results)) == (False, ExitCode.INTERRUPTED, 2)
 
 
 def test_models_that_do_not_load_end_the_batch() -> None:

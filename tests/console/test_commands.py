@@ -24,8 +24,10 @@ def opener(engine: ScriptedEngine, asked: list[bool] | None = None) -> Callable[
     def open_engine(monitored: bool) -> Iterator[Engine]:
         if asked is not None:
             asked.append(monitored)
-        yield engine
-        engine.close()
+        try:
+            yield engine
+        finally:
+            engine.close()
 
     return open_engine
 

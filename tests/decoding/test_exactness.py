@@ -6,7 +6,7 @@ from harness import Decoded, decode
 from tiny_models import save_pair
 from transformers import AutoModelForCausalLM
 
-from specterm.bench.prompts import builtin_prompts
+from specterm.bench.prompts import gather
 from specterm.config import ModelSpec
 from specterm.models.folders import BUILTIN_FOLDER
 from specterm.models.loading import LoadedModels, load_models
@@ -37,7 +37,7 @@ def assert_mixed(decoded: Decoded) -> None:
     """The run was worth something: text varies, drafts were kept and drafts were refused."""
     states = set(decoded.states)
     assert {"accepted", "rejected"} <= states
-    assert all(len(set(ids)) >= min(6, len(ids)) for ids in decoded.ids)
+    assert sum(len(set(ids)) for ids in decoded.ids) > sum(len(ids) for ids in decoded.ids) / 4
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -63,7 +63,7 @@ def builtin(dtype: str) -> LoadedModels:
 
 
 def encoded(models: LoadedModels, count: int) -> list[list[int]]:
-    return [models.codec.encode(prompt.text) for prompt in builtin_prompts()[:count]]
+    return [models.codec.encode(request.prompt) for request in gather(("builtin",), count)]
 
 
 def test_builtin_pair_short():
@@ -82,8 +82,7 @@ def test_builtin_pair_short():
 @pytest.mark.timeout(1800)
 def test_builtin_pair_full():
     models = builtin("float32")
-    every = builtin_prompts()
-    prompts = [models.codec.encode(prompt.text) for prompt in every[:: max(1, len(every) // 20)][:20]]
+    prompts = encoded(models, 20)
     assert len(prompts) == 20
     expected = generated(BUILTIN_FOLDER / "target", prompts, 200, torch.float32)
     for batch_size in (1, 5):

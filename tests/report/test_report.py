@@ -94,8 +94,15 @@ def test_every_column_is_a_figure() -> None:
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(None, "n/a"), (0.0, "0.00 s"), (1.234, "1.23 s"), (0.0123, "0.012 s"), (1234.5, "1,234.50 s"), ([1.0, 2.0], "1.00 2.00 s")],
-)  # fmt: skip
+    [
+        (None, "n/a"),
+        (0.0, "0.00 s"),
+        (1.234, "1.23 s"),
+        (0.0123, "0.012 s"),
+        (1234.5, "1,234.50 s"),
+        ([1.0, 2.0], "1.00 2.00 s"),
+    ],
+)
 def test_figures_in_words(value: float | list[float] | None, text: str) -> None:
     assert Column("x", "x", "s").text(value) == text
 

@@ -2,6 +2,7 @@
 
 import os
 import re
+import time
 from collections.abc import Iterable
 
 from textual.pilot import Pilot
@@ -12,6 +13,8 @@ from specterm.events import DeviceReading
 from specterm.tui import themes
 from specterm.tui.app import SpectermApp
 from specterm.tui.widgets.prompt_editor import PromptEditor
+from specterm.tui.widgets.settings import SettingsPanel
+from specterm.tui.widgets.token_log import TokenLog
 
 PROMPT = "Tell me a story about"
 
@@ -34,16 +37,29 @@ def workbench(
     )
 
 
-async def settle(pilot: Pilot[None], frames: int = 2) -> None:
-    """Wait until the timers have fired and everything is painted."""
-    for _ in range(frames):
-        await pilot.pause(0.1)
-    await pilot.wait_for_animation()
+def at_rest(app: SpectermApp) -> bool:
+    """Whether the form is there and everything that the engine has put so far has been taken in and wrapped."""
+    jobs = [job for job in (app._load_job, app._run_job) if job is not None]
+    taken_in = not any(job.finished or job._events for job in jobs)
+    loaded = app._load_job is not None or not app._initial_load or bool(app._engine.loads)  # type: ignore[attr-defined]
+    return app.query_one(SettingsPanel)._built and loaded and taken_in and not app.query_one(TokenLog)._unwrapped
+
+
+async def settle(pilot: Pilot[None]) -> None:
+    """Wait until nothing is under way and everything is painted, however slow the machine is."""
+    assert isinstance(pilot.app, SpectermApp)
+    give_up = time.monotonic() + 30
+    await pilot.pause()
+    while pilot.app.is_running and not at_rest(pilot.app):
+        assert time.monotonic() < give_up, "the app does not come to rest"
+        await pilot.pause(0.02)
+    await pilot.pause(0.1)  # the layout follows on the screen's own timer
+    await pilot.pause()
 
 
 async def still(app: SpectermApp, pilot: Pilot[None]) -> str:
     """The screen as SVG, with the ids that differ from process to process made equal."""
-    app.query_one(PromptEditor).cursor_blink = False
+    app.query_one(PromptEditor)._pause_blink(visible=True)
     app.clear_notifications()
     await settle(pilot)
     return re.sub(r"terminal-\d+-", "terminal-", app.export_screenshot())

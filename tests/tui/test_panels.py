@@ -17,7 +17,7 @@ from specterm.tui.widgets.figures import NOT_MEASURED, panel_pairs, phase_shares
 from specterm.tui.widgets.history_graph import bar, braille_graph
 from specterm.tui.widgets.parameter_field import from_text, split_texts, to_text
 
-LOOK = Look(*(Style() for _ in range(5)))
+LOOK = Look(*(Style() for _ in range(6)))
 NOTHING = DeviceReading(device="gpu:0", name="some GPU")
 
 
@@ -41,7 +41,7 @@ def test_what_a_device_does_not_report_is_n_a() -> None:
     assert "0" not in "".join(lines[1:2] + lines[3:])
     assert lines[1] == "power   n/a"
     assert lines[3:] == ["util    n/a", "memory  n/a", "temp    n/a  clock n/a"]
-    assert device_line((NOTHING,), 80, LOOK).plain == "gpu:0 power n/a  util n/a  mem n/a  n/a  n/a"
+    assert device_line((NOTHING,), 80, LOOK).plain == "gpu:0 power n/a  util n/a  mem n/a  temp n/a  clock n/a"
 
 
 def test_a_scope_that_is_not_the_gpu_alone_is_said() -> None:

@@ -22,6 +22,7 @@ async def test_a_finished_run_with_rejected_tokens(
 ) -> None:
     app = workbench()
     async with app.run_test(size=size) as pilot:
+        await settle(pilot)
         app.theme = theme
         await pilot.press("enter", "ctrl+r")
         await settle(pilot)
@@ -34,6 +35,7 @@ async def test_a_finished_run_with_rejected_tokens(
 async def test_each_pane_is_reached_with_a_key_in_a_small_terminal(pane: str, matches_snapshot: Compare) -> None:
     app = workbench()
     async with app.run_test(size=(60, 18)) as pilot:
+        await settle(pilot)
         await pilot.press("enter")
         await settle(pilot)
         await pilot.press(pane)
@@ -48,6 +50,7 @@ async def test_each_pane_is_reached_with_a_key_in_a_small_terminal(pane: str, ma
 async def test_nothing_known_is_n_a_and_never_zero(matches_snapshot: Compare) -> None:
     app = workbench(FakeEngine(load=()), readings=(CPU,))
     async with app.run_test(size=(120, 40)) as pilot:
+        await settle(pilot)
         matches_snapshot(await still(app, pilot), SNAPSHOTS / "start-120x40.svg")
 
 
@@ -67,6 +70,7 @@ async def test_a_terminal_that_is_too_small_says_so(size: tuple[int, int]) -> No
 async def test_resizing_through_every_layout_keeps_the_text() -> None:
     app = workbench()
     async with app.run_test(size=(120, 40)) as pilot:
+        await settle(pilot)
         await pilot.press("enter")
         await settle(pilot)
         for size in ((80, 24), (60, 18), (200, 50), (59, 17), (120, 40)):
@@ -81,6 +85,7 @@ async def test_resizing_through_every_layout_keeps_the_text() -> None:
 async def test_the_method_list_opens_over_the_form() -> None:
     app = workbench()
     async with app.run_test(size=(80, 24)) as pilot:
+        await settle(pilot)
         await pilot.press("f4")
         await settle(pilot)
         assert app.focused is app.query_one("#method", Select)

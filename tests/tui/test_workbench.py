@@ -46,6 +46,7 @@ def notices(app: SpectermApp) -> list[str]:
 
 async def edit(pilot: Pilot[None], field: int, text: str) -> None:
     """Replace the text of a numbered field of the form."""
+    await settle(pilot)
     box = list(pilot.app.query_one(SettingsPanel).query(Input))[field]
     box.value = text
     await settle(pilot)
@@ -73,6 +74,7 @@ async def test_enter_generates_with_the_form_and_records_what_the_stream_needs()
     engine = FakeEngine()
     app = workbench(engine)
     async with app.run_test(size=SIZE) as pilot:
+        await settle(pilot)
         await edit(pilot, 0, "6")
         app.query_one(PromptEditor).focus()
         await pilot.press("enter")
@@ -87,6 +89,7 @@ async def test_enter_generates_with_the_form_and_records_what_the_stream_needs()
 async def test_every_token_has_the_state_of_its_origin() -> None:
     app = workbench()
     async with app.run_test(size=SIZE) as pilot:
+        await settle(pilot)
         await pilot.press("enter")
         await settle(pilot)
         assert spans(app)[:7] == [
@@ -95,7 +98,7 @@ async def test_every_token_has_the_state_of_its_origin() -> None:
             (" upon a time", State.ACCEPTED),
             (",", State.CORRECTION),
             (" there was a little", State.ACCEPTED),
-            ("girl", State.BONUS),  # the line broke before it, in place of the space
+            (" girl", State.BONUS),
             (" named", State.ACCEPTED),
         ]
         states = {state for _, state in spans(app)}
@@ -105,6 +108,7 @@ async def test_every_token_has_the_state_of_its_origin() -> None:
 async def test_rejected_tokens_show_where_they_were_proposed_and_struck_through() -> None:
     app = workbench()
     async with app.run_test(size=SIZE) as pilot:
+        await settle(pilot)
         await pilot.press("enter")
         await settle(pilot)
         await pilot.press("ctrl+r")
@@ -128,6 +132,7 @@ async def test_escape_cancels_and_the_app_goes_on() -> None:
     engine = FakeEngine(hold=True)
     app = workbench(engine)
     async with app.run_test(size=SIZE) as pilot:
+        await settle(pilot)
         await pilot.press("enter")
         await settle(pilot)
         assert "generating" in status(app)
@@ -144,6 +149,7 @@ async def test_a_second_enter_during_a_run_is_refused() -> None:
     engine = FakeEngine(hold=True)
     app = workbench(engine)
     async with app.run_test(size=SIZE) as pilot:
+        await settle(pilot)
         await pilot.press("enter")
         await settle(pilot)
         await pilot.press("enter")
@@ -157,6 +163,7 @@ async def test_an_empty_prompt_is_refused(prompt: str) -> None:
     engine = FakeEngine()
     app = workbench(engine, prompt=prompt)
     async with app.run_test(size=SIZE) as pilot:
+        await settle(pilot)
         await pilot.press("enter")
         await settle(pilot)
         assert engine.runs == []
@@ -167,6 +174,7 @@ async def test_a_bad_value_says_so_beside_its_field_and_holds_back_enter() -> No
     engine = FakeEngine()
     app = workbench(engine)
     async with app.run_test(size=SIZE) as pilot:
+        await settle(pilot)
         await edit(pilot, 0, "0")
         line = "--num-draft-tokens is 0; it must be a whole number from 1 to 64"
         errors = [e for e in app.query(".field-error").results(Static) if e.display]
@@ -187,6 +195,7 @@ async def test_choosing_a_method_shows_its_parameters_and_runs_it() -> None:
     engine = FakeEngine()
     app = workbench(engine)
     async with app.run_test(size=SIZE) as pilot:
+        await settle(pilot)
         app.query_one("#method", Select).value = "naive"
         await settle(pilot)
         assert not app.query_one("#method-fields").children
@@ -217,6 +226,7 @@ async def test_a_failed_run_is_told_and_the_app_goes_on() -> None:
     engine = FakeEngine(failure="the device ran out of memory; take a smaller --max-model-len")
     app = workbench(engine)
     async with app.run_test(size=SIZE) as pilot:
+        await settle(pilot)
         await pilot.press("enter")
         await settle(pilot)
         assert ("The run failed: the device ran out of memory; take a smaller --max-model-len") in shown(app)
@@ -235,6 +245,7 @@ async def test_notices_of_the_engine_are_shown_with_their_advice() -> None:
 async def test_live_figures_are_called_live_and_final_ones_final() -> None:
     app = workbench(FakeEngine(hold=True))
     async with app.run_test(size=SIZE) as pilot:
+        await settle(pilot)
         await pilot.press("enter")
         await settle(pilot)
         assert app.query_one(FiguresPanel).border_title == "Figures · live"
@@ -253,7 +264,7 @@ async def test_measuring_paints_seldom_and_records_counts_only() -> None:
         await pilot.press("f2")
         await settle(pilot)
         await pilot.press("enter")
-        await settle(pilot, 6)
+        await settle(pilot)
         assert engine.runs[0][0].trace == "counts"
         assert "measuring" in status(app)
         assert app.query_one(FiguresPanel).border_title == "Figures · final"
@@ -262,6 +273,7 @@ async def test_measuring_paints_seldom_and_records_counts_only() -> None:
 async def test_copying_takes_the_output_exactly() -> None:
     app = workbench()
     async with app.run_test(size=SIZE) as pilot:
+        await settle(pilot)
         await pilot.press("f3", "y")
         assert app.clipboard == ""
         await pilot.press("f2")
@@ -277,6 +289,7 @@ async def test_copying_takes_the_output_exactly() -> None:
 async def test_history_recalls_earlier_prompts() -> None:
     app = workbench(prompt="first")
     async with app.run_test(size=SIZE) as pilot:
+        await settle(pilot)
         editor = app.query_one(PromptEditor)
         await pilot.press("enter")
         await settle(pilot)
@@ -294,6 +307,7 @@ async def test_a_newline_does_not_generate() -> None:
     engine = FakeEngine()
     app = workbench(engine, prompt="one")
     async with app.run_test(size=SIZE) as pilot:
+        await settle(pilot)
         await pilot.press("ctrl+j", "t", "w", "o")
         assert app.query_one(PromptEditor).text == "one\ntwo"
         assert engine.runs == []
@@ -303,6 +317,7 @@ async def test_scrolling_up_stops_following_and_says_what_is_new() -> None:
     rounds = [round_of(n, [" word"] * 30, [], "\n") for n in range(40)]
     app = workbench(FakeEngine(rounds=rounds))
     async with app.run_test(size=SIZE) as pilot:
+        await settle(pilot)
         await pilot.press("enter")
         await settle(pilot)
         log = app.query_one(TokenLog)
@@ -348,6 +363,7 @@ async def test_ten_thousand_tokens_send_no_message_a_token_and_paint_at_the_fram
 async def test_a_control_character_of_the_model_does_not_reach_the_terminal() -> None:
     app = workbench(FakeEngine(rounds=[round_of(0, [" \x1b]0;title\x07"], [" \x1b[2J"], "\x9b31m")]))
     async with app.run_test(size=SIZE) as pilot:
+        await settle(pilot)
         await pilot.press("enter", "ctrl+r")
         await settle(pilot)
         assert "␛]0;title␇" in shown(app)
@@ -359,6 +375,7 @@ async def test_quitting_during_a_run_cancels_it_and_closes_the_engine() -> None:
     engine = FakeEngine(hold=True)
     app = workbench(engine)
     async with app.run_test(size=SIZE) as pilot:
+        await settle(pilot)
         await pilot.press("enter")
         await settle(pilot)
         await pilot.press("ctrl+q")
@@ -384,6 +401,7 @@ async def test_broken_themes_are_named_in_one_notice(tmp_path: Path) -> None:
 async def test_help_opens_and_closes() -> None:
     app = workbench()
     async with app.run_test(size=SIZE) as pilot:
+        await settle(pilot)
         await pilot.press("f1")
         await settle(pilot)
         assert app.query("HelpPanel")

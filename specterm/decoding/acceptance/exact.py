@@ -14,10 +14,8 @@ from torch import Tensor
 
 from specterm.decoding.acceptance.walk import accepted_nodes, node_states, path_of
 from specterm.decoding.ports import Judging, Verdict
-from specterm.decoding.sampling import Purpose, draw, probabilities, purpose_keys, uniforms
+from specterm.decoding.sampling import ROUND_STRIDE, Purpose, draw, probabilities, purpose_keys, uniforms
 from specterm.decoding.tree import DraftTree
-
-ROUND_STRIDE = 1 << 20  # uniforms of one round are indexed round * stride + node; no tree has this many nodes
 
 
 class Exact:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from specterm.decoding.ports import ProposeRow, Recording, Runner
+from specterm.decoding.ports import Feedback, Needs, ProposeRow, Recording, Runner
 from specterm.decoding.sampling import Warps
 from specterm.decoding.tree import DraftTree
 
@@ -17,6 +17,7 @@ class Naive:
     """Proposes nothing."""
 
     max_nodes = 0
+    needs = Needs()
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
@@ -38,7 +39,7 @@ class Naive:
         """An empty tree for each row."""
         return DraftTree.empty(len(rows), self._device)
 
-    def catch_up(self, rows: Sequence[int], emitted: Sequence[Sequence[int]], accepted: Sequence[int]) -> None:
+    def catch_up(self, feedback: Sequence[Feedback]) -> None:
         """Nothing to learn."""
 
     def release(self, row: int) -> None:

@@ -53,6 +53,11 @@ class CausalLMRunner:
         """
         config = model.config.get_text_config()
         self._model = model
+        if getattr(model, "_is_stateful", False):
+            raise ModelError(
+                f"{config.model_type} keeps a recurrent state, which cannot be rolled back; speculative decoding needs "
+                "a model of attention layers only"
+            )
         self._kinds = _layer_kinds(config)
         self._window: int | None = getattr(config, "sliding_window", None)
         parameters = inspect.signature(model.forward).parameters
@@ -115,11 +120,10 @@ def _layer_kinds(config: Any) -> tuple[str, ...]:
     """The kinds of attention of a model's layers."""
     kinds = getattr(config, "layer_types", None)
     if kinds:
-        unknown = sorted(set(kinds) - _LAYER_TYPES)
-        if unknown:
+        if unknown := sorted(set(kinds) - _LAYER_TYPES):
             raise ModelError(
-                f"{config.model_type} has {', '.join(unknown)} layers, whose state cannot be rolled back; "
-                "speculative decoding needs attention layers only"
+                f"{config.model_type} has {', '.join(unknown)} layers; speculative decoding needs layers of full or "
+                "sliding-window attention, whose state can be rolled back"
             )
         # Models of one kind take one mask; those that can have two take a dictionary.
         return tuple(sorted(_LAYER_TYPES)) if "sliding_attention" in kinds and len(set(kinds)) > 1 else (kinds[0],)

@@ -7,8 +7,7 @@ directly, so that it needs no transformers and starts fast. Everything else goes
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,9 +17,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from specterm.decoding.ports import Block
-from specterm.errors import ModelError
 from specterm.models.cache import SlotCache, positions_of, visibility
 from specterm.models.rope import rope_tables
+from specterm.models.weights import ReadTensor, tensor_reader, weight_files
 
 _FAMILIES = {"llama", "mistral", "qwen2", "qwen3"}
 
@@ -59,18 +58,30 @@ class Shape:
 
 
 def fits(config: Mapping[str, Any], folder: Path) -> bool:
-    """Whether this runner can run the model in `folder`."""
+    """Whether this runner can run the model in `folder`.
+
+    Raises:
+        ModelError: see `weight_files`.
+    """
     return (
         config.get("model_type") in _FAMILIES
+        and _complete(config)
         and config.get("hidden_act", "silu") == "silu"
         and not config.get("mlp_bias")
         and not config.get("quantization_config")
         and not (config.get("model_type") == "mistral" and config.get("sliding_window"))
         and not config.get("use_sliding_window")
         and all(kind == "full_attention" for kind in config.get("layer_types") or ())
-        and rope_tables(config, 1, torch.device("cpu")) is not None
-        and bool(_weight_files(folder))
+        and bool(weight_files(folder))
     )
+
+
+def _complete(config: Mapping[str, Any]) -> bool:
+    """Whether the config says all that is needed here; transformers has defaults for what an old one leaves out."""
+    try:
+        return Shape.of(config).layers > 0 and rope_tables(config, 1, torch.device("cpu")) is not None
+    except (KeyError, TypeError, ValueError):
+        return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +117,7 @@ class LlamaRunner:
         self.device = device
         self.dtype = dtype
         self.cache: SlotCache | None = None
-        read = _reader(folder, device, dtype)
+        read = tensor_reader(folder, device, dtype)
         shape = self.shape
         self._embedding = read("model.embed_tokens.weight", (shape.vocab, shape.hidden))
         self._norm = read("model.norm.weight", (shape.hidden,))
@@ -172,7 +183,7 @@ class LlamaRunner:
         assert self.cache is not None
         self.cache.compact(rows, starts, path)
 
-    def _layer(self, read: _Read, index: int, config: Mapping[str, Any]) -> _Layer:
+    def _layer(self, read: ReadTensor, index: int, config: Mapping[str, Any]) -> _Layer:
         shape, at = self.shape, f"model.layers.{index}."
         queries, keys = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
         ff = int(config["intermediate_size"])
@@ -200,38 +211,3 @@ class LlamaRunner:
 def _rotate_half(x: Tensor) -> Tensor:
     half = x.shape[-1] // 2
     return torch.cat((-x[..., half:], x[..., :half]), dim=-1)
-
-
-_Read = Callable[[str, tuple[int, ...]], Tensor]
-
-
-def _weight_files(folder: Path) -> list[Path]:
-    single = folder / "model.safetensors"
-    if single.is_file():
-        return [single]
-    index = folder / "model.safetensors.index.json"
-    if not index.is_file():
-        return []
-    shards: set[str] = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-    return [folder / shard for shard in sorted(shards)]
-
-
-def _reader(folder: Path, device: torch.device, dtype: torch.dtype) -> _Read:
-    """A function that reads one tensor by name and checks its shape; a tensor is never held twice."""
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        files = [safe_open(path, framework="pt", device=str(device)) for path in _weight_files(folder)]
-    except (OSError, SafetensorError) as error:
-        raise ModelError(f"the weights in {folder} cannot be read: {error}") from None
-    where = {name: file for file in files for name in file.keys()}  # noqa: SIM118  (safe_open is no mapping)
-
-    def read(name: str, shape: tuple[int, ...]) -> Tensor:
-        if name not in where:
-            raise ModelError(f"the weights in {folder} have no tensor {name}")
-        tensor: Tensor = where[name].get_tensor(name)
-        if tuple(tensor.shape) != shape:
-            raise ModelError(f"{name} in {folder} has shape {tuple(tensor.shape)}; the config says {shape}")
-        return tensor.to(dtype)
-
-    return read

@@ -12,20 +12,26 @@ from textual.widgets import Static
 
 from specterm.tui.widgets.device_text import DeviceHistory, Look, device_block, device_line
 
-_COMPONENTS = {"devices--label", "devices--value", "devices--low", "devices--mid", "devices--high"}
+_PARTS = ("label", "value", "bar", "low", "mid", "high")
+_COMPONENTS = {f"devices--{part}" for part in _PARTS}
 _ROWS_IN_FULL = 6  # with a graph of one row
 _GRAPH_ROWS = 4
 
 
 def _look(widget: Widget) -> Look:
     style = widget.get_component_rich_style
-    return Look(*(style(f"devices--{part}", partial=True) for part in ("label", "value", "low", "mid", "high")))
+    return Look(*(style(f"devices--{part}", partial=True) for part in _PARTS))
 
 
 class _DeviceText(Static):
     """The drawn lines of every device."""
 
     COMPONENT_CLASSES: ClassVar[set[str]] = _COMPONENTS
+
+    def on_resize(self) -> None:
+        # Its width also changes when the panel's scrollbar comes or goes.
+        if isinstance(self.parent, DevicePanel):
+            self.parent.draw()
 
 
 class DevicePanel(VerticalScroll, can_focus=True):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from rich.style import Style
@@ -15,6 +15,7 @@ from specterm.tui.widgets.history_graph import bar, braille_graph
 NOT_MEASURED = "n/a"
 _GIB = 2**30
 _HISTORY = 600
+_LABEL = 8  # cells of a label
 
 
 @dataclass
@@ -42,6 +43,7 @@ class Look:
 
     label: Style
     value: Style
+    bar: Style
     low: Style
     mid: Style
     high: Style
@@ -113,92 +115,77 @@ def memory_share(reading: DeviceReading) -> float | None:
 def device_line(readings: Sequence[DeviceReading], width: int, look: Look) -> Text:
     """The first device (a GPU, where there is one) on one line; parts that do not fit are left out."""
     if not readings:
-        return Text("device n/a", style=look.label)
+        return Text("devices: nothing read yet", style=look.label)
     ordered = sorted(readings, key=lambda reading: reading.device == "cpu")
     first = ordered[0]
-    text = Text(f"{first.device} ", style=look.label)
-    text.append(watts(first), look.load(power_share(first)))
-    origin = power_origin(first)
-    optional = [
+    parts = [
         ("util", percent(first.utilization), look.value),
         ("mem", memory(first), look.load(memory_share(first))),
-        ("", celsius(first), look.value),
-        ("", clock(first), look.value),
-        ("power by", origin, look.label) if origin else ("", "", look.label),
+        ("" if first.temperature_c is not None else "temp", celsius(first), look.value),
+        ("" if first.clock_mhz is not None else "clock", clock(first), look.value),
     ]
-    if first.power_w is None:
-        text = Text.assemble((f"{first.device} ", look.label), ("power ", look.label), (NOT_MEASURED, look.value))
-    for label, value, style in optional:
-        if not value:
-            continue
+    if origin := power_origin(first):
+        parts.append(("power by", origin, look.label))
+    if len(ordered) > 1:
+        parts.append(("", f"+{len(ordered) - 1}", look.label))
+    power_label = "power " if first.power_w is None else ""  # watts say themselves what they are
+    text = Text.assemble((f"{first.device} {power_label}", look.label), (watts(first), look.load(power_share(first))))
+    for label, value, style in parts:
         part = Text.assemble(("  " + (label + " " if label else ""), look.label), (value, style))
         if text.cell_len + part.cell_len <= width:
             text.append_text(part)
-    if len(ordered) > 1:
-        more = Text(f"  +{len(ordered) - 1}", style=look.label)
-        if text.cell_len + more.cell_len <= width:
-            text.append_text(more)
     return text
 
 
 def device_block(
     reading: DeviceReading, history: DeviceHistory, width: int, graph_height: int, look: Look
 ) -> list[Text]:
-    """A device in full: five lines and a graph of `graph_height` lines (none where that is 0)."""
+    """A device in full: five lines and a graph of `graph_height` (1 or more) lines."""
     title = Text.assemble((reading.device, look.value + Style(bold=True)), (f"  {reading.name}", look.label))
     if reading.throttled:
         title.append("  throttled", look.high)
     title.truncate(width, overflow="ellipsis")
-    lines = [title, _row("power", watts(reading), power_origin(reading), power_share(reading), width, look)]
-    if graph_height:
-        lines += _graph(reading, history, width, graph_height, look)
+    power = Text.assemble(("power".ljust(_LABEL), look.label), (watts(reading), look.load(power_share(reading))))
+    origin = power_origin(reading)
+    if origin and power.cell_len + len(origin) + 2 <= width:
+        power.append("  " + origin, look.label)
     share = memory_share(reading)
-    lines.append(_gauge("util", percent(reading.utilization), reading.utilization, look.value, width, look))
-    lines.append(_gauge("memory", memory(reading), share, look.load(share), width, look))
-    lines.append(
+    return [
+        title,
+        power,
+        *_graph(reading, history, width, graph_height, look),
+        _gauge("util", percent(reading.utilization), reading.utilization, look.value, look.bar, width, look),
+        _gauge("memory", memory(reading), share, look.load(share), look.load(share), width, look),
         Text.assemble(
-            ("temp".ljust(8), look.label),
+            ("temp".ljust(_LABEL), look.label),
             (celsius(reading), look.value),
             ("  clock ", look.label),
             (clock(reading), look.value),
-        )
-    )
-    return lines
+        ),
+    ]
 
 
-def _row(label: str, value: str, remark: str, share: float | None, width: int, look: Look) -> Text:
-    text = Text.assemble((label.ljust(8), look.label), (value, look.load(share)))
-    if remark and text.cell_len + len(remark) + 2 <= width:
-        text.append("  " + remark, look.label)
-    return text
-
-
-def _gauge(label: str, value: str, share: float | None, style: Style, width: int, look: Look) -> Text:
-    text = Text.assemble((label.ljust(8), look.label), (value, style))
+def _gauge(label: str, value: str, share: float | None, style: Style, bar_style: Style, width: int, look: Look) -> Text:
+    text = Text.assemble((label.ljust(_LABEL), look.label), (value, style))
     used = max(26, text.cell_len + 1)
     if share is not None and width - used >= 6:
         text.append(" " * (used - text.cell_len))
-        text.append(bar(share, width - used), style)
+        text.append(bar(share, width - used), bar_style)
     return text
 
 
 def _graph(reading: DeviceReading, history: DeviceHistory, width: int, height: int, look: Look) -> list[Text]:
     """Power up to the limit (without one, up to the highest seen); where there is no power, utilization."""
     samples: Sequence[float | None] = tuple(history.power.get(reading.device, ()))
-    if any(sample is not None for sample in samples):
-        peak = max(sample for sample in samples if sample is not None)
-        maximum, share = max(reading.power_limit_w or 0.0, peak, 1.0), power_share(reading)
-        label = "power W"
+    seen = [sample for sample in samples if sample is not None]
+    if seen:
+        maximum = max(reading.power_limit_w or 0.0, *seen, 1.0)
+        scale, style = f"≤{maximum:.0f} W", look.load(power_share(reading))
     else:
         samples = tuple(history.utilization.get(reading.device, ()))
-        maximum, share, label = 1.0, None, "util %"
-    lines = braille_graph(samples, maximum, max(4, width - 8), height)
-    labels: Mapping[int, str] = {0: label.split()[0][:7], height - 1: f"{maximum * (1 if 'W' in label else 100):.0f}"}
-    texts = []
-    for index, line in enumerate(lines):
-        # Top row carries the scale, bottom row the name; one row carries the scale only.
-        caption = (
-            f"≤{labels[height - 1]} {label.split()[1]}" if index == 0 else (labels[0] if index == height - 1 else "")
-        )
-        texts.append(Text.assemble((caption[:8].ljust(8), look.label), (line, look.load(share))))
-    return texts
+        maximum, scale, style = 1.0, "≤100 %", look.bar
+    lines = braille_graph(samples, maximum, max(4, width - _LABEL), height)
+    return [
+        Text.assemble(((scale if row == 0 else "").ljust(_LABEL), look.label), (line, style))
+        for row, line in enumerate(lines)
+    ]

@@ -26,7 +26,7 @@ class PromptEditor(TextArea):
             key_display="^j",
         ),
         # TextArea selects a line with F6, which is the way to the figures here.
-        Binding("f6", "app.show_pane('figures')", "Figures", id="prompt.figures", tooltip="Go to the figures"),
+        Binding("f6", "app.show_pane('figures')", "Figures", False, id="prompt.figures", tooltip="Go to the figures"),
     ]
     HELP = """\
 ## Prompt

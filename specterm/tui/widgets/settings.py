@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import msgspec
 from textual import on
-from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.content import Content
 from textual.widgets import Label, Select, Static
@@ -32,32 +31,46 @@ and holds back Enter. **Tab** and **Shift+Tab** move, **Enter** opens a list.
         self._spec = spec
         self._method = spec.method.name if spec.method.name in METHODS else next(iter(METHODS))
         self._acceptance = spec.sampling.acceptance
+        self._built = False
         self._method_values: dict[str, Value] = dict(spec.method.parameters)
 
-    def compose(self) -> ComposeResult:
-        with Horizontal(classes="field-row"):
-            yield Label("method", classes="field-label")
-            yield Select(
-                [(entry.title, name) for name, entry in METHODS.items()],
-                value=self._method,
-                allow_blank=False,
-                compact=True,
-                id="method",
-            )
-        yield Static("", id="method-error", classes="field-error", markup=False)
-        with Vertical(id="method-fields"):
-            yield from self._method_fields()
-        with Horizontal(classes="field-row"):
-            yield Label("acceptance", classes="field-label")
-            rules = self._rules()
-            yield Select(rules, value=self._acceptance, allow_blank=False, compact=True, id="acceptance")
-        yield Static("", id="lossless")
-        with Vertical(id="sampling-fields"):
-            for parameter in SAMPLING:
-                yield ParameterField(parameter, getattr(self._spec.sampling, parameter.name))
-
     def on_mount(self) -> None:
+        # The form is most of the widgets of the screen; the first frame does not wait for it.
+        self.call_after_refresh(self._build)
+
+    async def _build(self) -> None:
+        await self.mount(
+            Horizontal(
+                Label("method", classes="field-label"),
+                Select(
+                    [(entry.title, name) for name, entry in METHODS.items()],
+                    value=self._method,
+                    allow_blank=False,
+                    compact=True,
+                    id="method",
+                ),
+                classes="field-row",
+            ),
+            Static("", id="method-error", classes="field-error", markup=False),
+            Vertical(*self._method_fields(), id="method-fields"),
+            Horizontal(
+                Label("acceptance", classes="field-label"),
+                Select(self._rules(), value=self._acceptance, allow_blank=False, compact=True, id="acceptance"),
+                classes="field-row",
+            ),
+            Static("", id="lossless"),
+            Vertical(
+                *(ParameterField(parameter, getattr(self._spec.sampling, parameter.name)) for parameter in SAMPLING),
+                id="sampling-fields",
+            ),
+        )
+        self._built = True
         self._tell()
+
+    def focus_first(self) -> None:
+        """Go to the first field."""
+        if self._built:
+            self.query_one("#method", Select).focus()
 
     def _rules(self) -> list[tuple[str, str]]:
         """The rules that go with the method; the chosen one is kept if it does, else the first."""
@@ -78,6 +91,8 @@ and holds back Enter. **Tab** and **Shift+Tab** move, **Enter** opens a list.
         Raises:
             ConfigError: a field holds no usable value, or two do not go together.
         """
+        if not self._built:
+            return self._spec.checked()
         sampling = {field.parameter.name: field.value() for field in self._fields("#sampling-fields")}
         parameters = {field.parameter.name: field.value() for field in self._fields("#method-fields")}
         return msgspec.structs.replace(

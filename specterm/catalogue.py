@@ -33,6 +33,9 @@ class Parameter:
     optional: bool = False  # None is allowed, and means what `none_means` says
     none_means: str = ""
     label: str = ""  # short name for panels
+    choices: tuple[str, ...] = ()  # of a text: what it may be; none given means anything
+    at_most: str = ""  # the parameter of the same method that it may not exceed
+    needs: tuple[str, Value] | None = None  # where it has a value, another parameter of the method must have this one
 
     @property
     def flag(self) -> str:
@@ -47,6 +50,8 @@ class Parameter:
     @property
     def allowed(self) -> str:
         """What may be given, in words."""
+        if self.choices:
+            return f"one of {', '.join(self.choices)}"
         noun = {"int": "a whole number", "float": "a number", "bool": "true or false", "text": "text"}.get(
             self.kind, "a list of texts"
         )
@@ -62,7 +67,8 @@ class Parameter:
         Raises:
             ConfigError: the value is not of the type, not finite or out of range; the text names flag, value and range.
         """
-        if value is None or (isinstance(value, str) and self.kind != "text" and value.strip().lower() in ("", "none")):
+        empty = ("",) if self.kind == "text" else ("", "none")
+        if value is None or (isinstance(value, str) and value.strip().lower() in empty):
             if self.optional:
                 return None
             raise ConfigError(f"{self.flag} is empty; it must be {self.allowed}")
@@ -90,6 +96,8 @@ class Parameter:
             case "bool":
                 return value if isinstance(value, bool) else _SWITCH[str(value).strip().lower()]
             case "text":
+                if self.choices and value not in self.choices:
+                    raise ValueError
                 return str(value)
             case "texts":
                 return (value,) if isinstance(value, str) else tuple(str(v) for v in value)
@@ -104,7 +112,7 @@ class Method:
     summary: str
     parameters: tuple[Parameter, ...] = ()
     min_drafts: int = 0  # draft models it needs
-    max_drafts: int = 0
+    max_drafts: int = 0  # those that it uses, the first ones
     speculative: bool = True
 
 
@@ -136,6 +144,82 @@ DRAFT_TEMPERATURE = Parameter(
     label="draft temp",
 )
 
+NGRAM_MAX = Parameter(
+    "ngram_max", "int", 4, "Longest context that is looked up, in tokens.", minimum=1, maximum=16, label="n-gram max"
+)
+NGRAM_MIN = Parameter(
+    "ngram_min",
+    "int",
+    1,
+    "Shortest context that is looked up, in tokens.",
+    minimum=1,
+    maximum=16,
+    label="n-gram min",
+    at_most=NGRAM_MAX.name,
+)
+TREE_WIDTH = Parameter("tree_width", "int", 1, "Branches of the draft; 1 is a chain.", minimum=1, maximum=8)
+BEAM_WIDTH = Parameter("tree_width", "int", 3, "Paths that each drafter follows at a time.", minimum=1, maximum=16)
+TREE_DEPTH = Parameter("tree_depth", "int", 4, "Depth of the draft tree, in tokens.", minimum=1, maximum=32)
+TREE_NODES = Parameter(
+    "tree_nodes",
+    "int",
+    None,
+    "Nodes of the draft tree that the target verifies, the likeliest first.",
+    minimum=1,
+    maximum=256,
+    optional=True,
+    none_means="chosen each round from measured costs",
+)
+DRAFT_MEMORY = Parameter(
+    "draft_memory",
+    "text",
+    "prompt",
+    "What drafts are looked up in: none, the row's own output; prompt, also its prompt; session, also the prompts and "
+    "outputs of all rows since the models were loaded.",
+    choices=("none", "prompt", "session"),
+    label="memory",
+)
+SUFFIX_FACTOR = Parameter(
+    "suffix_factor", "float", 1.0, "Draft tokens for each matched token, at most.", minimum=0.1, maximum=64.0
+)
+SUFFIX_MIN_PROBABILITY = Parameter(
+    "suffix_min_probability",
+    "float",
+    0.1,
+    "A branch ends where its estimated probability falls below this.",
+    minimum=0.0,
+    maximum=1.0,
+    label="suffix min p",
+)
+FILLER_TOP_K = Parameter(
+    "filler_top_k",
+    "int",
+    3,
+    "How many of the target's likeliest tokens are learned at every verified position; 0 learns from text alone.",
+    minimum=0,
+    maximum=64,
+    label="filler top-k",
+)
+NGRAM_CAPACITY = Parameter(
+    "ngram_capacity",
+    "int",
+    1_000_000,
+    "Pairs of a context and a follower that the store holds; the longest unused contexts go first.",
+    minimum=1,
+    maximum=100_000_000,
+    label="store size",
+)
+NGRAM_STORE = Parameter(
+    "ngram_store",
+    "text",
+    None,
+    "A file to read the store from, if it exists, and to write it to at the end; needs --draft-memory session.",
+    optional=True,
+    none_means="no file",
+    label="store file",
+    needs=(DRAFT_MEMORY.name, "session"),
+)
+
 METHODS: dict[str, Method] = {
     method.name: method
     for method in (
@@ -147,6 +231,50 @@ METHODS: dict[str, Method] = {
             (NUM_DRAFT_TOKENS, DRAFT_TEMPERATURE),
             min_drafts=1,
             max_drafts=1,
+        ),
+        Method(
+            "sequential",
+            "Several drafts",
+            "Every draft model drafts a greedy chain; the chains merge into one tree for one masked pass.",
+            (NUM_DRAFT_TOKENS,),
+            min_drafts=1,
+            max_drafts=8,
+        ),
+        Method(
+            "tree",
+            "Draft tree",
+            "Every draft model grows a beam; the likeliest nodes merge into one tree for one masked pass.",
+            (BEAM_WIDTH, TREE_DEPTH, TREE_NODES),
+            min_drafts=1,
+            max_drafts=8,
+        ),
+        Method(
+            "ngram",
+            "N-gram",
+            "Prompt lookup: drafts what followed the end of the text the last time; no draft model.",
+            (NUM_DRAFT_TOKENS, NGRAM_MIN, NGRAM_MAX, TREE_WIDTH, DRAFT_MEMORY),
+        ),
+        Method(
+            "nasd",
+            "N-gram assisted",
+            "Drafts from counts of n-grams, learned from the text and from the target's likeliest tokens; no draft "
+            "model.",
+            (
+                NUM_DRAFT_TOKENS,
+                NGRAM_MIN,
+                NGRAM_MAX,
+                TREE_WIDTH,
+                DRAFT_MEMORY,
+                FILLER_TOP_K,
+                NGRAM_CAPACITY,
+                NGRAM_STORE,
+            ),
+        ),
+        Method(
+            "suffix",
+            "Suffix",
+            "Drafts the most frequent continuation, the longer the match the further; no draft model.",
+            (NUM_DRAFT_TOKENS, TREE_WIDTH, DRAFT_MEMORY, SUFFIX_FACTOR, SUFFIX_MIN_PROBABILITY),
         ),
     )
 }
@@ -160,7 +288,7 @@ RULES: dict[str, Rule] = {
             "Rejection sampling: accept with min(1, p/q), correct from the residual.",
             lossless=True,
             why="The output follows the target's own (warped) distribution exactly (Leviathan et al. 2023, theorem 1).",
-            methods=("naive", "draft"),
+            methods=("naive", "draft", "sequential", "tree", "ngram", "nasd", "suffix"),
         ),
     )
 }
@@ -234,11 +362,28 @@ def check_parameters(owner: Method | Rule, given: Mapping[str, Any]) -> dict[str
     """The parameters of `owner` with defaults filled in and each value checked.
 
     Raises:
-        ConfigError: a value is bad, or a name is unknown.
+        ConfigError: a value is bad, a name is unknown, or two values do not go together.
     """
     known = {parameter.name: parameter for parameter in owner.parameters}
     for name in given:
         if name not in known:
             takes = ", ".join(known) or "no parameters"
             raise ConfigError(f"{owner.name} has no parameter {name!r}; it takes {takes}")
-    return {name: parameter.check(given.get(name, parameter.default)) for name, parameter in known.items()}
+    values = {name: parameter.check(given.get(name, parameter.default)) for name, parameter in known.items()}
+    for name, parameter in known.items():
+        _check_relations(parameter, values[name], known, values)
+    return values
+
+
+def _check_relations(
+    parameter: Parameter, value: Any, known: Mapping[str, Parameter], values: Mapping[str, Any]
+) -> None:
+    if value is None:
+        return
+    if parameter.at_most and value > values[parameter.at_most]:
+        bound = known[parameter.at_most].flag
+        limit = values[parameter.at_most]
+        raise ConfigError(f"{parameter.flag} is {value}; it must be at most {bound}, which is {limit}")
+    if parameter.needs is not None and values[parameter.needs[0]] != parameter.needs[1]:
+        name, needed = parameter.needs
+        raise ConfigError(f"{parameter.flag} needs {known[name].flag} {needed}; it is {values[name]}")

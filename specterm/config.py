@@ -76,9 +76,10 @@ class MethodSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
 
     @property
     def label(self) -> str:
-        """A short name that tells two settings of one method apart."""
+        """A short name that tells two settings of one method apart: gamma, and what is not as by default."""
         short = {"num_draft_tokens": "gamma"}
-        told = [f"{short.get(k, k.replace('_', '-'))} {v}" for k, v in self.parameters.items() if v is not None]
+        usual = {p.name: p.default for p in catalogue.method(self.name).parameters if p.name not in short}
+        told = [f"{short.get(k, k.replace('_', '-'))} {v}" for k, v in self.parameters.items() if v != usual.get(k)]
         return " ".join([self.name, *told])
 
 
@@ -115,7 +116,8 @@ class RunSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     """One run: any number of prompts decoded with one method.
 
     `trace` is how much each round records: "counts" (tokens and states), "probs" (and text, p, q, confidence),
-    "alternatives" (and the top k of target and drafter at every node).
+    "alternatives" (and the top k of target and drafter at every node). `fresh_memory` has the run begin with nothing
+    learned and leave nothing behind, as a timed trial must; otherwise a drafter may use what earlier runs taught it.
     """
 
     model: ModelSpec = ModelSpec()
@@ -126,6 +128,7 @@ class RunSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     num_alternatives: int = 5
     ignore_eos: bool = False
     monitor: bool = True
+    fresh_memory: bool = False
 
     def checked(self) -> RunSpec:
         """The spec with defaults filled in and everything checked together.
@@ -143,11 +146,6 @@ class RunSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
             raise ConfigError(
                 f"--method {method.name} needs {entry.min_drafts} draft model{'s' * (entry.min_drafts > 1)} and "
                 f"{len(model.drafts)} {'is' if len(model.drafts) == 1 else 'are'} named; add --draft"
-            )
-        if entry.max_drafts and len(model.drafts) > entry.max_drafts:
-            raise ConfigError(
-                f"--method {method.name} takes {entry.max_drafts} draft model{'s' * (entry.max_drafts > 1)} and "
-                f"{len(model.drafts)} are named; name fewer with --draft"
             )
         return msgspec.structs.replace(self, model=model, method=method, sampling=sampling)
 
@@ -252,8 +250,7 @@ def plan_from(data: Mapping[str, Any], source: str) -> PlanSpec:
 
 def to_data(spec: msgspec.Struct) -> dict[str, Any]:
     """A spec as plain data that JSON and TOML can hold."""
-    data = msgspec.to_builtins(spec)
-    assert isinstance(data, dict)
+    data: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(spec))
     return data
 
 

@@ -257,14 +257,5 @@ class RunFinished:
 
 
 Event: TypeAlias = (
-    LoadProgress
-    | Loaded
-    | RunStarted
-    | RowStarted
-    | Prefilled
-    | Round
-    | Sample
-    | Notice
-    | RowFinished
-    | RunFinished
+    LoadProgress | Loaded | RunStarted | RowStarted | Prefilled | Round | Sample | Notice | RowFinished | RunFinished
 )

@@ -97,6 +97,7 @@ def _of_parameter(parameter: Parameter, group: Group, panel: str, text: str) -> 
     """Values stay text here: the catalogue reads them and says what is wrong with them."""
     annotation: Any = {"bool": bool, "texts": list[str]}.get(parameter.kind, str)
     metavar = {"int": "INTEGER", "float": "NUMBER", "bool": None}.get(parameter.kind, "TEXT")
+    metavar = "|".join(parameter.choices) or metavar
     default = _shown(parameter.default) or parameter.none_means or None
     return Option(parameter.name, group, panel, text, annotation, default, parameter.name, metavar, parameter)
 

@@ -1,9 +1,13 @@
 """What every test may use: comparison with a stored snapshot."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+# Tiny models gain nothing from more threads, and busy machines lose much; to be said before torch is imported.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -11,7 +15,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 @pytest.fixture
-def matches_snapshot(request: pytest.FixtureRequest) -> Callable[[str, Path], None]:
+def matches_snapshot(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[str, Path], None]:
     """Asserts that a text equals the one in a file; with --update-snapshots it writes the file instead."""
     update = bool(request.config.getoption("--update-snapshots"))
 
@@ -22,7 +26,7 @@ def matches_snapshot(request: pytest.FixtureRequest) -> Callable[[str, Path], No
             return
         assert path.is_file(), f"{path.name} does not exist; write it with --update-snapshots"
         if text != path.read_text(encoding="utf-8"):
-            new = path.with_suffix(".new" + path.suffix)
+            new = tmp_path / path.name
             new.write_text(text, encoding="utf-8")
             pytest.fail(f"the screen differs from {path.name}; see {new}, or accept it with --update-snapshots")
 

@@ -10,6 +10,8 @@ from typing import Any
 from specterm.config import MethodSpec
 from specterm.decoding.acceptance import RULES
 from specterm.decoding.drafters import DRAFTERS
+from specterm.decoding.drafters.memory import DraftMemory
+from specterm.decoding.drafters.setup import DraftSetup
 from specterm.decoding.loop import DecodeLoop, Settings
 from specterm.decoding.ports import Detokenizer, Recording, Runner
 from specterm.decoding.row import Prompt
@@ -71,11 +73,14 @@ def decode(
     record: Recording = Recording(),
     detokenizer: Detokenizer | None = None,
     rule: Any = None,
+    memory: DraftMemory | None = None,
     **parameters: Any,
 ) -> Decoded:
     """Decode `prompts` and collect everything."""
     spec = MethodSpec(name=method, parameters=parameters).checked()
-    drafter = DRAFTERS[method](target, drafts, warps, record, spec.parameters)
+    drafter = DRAFTERS[method](
+        DraftSetup(target, tuple(drafts), warps, record, spec.parameters, memory or DraftMemory())
+    )
     settings = Settings(warps, max_tokens, context or target.max_positions, frozenset(eos), stop, batch_size, record)
     began = time.perf_counter()
     loop = DecodeLoop(
@@ -87,4 +92,7 @@ def decode(
         Prompt(i, f"p{i}", 0, seed, row_key(seed, ids), "", tuple(ids))
         for i, (ids, seed) in enumerate(zip(prompts, seeds, strict=True))
     ]
-    return Decoded(list(loop.run(rows)))
+    try:
+        return Decoded(list(loop.run(rows)))
+    finally:
+        drafter.close()

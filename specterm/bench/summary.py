@@ -103,7 +103,7 @@ def _per_position(results: Iterable[RowResult]) -> list[float] | None:
     """Mean over rows that drafted; a row that never drafted so deep counts as 0 there."""
     rows = [value for r in results if isinstance(value := r.metrics["per_position_acceptance"], list)]
     depth = max((len(row) for row in rows), default=0)
-    return [math.fsum(row[i] for row in rows if i < len(row)) / len(rows) for i in range(depth)] or None
+    return [math.fsum(row[i] or 0.0 for row in rows if i < len(row)) / len(rows) for i in range(depth)] or None
 
 
 def speedup(results: Sequence[RowResult], naive: Sequence[RowResult]) -> Interval | None:

@@ -81,11 +81,11 @@ class DecodeLoop:
         waiting = deque(sorted(prompts, key=lambda prompt: prompt.arrival_s))
         self._open(waiting)
         while (waiting or self._active) and not self._cancelled():
-            while waiting and len(self._active) < self._settings.batch_size and waiting[0].arrival_s <= self._clock():
+            while self._room_for(waiting) and not self._cancelled():
                 yield from self._admit(waiting.popleft())
                 yield from self._retire()  # a first token can be the last
-                if self._cancelled():
-                    break
+            if self._cancelled():  # a cancelled prefill leaves its row unfit for a round
+                break
             if self._active:
                 yield self._round()
                 yield from self._retire()
@@ -94,6 +94,10 @@ class DecodeLoop:
         for row in self._active.values():
             row.end("cancelled")
         yield from self._retire()
+
+    def _room_for(self, waiting: Sequence[Prompt]) -> bool:
+        """Whether the first of `waiting` has arrived, and there is a place for it."""
+        return bool(waiting) and len(self._active) < self._settings.batch_size and waiting[0].arrival_s <= self._clock()
 
     def _open(self, prompts: Iterable[Prompt]) -> None:
         """Make room for the longest row and the tree behind it."""
@@ -124,9 +128,10 @@ class DecodeLoop:
         )  # fmt: skip
         self._timer.start()
         ids = torch.tensor(prompt.ids, dtype=torch.int64)
-        logits = prefill(self._target, slot, ids, cancelled=self._cancelled)
-        if logits is None:
+        filled = prefill(self._target, slot, ids, taps=self._drafter.needs.taps, cancelled=self._cancelled)
+        if filled is None:
             return
+        logits, taps = filled
         emitted = None
         if settings.max_tokens:
             tree = DraftTree.empty(1, self._target.device)
@@ -140,7 +145,7 @@ class DecodeLoop:
             self._clock(), prompt.row, len(prompt.ids), 0, self._timer.elapsed(), self._timer.device_seconds(), emitted
         )
         if row.reason is None:
-            self._drafter.admit(slot, ids, row.root)
+            self._drafter.admit(slot, ids, row.root, taps)
 
     def _round(self) -> Round:
         rows = [self._active[slot] for slot in sorted(self._active)]
@@ -155,13 +160,17 @@ class DecodeLoop:
 
         roots = torch.tensor([[row.root] for row in rows], device=self._target.device)
         ids = torch.cat([roots, tree.tokens], dim=1)
-        logits = self._target.forward(Block(slots, starts, ids, tree.topology))
+        block, needs = Block(slots, starts, ids, tree.topology), self._drafter.needs
+        taps: Tensor | None = None
+        if needs.taps:
+            logits, taps = self._target.forward_tapped(block, needs.taps)
+        else:
+            logits = self._target.forward(block)
         judging = Judging(self._settings.warps, keys, starts, rounds, self._settings.record.probs)
         verdict = self._rule.verify(tree, logits, judging)
         if not tree.topology.chain:
             self._target.compact(slots, starts, verdict.path)
-        top_k = self._drafter.needs.top_k
-        outcomes = read_outcomes(tree, verdict, logits.topk(top_k).indices if top_k else None)
+        outcomes = read_outcomes(tree, verdict, logits.topk(needs.top_k).indices if needs.top_k else None)
         self._timer.mark()
 
         alternatives = self._alternatives(tree, logits)
@@ -171,7 +180,11 @@ class DecodeLoop:
         self._drafter.catch_up(
             [
                 Feedback(
-                    slots[i], tuple(token.id for token in parts[i].emitted), outcomes[i].accepted, outcomes[i].top_ids
+                    slots[i],
+                    tuple(token.id for token in parts[i].emitted),
+                    outcomes[i].accepted,
+                    outcomes[i].top_ids,
+                    None if taps is None else taps[i, [0, *outcomes[i].path]],
                 )
                 for i in alive
             ]

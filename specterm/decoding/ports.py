@@ -21,15 +21,17 @@ from specterm.events import NodeState
 class Block:
     """The new tokens of one forward pass.
 
-    rows: cache rows, one for each of B; starts: the committed length of each, on the host. Token i of row b is written
-    to slot starts[b] + i, has position starts[b] + depth(i), and sees the slots before starts[b] and the tokens of the
-    block that `topology` shows it. ids: int64 [B, T].
+    rows: cache rows, one for each of B; starts: the committed length of each, on the host; ids: int64 [B, T]. Tokens
+    are nodes first, first + 1, ... of `topology`, whose earlier nodes earlier passes have written. Node n of row b has
+    slot starts[b] + n and position starts[b] + depth(n), and sees the slots before starts[b] and the nodes that
+    `topology` shows it.
     """
 
     rows: tuple[int, ...]
     starts: tuple[int, ...]
     ids: Tensor
     topology: Topology
+    first: int = 0
 
     @property
     def width(self) -> int:
@@ -39,7 +41,11 @@ class Block:
     @property
     def end(self) -> int:
         """One past the last slot that is written or read."""
-        return max(self.starts) + self.width
+        return max(self.starts) + self.first + self.width
+
+
+FINAL_NORM = -1
+"""The tap behind the final norm."""
 
 
 class Runner(Protocol):
@@ -54,6 +60,15 @@ class Runner(Protocol):
 
     def forward(self, block: Block, last: Sequence[int] | None = None) -> Tensor:
         """Logits after the tokens of `block`: [B, T, V], or [B, 1, V] of token last[b] of each row."""
+
+    def forward_tapped(
+        self, block: Block, taps: Sequence[int], last: Sequence[int] | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """`forward`, and the hidden states at `taps` of every token, one after the other: [B, T, len(taps) * hidden].
+
+        Tap i is the residual stream that enters layer i (0: the embeddings); `FINAL_NORM` is the output of the final
+        norm, which the language-model head reads.
+        """
 
     def compact(self, rows: Sequence[int], starts: Sequence[int], path: Tensor) -> None:
         """Move the KV of an accepted branch together: slot starts[b] + path[b, d] goes to starts[b] + d.
@@ -83,9 +98,11 @@ class ProposeRow:
 
 @dataclass(frozen=True, slots=True)
 class Needs:
-    """What a drafter wants from the target's passes: the ids of its `top_k` likeliest tokens (0: none)."""
+    """What a drafter wants from the target's passes: the ids of its `top_k` likeliest tokens (0: none), and its hidden
+    states at `taps` (see `Runner.forward_tapped`)."""
 
     top_k: int = 0
+    taps: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,13 +110,15 @@ class Feedback:
     """What one row really emitted in a round: `accepted` draft tokens, then the target's own token.
 
     top_ids: the ids of the target's likeliest tokens after the root and after each accepted node, accepted + 1 lists
-    with the likeliest first; None unless the drafter needs them.
+    with the likeliest first. taps: [accepted + 1, F], the target's hidden states at the same tokens. Each is None
+    unless the drafter needs it.
     """
 
     row: int
     emitted: tuple[int, ...]
     accepted: int
     top_ids: tuple[tuple[int, ...], ...] | None = None
+    taps: Tensor | None = None
 
 
 class Drafter(Protocol):
@@ -111,8 +130,11 @@ class Drafter(Protocol):
     def open(self, rows: int, capacity: int) -> None:
         """Prepare for `rows` sequences of at most `capacity` tokens."""
 
-    def admit(self, row: int, prompt_ids: Tensor, first: int) -> None:
-        """A prompt (int64 [L], on the host) took this row; `first` is its first emitted token, the next root."""
+    def admit(self, row: int, prompt_ids: Tensor, first: int, taps: Tensor | None) -> None:
+        """A prompt (int64 [L], on the host) took this row; `first` is its first emitted token, the next root.
+
+        taps: [L, F], the target's hidden states at every prompt token; None unless the drafter needs them.
+        """
 
     def propose(self, rows: Sequence[ProposeRow]) -> DraftTree:
         """A tree for each row, none deeper than its limit. Depths are decided before anything is sampled."""
@@ -122,6 +144,9 @@ class Drafter(Protocol):
 
     def release(self, row: int) -> None:
         """The row's sequence ended."""
+
+    def close(self) -> None:
+        """The run ended, well or not; what is to outlast it is put away."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -14,18 +14,31 @@ CHUNK_TOKENS = {"cpu": 256, "cuda": 2048, "mps": 512}
 
 
 def prefill(
-    runner: Runner, row: int, ids: Tensor, start: int = 0, cancelled: Callable[[], bool] = lambda: False
-) -> Tensor | None:
+    runner: Runner,
+    row: int,
+    ids: Tensor,
+    start: int = 0,
+    taps: Sequence[int] = (),
+    cancelled: Callable[[], bool] = lambda: False,
+) -> tuple[Tensor, Tensor | None] | None:
     """Write the KV of `ids` (int64 [L], L >= 1, on the host) to slots start, start + 1, ... of cache row `row`.
 
-    Returns the logits after the last token, [1, V]; None when `cancelled` became true between chunks.
+    Returns the logits after the last token, [1, V], and the hidden states at `taps` of every token, [L, F] (None
+    without taps); None when `cancelled` became true between chunks.
     """
     chunk = CHUNK_TOKENS.get(runner.device.type, 512)
     logits: Tensor | None = None
+    tapped: list[Tensor] = []
     for begin in range(0, len(ids), chunk):
         if cancelled():
             return None
         part = ids[begin : begin + chunk].to(runner.device, dtype=torch.int64).unsqueeze(0)
         topology = Topology.of_chain(part.shape[1] - 1, runner.device)
-        logits = runner.forward(Block((row,), (start + begin,), part, topology), last=[part.shape[1] - 1])[:, 0]
-    return logits
+        block, last = Block((row,), (start + begin,), part, topology), [part.shape[1] - 1]
+        if taps:
+            logits, states = runner.forward_tapped(block, taps, last)
+            tapped.append(states[0])
+        else:
+            logits = runner.forward(block, last)
+    assert logits is not None, "there is at least one token"
+    return logits[:, 0], torch.cat(tapped) if taps else None

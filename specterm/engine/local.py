@@ -141,6 +141,7 @@ def _new_session(job: Job) -> Session:
     with _collector_held():  # the import makes many objects and no garbage; searching them stalls every thread
         from specterm.engine.session import Session
 
+        gc.freeze()  # and hundreds of thousands of them need not be searched again and again
     return Session()
 
 

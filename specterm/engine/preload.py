@@ -27,6 +27,6 @@ def preload_torch() -> bool:
     except (AttributeError, OSError):  # a C library that keeps it elsewhere
         return False
     dlopen.argtypes, dlopen.restype = (ctypes.c_char_p, ctypes.c_int), ctypes.c_void_p
-    # As `import torch` does it: the dependencies' symbols for everyone, then the rest. A failure is the import's to tell.
+    # As `import torch` does it: the dependencies' symbols for everyone, then the rest. The import tells of a failure.
     dependencies = dlopen(os.fsencode(folder / "libtorch_global_deps.so"), os.RTLD_NOW | os.RTLD_GLOBAL)
     return bool(dependencies and dlopen(os.fsencode(folder / "libtorch_python.so"), os.RTLD_NOW | os.RTLD_LOCAL))

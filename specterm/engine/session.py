@@ -8,9 +8,12 @@ from collections.abc import Callable, Iterator, Sequence
 
 import torch
 
+from specterm.catalogue import METHODS
 from specterm.config import ModelSpec, Request, RunSpec
 from specterm.decoding.acceptance import RULES
 from specterm.decoding.drafters import DRAFTERS
+from specterm.decoding.drafters.memory import DraftMemory
+from specterm.decoding.drafters.setup import DraftSetup
 from specterm.decoding.loop import DecodeLoop, Settings
 from specterm.decoding.ports import Block, Recording
 from specterm.decoding.row import Prompt
@@ -18,7 +21,7 @@ from specterm.decoding.sampling import Warps, row_key
 from specterm.decoding.tree import Topology
 from specterm.engine.calibration import calibrate
 from specterm.errors import ConfigError
-from specterm.events import Event, Loaded, LoadProgress
+from specterm.events import Calibration, Event, Loaded, LoadProgress
 from specterm.models.loading import LoadedModels, load_models
 
 _TEACHER_CHUNK = 256
@@ -30,6 +33,8 @@ class Session:
     def __init__(self) -> None:
         self._spec: ModelSpec | None = None
         self._models: LoadedModels | None = None
+        self._memory = DraftMemory()
+        self._calibration: Calibration | None = None
 
     def load(self, spec: ModelSpec, emit: Callable[[Event], None]) -> None:
         """Make the models of `spec` ready, unless they are; emits progress, then `Loaded`.
@@ -40,16 +45,17 @@ class Session:
         started = time.perf_counter()
         spec = spec.checked()
         if spec != self._spec or self._models is None:
-            self._spec = self._models = None  # room for the new ones
-            gc.unfreeze()
-            gc.collect()
+            self._memory = DraftMemory()  # it holds for one pair
+            if self._models is not None:  # room for the new ones
+                self._spec = self._models = None
+                gc.unfreeze()
+                gc.collect()
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
             models = load_models(spec, lambda stage: emit(LoadProgress(time.perf_counter() - started, stage, None)))
             emit(LoadProgress(time.perf_counter() - started, "measuring", None))
             self._calibration = calibrate(models)
             self._models, self._spec = models, spec
-            # Hundreds of thousands of objects of torch and transformers need not be searched again and again.
             gc.collect()
             gc.freeze()
         drafts = tuple(draft.info for draft in self._models.drafts)
@@ -96,8 +102,13 @@ class Session:
         record = Recording(
             probs=spec.trace != "counts", alternatives=spec.num_alternatives if spec.trace == "alternatives" else 0
         )
-        drafts = [draft.runner for draft in models.drafts]
-        drafter = DRAFTERS[spec.method.name](models.target.runner, drafts, warps, record, spec.method.parameters)
+        uses = METHODS[spec.method.name].max_drafts
+        drafts = tuple(draft.runner for draft in models.drafts[:uses])
+        memory = DraftMemory(lasting=False) if spec.fresh_memory else self._memory
+        setup = DraftSetup(
+            models.target.runner, drafts, warps, record, spec.method.parameters, memory, self._calibration
+        )
+        drafter = DRAFTERS[spec.method.name](setup)
         settings = Settings(
             warps=warps,
             max_tokens=sampling.max_tokens,
@@ -111,7 +122,10 @@ class Session:
             models.target.runner, drafter, RULES[sampling.acceptance](), models.codec, settings,
             clock=clock, cancelled=cancelled,
         )  # fmt: skip
-        yield from loop.run(prompts)
+        try:
+            yield from loop.run(prompts)
+        finally:
+            drafter.close()
 
     def shortfalls(self, ids: Sequence[int], start: int) -> list[float]:
         """Teacher forcing: how far the logit of each of ids[start:] lies below the target's highest there, 0 where it

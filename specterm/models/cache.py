@@ -71,7 +71,8 @@ class SlotCache:
         block = self._block
         assert block is not None
         if (rows := _contiguous(block.rows)) is not None and len(set(block.starts)) == 1:
-            buffer[rows, :, block.starts[0] : block.starts[0] + block.width] = new
+            begin = block.starts[0] + block.first
+            buffer[rows, :, begin : begin + block.width] = new
             return
         row, slot = self._indices(buffer.device)
         buffer[row, :, slot] = new.transpose(1, 2)
@@ -88,7 +89,7 @@ class SlotCache:
         if self._index is None or self._index[0].device != device:
             assert self._block is not None
             row = torch.tensor(self._block.rows, device=device).unsqueeze(1)
-            starts = torch.tensor(self._block.starts, device=device).unsqueeze(1)
+            starts = torch.tensor(self._block.starts, device=device).unsqueeze(1) + self._block.first
             self._index = (row, starts + torch.arange(self._block.width, device=device))
         return self._index
 
@@ -103,7 +104,7 @@ def _contiguous(rows: tuple[int, ...]) -> slice | None:
 def positions_of(block: Block, limit: int) -> Tensor:
     """The position of each token of `block`, int64 [B, T]; scratch tokens beyond the context are clamped."""
     starts = torch.tensor(block.starts, device=block.ids.device).unsqueeze(1)
-    positions = starts + block.topology.depth
+    positions = starts + block.topology.depth[:, block.first : block.first + block.width]
     return positions.clamp(max=limit - 1) if max(block.starts) + block.topology.max_depth >= limit else positions
 
 
@@ -113,21 +114,23 @@ def visibility(block: Block, window: int | None = None) -> Tensor | None:
     window: the sliding window in positions; a token sees those less than `window` before it.
     """
     width, end, device = block.width, block.end, block.ids.device
-    if width == 1 and len(set(block.starts)) == 1 and (window is None or end <= window):
+    first, shape, rows = block.first, block.topology, len(block.rows)
+    alone = width == 1 and (shape.chain or first == 0) and len(set(block.starts)) == 1
+    if alone and (window is None or end <= window):
         return None
+    nodes = first + width  # of the tree so far
     starts = torch.tensor(block.starts, device=device).unsqueeze(1)
     relative = torch.arange(end, device=device).unsqueeze(0) - starts  # [B, end], 0 is the root
-    if block.topology.visible is None:
-        seen = relative.unsqueeze(1) <= torch.arange(width, device=device).view(1, width, 1)
+    if shape.visible is None:
+        seen = relative.unsqueeze(1) <= torch.arange(first, nodes, device=device).view(1, width, 1)
     else:
-        rows = len(block.rows)
-        index = relative.clamp(0, width - 1).unsqueeze(1).expand(rows, width, end)
-        inside = (relative >= 0) & (relative < width)
-        tree = block.topology.visible.expand(rows, width, width).gather(2, index) & inside.unsqueeze(1)
-        seen = (relative < 0).unsqueeze(1) | tree
+        index = relative.clamp(0, nodes - 1).unsqueeze(1).expand(rows, width, end)
+        inside = (relative >= 0) & (relative < nodes)
+        tree = shape.visible[:, first:nodes, :nodes].expand(rows, width, nodes).gather(2, index)
+        seen = (relative < 0).unsqueeze(1) | (tree & inside.unsqueeze(1))
     if window is not None:
-        depth = block.topology.depth.expand(len(block.rows), width)
-        # A slot of the block stands at its node's depth, not at its slot number.
-        place = torch.where(relative < 0, relative, depth.gather(1, relative.clamp(0, width - 1)))
-        seen = seen & (depth.unsqueeze(2) - place.unsqueeze(1) < window)
+        depth = shape.depth[:, :nodes].expand(rows, nodes)
+        # A slot of the tree stands at its node's depth, not at its slot number.
+        place = torch.where(relative < 0, relative, depth.gather(1, relative.clamp(0, nodes - 1)))
+        seen = seen & (depth[:, first:].unsqueeze(2) - place.unsqueeze(1) < window)
     return seen

@@ -41,7 +41,8 @@ def _cuda(index: int, requested: str) -> torch.device:
         raise DeviceError(f"--device is {requested} and {why}; use --device cpu, or see specterm --doctor")
     count = torch.cuda.device_count()
     if index >= count:
-        raise DeviceError(f"--device is {requested} and there {"is 1 CUDA device" if count == 1 else f"are {count} CUDA devices"}; the last is cuda:{count - 1}")
+        there = "is 1 CUDA device" if count == 1 else f"are {count} CUDA devices"
+        raise DeviceError(f"--device is {requested} and there {there}; the last is cuda:{count - 1}")
     return torch.device("cuda", index)
 
 

@@ -51,7 +51,7 @@ _SEVERITY: dict[str, Literal["information", "warning", "error"]] = {
 
 
 class SpectermApp(App[None]):
-    """The workbench over an engine and a monitor; `spec` is what its settings start from.
+    """The workbench over an engine and a monitor; `spec`, a checked one, is what its settings start from.
 
     The app loads the spec's models when it starts (unless `initial_load` is False) and closes the engine when it ends.
     The monitor is started and stopped by whoever made it. Themes are read from `theme_folders`, by default the shipped
@@ -127,7 +127,11 @@ class SpectermApp(App[None]):
         yield Footer(compact=True, show_command_palette=False)
 
     def on_mount(self) -> None:
+        # Kept, not looked up: a timer may fire while the screen is being taken down.
+        self._models = self.query_one(ModelBar)
         self._stream = self.query_one(TokenLog)
+        self._figures_panes = self.query_one(FiguresPanel), self.query_one(FiguresBar)
+        self._device_panes = self.query_one(DevicePanel), self.query_one(DeviceBar)
         self._transcript = Transcript(self._stream)
         self._drain_timer = self.set_interval(1 / self._frames_per_second, self._drain, pause=True)
         self.set_interval(DEVICES_INTERVAL_S, self._read_devices)
@@ -202,7 +206,7 @@ class SpectermApp(App[None]):
             case LoadProgress():
                 self._show_status(Status(event.stage, "busy", event.fraction))
             case Loaded():
-                self.query_one(ModelBar).show_loaded(event)
+                self._models.show_loaded(event)
             case RowStarted() if not job.cancelled:
                 self._show_status(Status("reading the prompt", "busy"))
             case Prefilled() if not job.cancelled:
@@ -229,7 +233,7 @@ class SpectermApp(App[None]):
                 error = event.error or "the engine gave no reason"
                 self._transcript.note(f"{what} failed: {error}", State.ERROR)
                 self._show_status(Status("failed", "error"))
-                self.notify(error, title=f"{what} failed", severity="error", markup=False, timeout=15)
+                self.notify(error, title=f"{what} failed", severity="error", markup=False)
         if self._run_job is not None:
             self._show_status(Status("starting", "busy"))
         self.refresh_bindings()
@@ -243,17 +247,17 @@ class SpectermApp(App[None]):
         return FRAMES_PER_SECOND_OVER_SSH if os.environ.get("SSH_CONNECTION") else FRAMES_PER_SECOND
 
     def _show_status(self, status: Status) -> None:
-        self.query_one(ModelBar).show_status(status)
+        self._models.show_status(status)
 
     def _show_figures(self, kind: str) -> None:
         figures = {} if self._figures is None else self._figures.figures
-        self.query_one(FiguresPanel).show(figures, kind)
-        self.query_one(FiguresBar).show(figures, kind)
+        for pane in self._figures_panes:
+            pane.show(figures, kind)
 
     def _read_devices(self) -> None:
         if self._devices.observe(self._monitor.latest):
-            self.query_one(DevicePanel).draw()
-            self.query_one(DeviceBar).draw()
+            for pane in self._device_panes:
+                pane.draw()
 
     def _show_pane(self, pane: str, focus: bool = True) -> None:
         """Bring a pane into sight (small terminals show one at a time) and focus it."""
@@ -317,7 +321,7 @@ class SpectermApp(App[None]):
         self._drain_timer.stop()
         idle = self._run_job is None and self._load_job is None
         self._drain_timer = self.set_interval(1 / self._frames_per_second, self._drain, pause=idle)
-        self.query_one(ModelBar).show_measuring(self._measuring)
+        self._models.show_measuring(self._measuring)
 
     def action_next_theme(self) -> None:
         """Change to the next theme."""

@@ -1,4 +1,4 @@
-"""From a name to a folder, and every way in which a folder can be no model: one line, exit code 3, the culprit named."""
+"""From a name to a folder, and the ways in which a folder can be no model: one line, exit code 3, the culprit named."""
 
 import json
 

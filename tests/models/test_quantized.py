@@ -50,14 +50,10 @@ def test_a_quantized_pair_drafts(device, saved_pair):
 
 
 def test_without_bitsandbytes(saved_pair, monkeypatch):
-    monkeypatch.setattr("transformers.quantizers.quantizer_bnb_8bit.is_bitsandbytes_available", lambda: False)
-
     def refuse(*args, **kwargs):
         raise ImportError("Using `bitsandbytes` 8-bit quantization requires bitsandbytes:\n  pip install bitsandbytes")
 
-    monkeypatch.setattr(
-        "transformers.quantizers.quantizer_bnb_8bit.Bnb8BitHfQuantizer.validate_environment", refuse
-    )
+    monkeypatch.setattr("transformers.quantizers.quantizer_bnb_8bit.Bnb8BitHfQuantizer.validate_environment", refuse)
     with pytest.raises(ModelError, match="requires bitsandbytes") as caught:
         load(saved_pair("llama")[0], "cpu", quantize="8bit")
     assert len(str(caught.value).splitlines()) == 1

@@ -51,6 +51,12 @@ def test_a_tree_is_its_paths(kind, saved_pair):
     topology = Topology.of_parents(torch.tensor(TREES), max(depths))
     got = runner.forward(Block(rows, starts, torch.tensor(tokens), topology))
 
+    grown = [
+        runner.forward(Block(rows, starts, torch.tensor(tokens)[:, begin:end], topology, begin))
+        for begin, end in ((0, 1), (1, 5), (5, width))
+    ]
+    torch.testing.assert_close(torch.cat(grown, dim=1), got, **CLOSE)
+
     for index, (tree, ids) in enumerate(zip(TREES, CONTEXTS, strict=True)):
         for node in range(-1, len(tree)):
             path = path_to(tree, node)

@@ -6,11 +6,11 @@ import shutil
 import pytest
 from transformers import AutoTokenizer
 
-from specterm.bench.prompts import builtin_prompts
+from specterm.bench.prompts import gather
+from specterm.config import ModelSpec
 from specterm.errors import ModelError
 from specterm.models.folders import BUILTIN_FOLDER
 from specterm.models.loading import load_models
-from specterm.config import ModelSpec
 from specterm.models.tokenizer import load_codec
 
 FOLDER = BUILTIN_FOLDER / "target"
@@ -30,7 +30,7 @@ def folder(tmp_path):
 @pytest.mark.parametrize("name", ["target", "draft", "draft-b"])
 def test_the_builtin_tokenizers_are_auto_tokenizers(name):
     ours, theirs = load_codec(BUILTIN_FOLDER / name), AutoTokenizer.from_pretrained(BUILTIN_FOLDER / name)
-    for text in (*TEXTS, *(prompt.text for prompt in builtin_prompts())):
+    for text in (*TEXTS, *(request.prompt for request in gather(("builtin",)))):
         ids = theirs(text)["input_ids"]
         assert ours.encode(text) == ids
         assert ours.decode(ids) == theirs.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)

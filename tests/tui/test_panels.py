@@ -6,6 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.style import Style
+from textual.app import App, ComposeResult
+from textual.widgets import Checkbox
 from tui.fake_engine import CPU, GPU, ROUNDS, run_events
 
 from specterm.catalogue import METHODS, SAMPLING, Parameter
@@ -15,7 +17,7 @@ from specterm.metrics import LiveFigures
 from specterm.tui.widgets.device_text import DeviceHistory, Look, device_block, device_line
 from specterm.tui.widgets.figures import NOT_MEASURED, panel_pairs, phase_shares, throughput
 from specterm.tui.widgets.history_graph import bar, braille_graph
-from specterm.tui.widgets.parameter_field import from_text, split_texts, to_text
+from specterm.tui.widgets.parameter_field import ParameterField, from_text, split_texts, to_text
 
 LOOK = Look(*(Style() for _ in range(6)))
 NOTHING = DeviceReading(device="gpu:0", name="some GPU")
@@ -132,3 +134,20 @@ def test_an_empty_stop_text_is_refused(text: str) -> None:
 def test_a_bad_temperature_is_refused(text: str) -> None:
     with pytest.raises(ConfigError, match="--temperature is"):
         from_text(PARAMETERS["temperature"], text)
+
+
+async def test_a_switch_is_ticked_with_the_keyboard() -> None:
+    parameter = Parameter("adaptive", "bool", False, "Adapts the number of draft tokens.")
+
+    class Form(App[None]):
+        def compose(self) -> ComposeResult:
+            yield ParameterField(parameter, parameter.default)
+
+    app = Form()
+    async with app.run_test() as pilot:
+        field = app.query_one(ParameterField)
+        assert field.value() is False
+        field.query_one(Checkbox).focus()
+        await pilot.press("enter")
+        await pilot.pause()
+        assert field.value() is True

@@ -81,6 +81,12 @@ def test_words_of_several_tokens_stay_together() -> None:
     assert [store.line_text(line) for line in range(store.line_count)] == ["it was a", "strangely quiet", "day"]
 
 
+def test_a_long_text_wraps_between_its_words() -> None:
+    store = filled([("a text longer than any single token would be", State.PROMPT)], 20)
+    lines = ["a text longer than", "any single token", "would be"]
+    assert [store.line_text(line) for line in range(store.line_count)] == lines
+
+
 def test_wide_characters_wrap_by_cells() -> None:
     store = filled([("的" * 20, State.PLAIN)], 17)
     assert [store.line_text(line) for line in range(store.line_count)] == ["的" * 8, "的" * 8, "的" * 4]

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable
 
 from specterm.decoding.drafters.draft_model import DraftModel
+from specterm.decoding.drafters.multi_draft import MultiDraft
 from specterm.decoding.drafters.naive import Naive
-from specterm.decoding.ports import Drafter, Recording, Runner
-from specterm.decoding.sampling import Warps
+from specterm.decoding.drafters.nasd import Nasd
+from specterm.decoding.drafters.ngram import Ngram
+from specterm.decoding.drafters.setup import DraftSetup
+from specterm.decoding.drafters.suffix import Suffix
+from specterm.decoding.ports import Drafter
 
-Builder = Callable[[Runner, Sequence[Runner], Warps, Recording, Mapping[str, Any]], Drafter]
+Builder = Callable[[DraftSetup], Drafter]
 
-DRAFTERS: dict[str, Builder] = {"naive": Naive.build, "draft": DraftModel.build}
-"""Each builder takes the target, the draft models, the target's warps, what to record and the method's
-parameters."""
+DRAFTERS: dict[str, Builder] = {
+    "naive": Naive.build,
+    "draft": DraftModel.build,
+    "ngram": Ngram.build,
+    "nasd": Nasd.build,
+    "suffix": Suffix.build,
+    "sequential": MultiDraft.build_sequential,
+    "tree": MultiDraft.build_tree,
+}

@@ -9,13 +9,13 @@ the target's own token, and after full acceptance the last draft token.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from specterm.decoding.drafters.prefix import DraftPrefix
+from specterm.decoding.drafters.setup import DraftSetup
 from specterm.decoding.ports import Block, Feedback, Needs, ProposeRow, Recording, Runner
 from specterm.decoding.sampling import ROUND_STRIDE, Purpose, Warps, draw, probabilities, purpose_keys, uniforms
 from specterm.decoding.tree import DraftTree, Topology
@@ -36,21 +36,20 @@ class DraftModel:
         self._written: dict[int, int] = {}  # draft tokens of the last round that stand in the cache, by row
 
     @classmethod
-    def build(
-        cls, target: Runner, drafts: Sequence[Runner], warps: Warps, record: Recording, parameters: Mapping[str, Any]
-    ) -> DraftModel:
+    def build(cls, setup: DraftSetup) -> DraftModel:
         """See `DRAFTERS`. The draft's warps are the target's, but for a draft temperature of its own."""
-        own = parameters["draft_temperature"]
+        own, warps = setup.parameters["draft_temperature"], setup.warps
         temperature = warps.temperature if own is None or warps.greedy else float(own)
         draft_warps = Warps(temperature, warps.top_k, warps.top_p, warps.min_p)
-        return cls(drafts[0], target.vocab_size, int(parameters["num_draft_tokens"]), draft_warps, record)
+        gamma = int(setup.parameters["num_draft_tokens"])
+        return cls(setup.drafts[0], setup.target.vocab_size, gamma, draft_warps, setup.record)
 
     def open(self, rows: int, capacity: int) -> None:
         """Prepare the draft's cache; it may be shorter than the target's, then drafting ends earlier."""
         self._prefix.open(rows, capacity, scratch=self.max_nodes)
         self._written.clear()
 
-    def admit(self, row: int, prompt_ids: Tensor, first: int) -> None:
+    def admit(self, row: int, prompt_ids: Tensor, first: int, taps: Tensor | None) -> None:
         """Prefill the prompt as far as the draft's context goes."""
         self._prefix.admit(row, prompt_ids, first)
 
@@ -76,6 +75,9 @@ class DraftModel:
     def release(self, row: int) -> None:
         """Forget the row."""
         self._prefix.release(row)
+
+    def close(self) -> None:
+        """Nothing to put away."""
 
     def _draft(self, rows: Sequence[ProposeRow], steps: int) -> tuple[Tensor, Tensor]:
         """Draw `steps` tokens: ids [B, steps], and the laws they came from [B, steps, V] (logits when greedy). Rows

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from specterm.decoding.ports import Feedback, Needs, ProposeRow, Recording, Runner
-from specterm.decoding.sampling import Warps
+from specterm.decoding.drafters.setup import DraftSetup
+from specterm.decoding.ports import Feedback, Needs, ProposeRow
 from specterm.decoding.tree import DraftTree
 
 
@@ -23,16 +22,14 @@ class Naive:
         self._device = device
 
     @classmethod
-    def build(
-        cls, target: Runner, drafts: Sequence[Runner], warps: Warps, record: Recording, parameters: Mapping[str, Any]
-    ) -> Naive:
+    def build(cls, setup: DraftSetup) -> Naive:
         """See `DRAFTERS`."""
-        return cls(target.device)
+        return cls(setup.target.device)
 
     def open(self, rows: int, capacity: int) -> None:
         """Nothing to prepare."""
 
-    def admit(self, row: int, prompt_ids: Tensor, first: int) -> None:
+    def admit(self, row: int, prompt_ids: Tensor, first: int, taps: Tensor | None) -> None:
         """Nothing to remember."""
 
     def propose(self, rows: Sequence[ProposeRow]) -> DraftTree:
@@ -44,3 +41,6 @@ class Naive:
 
     def release(self, row: int) -> None:
         """Nothing to forget."""
+
+    def close(self) -> None:
+        """Nothing to put away."""

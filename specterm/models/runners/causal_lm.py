@@ -76,8 +76,14 @@ class CausalLMRunner:
             self.cache = None  # the old one goes before the new one comes
             self.cache = SlotCache(rows, -(-capacity // 64) * 64)
 
-    @torch.inference_mode()
     def forward(self, block: Block, last: Sequence[int] | None = None) -> Tensor:
+        """See `Runner`."""
+        return self.forward_tapped(block, (), last)[0]
+
+    @torch.inference_mode()
+    def forward_tapped(
+        self, block: Block, taps: Sequence[int], last: Sequence[int] | None = None
+    ) -> tuple[Tensor, Tensor]:
         """See `Runner`."""
         assert self.cache is not None, "allocate() comes first"
         self.cache.begin(block)
@@ -85,17 +91,21 @@ class CausalLMRunner:
         index = None if last is None else torch.tensor(last, device=self.device)
         if index is not None and self._keeps_logits and len(set(last or ())) == 1:
             keep, index = {"logits_to_keep": index[:1]}, None
-        logits: Tensor = self._model(
+        output = self._model(
             input_ids=block.ids,
             attention_mask=self._masks(block),
             position_ids=positions_of(block, self.max_positions),
             past_key_values=_AttentionCache(self.cache),
             use_cache=True,
+            output_hidden_states=bool(taps),
             **keep,
-        ).logits
+        )
+        logits: Tensor = output.logits
         if index is not None:
             logits = logits[torch.arange(logits.shape[0], device=logits.device), index].unsqueeze(1)
-        return logits
+        # The last of transformers' hidden states has gone through the final norm, so FINAL_NORM (-1) names it as it is.
+        states = [output.hidden_states[tap].to(self.device) for tap in taps]
+        return logits, torch.cat(states, dim=-1) if taps else logits[..., :0]
 
     def compact(self, rows: Sequence[int], starts: Sequence[int], path: Tensor) -> None:
         """See `Runner`."""

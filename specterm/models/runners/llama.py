@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from specterm.decoding.ports import Block
+from specterm.decoding.ports import FINAL_NORM, Block
 from specterm.models.cache import SlotCache, positions_of, visibility
 from specterm.models.rope import rope_tables
 from specterm.models.weights import ReadTensor, tensor_reader, weight_files
@@ -140,8 +140,14 @@ class LlamaRunner:
             self.cache = None  # the old one goes before the new one comes
             self.cache = SlotCache(rows, -(-capacity // 64) * 64)
 
-    @torch.inference_mode()
     def forward(self, block: Block, last: Sequence[int] | None = None) -> Tensor:
+        """See `Runner`."""
+        return self.forward_tapped(block, (), last)[0]
+
+    @torch.inference_mode()
+    def forward_tapped(
+        self, block: Block, taps: Sequence[int], last: Sequence[int] | None = None
+    ) -> tuple[Tensor, Tensor]:
         """See `Runner`."""
         assert self.cache is not None, "allocate() comes first"
         shape, (rows, width) = self.shape, block.ids.shape
@@ -154,7 +160,10 @@ class LlamaRunner:
         mask = None if seen is None else seen.unsqueeze(1).repeat(1, 1, group, 1)  # [B, 1, G * T, end]
         heads = [shape.heads + shape.kv_heads, shape.kv_heads]
         x = F.embedding(block.ids, self._embedding)  # [B, T, hidden]
+        tapped: dict[int, Tensor] = {}
         for index, layer in enumerate(self._layers):
+            if index in taps:
+                tapped[index] = x
             h = F.rms_norm(x, (shape.hidden,), layer.attention_norm, shape.eps)
             qkv = F.linear(h, layer.qkv, layer.qkv_bias).view(rows, width, -1, shape.head_dim)
             qk, v = qkv.split(heads, dim=2)
@@ -174,9 +183,12 @@ class LlamaRunner:
             h = F.rms_norm(x, (shape.hidden,), layer.mlp_norm, shape.eps)
             gate, up = F.linear(h, layer.gate_up).chunk(2, dim=-1)
             x = x + F.linear(F.silu(gate) * up, layer.down)
+        if FINAL_NORM in taps:
+            tapped[FINAL_NORM] = F.rms_norm(x, (shape.hidden,), self._norm, shape.eps)
+        features = torch.cat([tapped[tap] for tap in taps], dim=-1) if taps else x[..., :0]
         if last is not None:
             x = x[torch.arange(rows, device=x.device), torch.tensor(last, device=x.device)].unsqueeze(1)
-        return F.linear(F.rms_norm(x, (shape.hidden,), self._norm, shape.eps), self._head)
+        return F.linear(F.rms_norm(x, (shape.hidden,), self._norm, shape.eps), self._head), features
 
     def compact(self, rows: Sequence[int], starts: Sequence[int], path: Tensor) -> None:
         """See `Runner`."""

@@ -46,18 +46,19 @@ and clock. **n/a** means that the device does not report it; nothing is estimate
 
     def __init__(self, history: DeviceHistory, *, id: str | None = None) -> None:  # noqa: A002
         super().__init__(id=id)
+        self._text = _DeviceText()
         self.border_title = "Devices"
         self._history = history
 
     def compose(self) -> ComposeResult:
-        yield _DeviceText()
+        yield self._text
 
     def on_resize(self) -> None:
         self.draw()
 
     def draw(self) -> None:
         """Draw the last readings."""
-        shown = self.query_one(_DeviceText)
+        shown = self._text
         width = self.scrollable_content_region.width
         if not self.display or width <= 0:
             return

@@ -100,11 +100,12 @@ painted; **m** paints less.
 
     def __init__(self, *, id: str | None = None) -> None:  # noqa: A002
         super().__init__(id=id)
+        self._text = _FiguresText()
         self.border_title = "Figures"
         self._figures: Figures = {}
 
     def compose(self) -> ComposeResult:
-        yield _FiguresText()
+        yield self._text
 
     def on_resize(self) -> None:
         self.draw()
@@ -120,7 +121,7 @@ painted; **m** paints less.
         width = self.scrollable_content_region.width
         if not self.display or width <= 0:
             return
-        drawn = self.query_one(_FiguresText)
+        drawn = self._text
         label, value, key = _styles(drawn)
         text = Text("throughput", label, no_wrap=True)
         text.append(throughput(self._figures).rjust(width - text.cell_len), key)

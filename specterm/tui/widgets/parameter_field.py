@@ -8,7 +8,7 @@ from textual import on
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
 from textual.message import Message
-from textual.widgets import Checkbox, Input, Label, Static
+from textual.widgets import Checkbox, Input, Label, Select, Static
 
 from specterm.catalogue import Parameter, Value
 from specterm.errors import ConfigError
@@ -82,6 +82,9 @@ class ParameterField(Vertical):
             yield Label(self.parameter.title, classes="field-label", markup=False)
             if self.parameter.kind == "bool":
                 yield Checkbox("", self.text == "true", compact=True)
+            elif self.parameter.choices:
+                choices = [(choice, choice) for choice in self.parameter.choices]
+                yield Select(choices, value=self.text, allow_blank=False, compact=True)
             else:
                 yield Input(self.text, placeholder=self._placeholder, compact=True, select_on_focus=False)
         yield Static("", classes="field-error", markup=False)
@@ -119,6 +122,11 @@ class ParameterField(Vertical):
     def _ticked(self, event: Checkbox.Changed) -> None:
         event.stop()
         self._edited("true" if event.value else "false")
+
+    @on(Select.Changed)
+    def _chosen(self, event: Select.Changed) -> None:
+        event.stop()
+        self._edited(str(event.value))
 
     def _edited(self, text: str) -> None:
         if text != self.text:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from array import array
 from bisect import bisect_right
 from collections.abc import Iterator
@@ -14,6 +15,8 @@ from specterm.tui.widgets.wrapping import BREAK, HIDEABLE, NEWLINE, SPACE, wrap
 
 MAX_PIECE_CELLS = 16
 """Wider tokens are stored as several pieces, so that any pane of at least this width can wrap them."""
+
+_WORD = re.compile(" [^ ]*|[^ ]+")
 
 NO_ROUND = 0xFFFFFFFF
 
@@ -87,8 +90,9 @@ class TokenStore:
         if width <= MAX_PIECE_CELLS and len(text) <= 2 * MAX_PIECE_CELLS:
             self._append_piece(text, state, flag, width, round_id)
             return
-        for chunk in chunks(text, MAX_PIECE_CELLS):
-            self._append_piece(chunk, state, flag, self._added_width(chunk), round_id)
+        for word in _WORD.findall(text):
+            for chunk in chunks(word, MAX_PIECE_CELLS):
+                self._append_piece(chunk, state, flag, self._added_width(chunk), round_id)
 
     def _added_width(self, text: str) -> int:
         """Cells that `text` adds: a character that joins the one before it (a combining mark, a variation selector)

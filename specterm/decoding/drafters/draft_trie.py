@@ -1,0 +1,98 @@
+"""Growing a draft from an index: the best continuations of a text, merged into a trie; and tries as a `DraftTree`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from heapq import heappop, heappush
+from typing import TypeAlias
+
+import torch
+
+from specterm.decoding.tree import DraftTree, Topology
+
+Candidates: TypeAlias = Callable[[tuple[int, ...]], Sequence[tuple[int, float]]]
+"""What may come after a text, from its last tokens: distinct tokens, each with a weight in (0, 1], best first."""
+
+
+@dataclass(slots=True)
+class DraftTrie:
+    """The draft of one row: node i has `tokens[i]` below node `parents[i]` (-1: the root) and was given `weights[i]`
+    there. A parent comes before its children, and no two children of a node are the same token. `sources` are bit masks
+    of the drafters that proposed each node; empty where there is one drafter only."""
+
+    tokens: list[int] = field(default_factory=list)
+    parents: list[int] = field(default_factory=list)
+    weights: list[float] = field(default_factory=list)
+    depth: int = 0
+    sources: list[int] = field(default_factory=list)
+
+    @property
+    def chain(self) -> bool:
+        """Whether there is one branch only."""
+        return self.parents == list(range(-1, len(self.parents) - 1))
+
+
+def grow(before: Sequence[int], candidates: Candidates, *, depth: int, width: int, floor: float = 0.0) -> DraftTrie:
+    """The trie of the best continuations of `before`: at most `width` branches, none longer than `depth`.
+
+    Nodes are taken by the weight of their path, the product of its weights, of two equal ones the shallower; none below
+    `floor`. A path ends where `candidates` has nothing to say.
+    """
+    trie = DraftTrie()
+    leaves = 0
+    with_children: set[int] = set()
+    # (-weight of the path, depth, serial, parent, token, own weight, text before the token); the serial keeps the order
+    # of the candidates.
+    open_nodes: list[tuple[float, int, int, int, int, float, tuple[int, ...]]] = []
+    serial = 0
+
+    def offer(parent: int, path: float, level: int, text: tuple[int, ...]) -> None:
+        nonlocal serial
+        for token, weight in candidates(text)[:width]:
+            if path * weight >= floor:
+                heappush(open_nodes, (-path * weight, level, serial, parent, token, weight, text))
+                serial += 1
+
+    if depth > 0:
+        offer(-1, 1.0, 1, tuple(before))
+    while open_nodes:
+        path, level, _, parent, token, weight, text = heappop(open_nodes)
+        if parent in with_children or not trie.tokens:  # it lengthens no branch, it begins one
+            if leaves == width:
+                continue
+            leaves += 1
+        with_children.add(parent)
+        trie.tokens.append(token)
+        trie.parents.append(parent)
+        trie.weights.append(weight)
+        trie.depth = max(trie.depth, level)
+        if level < depth:
+            offer(len(trie.tokens) - 1, -path, level + 1, (*text, token))
+    return trie
+
+
+def to_draft_tree(tries: Sequence[DraftTrie], device: torch.device, confidence: bool) -> DraftTree:
+    """The tries of a batch as one tree with fixed children, padded to the largest; `confidence` keeps the weights."""
+    counts = tuple(len(trie.tokens) for trie in tries)
+    nodes = max(counts)
+    if nodes == 0:
+        return DraftTree.empty(len(tries), device)
+
+    def padded(rows: Sequence[Sequence[float]], fill: float, dtype: torch.dtype) -> torch.Tensor:
+        return torch.tensor([[*row, *[fill] * (nodes - len(row))] for row in rows], dtype=dtype, device=device)
+
+    if all(trie.chain for trie in tries):
+        topology = Topology.of_chain(nodes, device)
+    else:
+        parents = padded([trie.parents for trie in tries], -1, torch.int64)
+        topology = Topology.of_parents(parents, max(trie.depth for trie in tries))
+    return DraftTree(
+        topology,
+        padded([trie.tokens for trie in tries], 0, torch.int64),
+        counts,
+        confidence=padded([trie.weights for trie in tries], 0.0, torch.float32) if confidence else None,
+        sources=padded([trie.sources for trie in tries], 0, torch.int64)
+        if any(trie.sources for trie in tries)
+        else None,
+    )

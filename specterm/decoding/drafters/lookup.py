@@ -1,0 +1,108 @@
+"""What the n-gram methods share: drafting from an index of what was seen, at a cost that does not grow with the text.
+
+A method decides what is indexed and how followers are ranked; this file keeps the rows. The trees are a function of
+what was seen before, so their children are *fixed*, and the exact rule is lossless at any temperature.
+
+The scope of the memory is one of three. `none`: an index for each row, of its output. `prompt`: an index for each row,
+of its prompt and output. `session`: one index for all rows of all runs while the models stay loaded.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+from torch import Tensor
+
+from specterm.decoding.drafters.draft_trie import DraftTrie, to_draft_tree
+from specterm.decoding.drafters.memory import DraftMemory
+from specterm.decoding.drafters.ngram_index import NgramIndex
+from specterm.decoding.drafters.setup import DraftSetup
+from specterm.decoding.ports import Feedback, Needs, ProposeRow, Recording, Runner
+from specterm.decoding.tree import DraftTree
+
+
+@dataclass(slots=True)
+class RowText:
+    """The end of a row's text, the root last, and the index that it is learned into."""
+
+    index: NgramIndex
+    tail: list[int]
+
+    def append(self, token: int) -> None:
+        """The text goes on: learn the token and keep as much of the end as the index looks at."""
+        self.index.learn(self.tail, token)
+        self.tail.append(token)
+        del self.tail[: -self.index.longest]
+
+
+class LookupDrafter(ABC):
+    """Tries of up to `tree_width` branches of `num_draft_tokens` tokens, looked up in an index."""
+
+    confident = True  # whether a node's weight estimates its probability
+
+    def __init__(self, target: Runner, record: Recording, parameters: Mapping[str, Any], memory: DraftMemory) -> None:
+        """`parameters` are the catalogue's of the method; `memory` is used at scope `session` only."""
+        self.gamma = int(parameters["num_draft_tokens"])
+        self.width = int(parameters["tree_width"])
+        self.max_nodes = self.gamma * self.width
+        self.needs = Needs()
+        self._scope = str(parameters["draft_memory"])
+        self._device = target.device
+        self._show_confidence = self.confident and (record.probs or record.alternatives > 0)
+        self._memory = memory
+        self._texts: dict[int, RowText] = {}
+        self._shared: NgramIndex | None = None  # the session's
+
+    @classmethod
+    def build(cls, setup: DraftSetup) -> Self:
+        """See `DRAFTERS`. Neither draft models nor warps take part."""
+        return cls(setup.target, setup.record, setup.parameters, setup.memory)
+
+    @property
+    @abstractmethod
+    def memory_key(self) -> Hashable:
+        """Under which key the session's index is kept: what makes one index unlike another."""
+
+    @abstractmethod
+    def new_index(self) -> NgramIndex:
+        """An index that has seen nothing of this run."""
+
+    @abstractmethod
+    def trie(self, text: RowText, depth: int) -> DraftTrie:
+        """The draft below the end of `text`, at most `depth` deep."""
+
+    def open(self, rows: int, capacity: int) -> None:
+        """At scope `session` make or recall the index."""
+        if self._scope == "session":
+            self._shared = self._memory.recall(self.memory_key, self.new_index)
+
+    def admit(self, row: int, prompt_ids: Tensor, first: int, taps: Tensor | None) -> None:
+        """Learn the prompt, if the scope says so, and the first token."""
+        text = RowText(self.new_index() if self._shared is None else self._shared, [])
+        for token in [] if self._scope == "none" else prompt_ids.tolist():
+            text.append(token)
+        text.append(first)
+        self._texts[row] = text
+
+    def propose(self, rows: Sequence[ProposeRow]) -> DraftTree:
+        """A trie for each row."""
+        tries = [self.trie(self._texts[row.row], min(self.gamma, row.limit)) for row in rows]
+        return to_draft_tree(tries, self._device, self._show_confidence)
+
+    def catch_up(self, feedback: Sequence[Feedback]) -> None:
+        """Learn what was emitted."""
+        for told in feedback:
+            text = self._texts[told.row]
+            for token in told.emitted:
+                text.append(token)
+
+    def release(self, row: int) -> None:
+        """Forget where the row stands; what a session's index learned from it stays."""
+        self._texts.pop(row, None)
+
+    def close(self) -> None:
+        """Forget the rows."""
+        self._texts.clear()

@@ -1,0 +1,29 @@
+"""What a drafter is built from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from specterm.decoding.drafters.memory import DraftMemory
+from specterm.decoding.ports import Recording, Runner
+from specterm.decoding.sampling import Warps
+from specterm.events import Calibration
+
+
+@dataclass(frozen=True, slots=True)
+class DraftSetup:
+    """Everything that a drafter may build on; each takes what it needs.
+
+    warps: the target's. parameters: the method's, checked by the catalogue. memory: what it may keep from run to run.
+    costs: measured when the models were loaded; None where nobody measured.
+    """
+
+    target: Runner
+    drafts: tuple[Runner, ...]
+    warps: Warps
+    record: Recording
+    parameters: Mapping[str, Any]
+    memory: DraftMemory
+    costs: Calibration | None = None

@@ -1,0 +1,119 @@
+"""Several drafters and trees: the output is naive's, nodes know who proposed them, budgets choose and learn."""
+
+import pytest
+from harness import decode
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tiny_models import save_pair
+
+from specterm.bench.prompts import gather
+from specterm.config import ModelSpec
+from specterm.decoding.drafters.budget import CalibratedBudget, forward_seconds
+from specterm.decoding.drafters.candidates import Candidates
+from specterm.decoding.ports import Recording
+from specterm.decoding.sampling import Warps
+from specterm.events import Calibration
+from specterm.models.loading import load_models
+
+TOKENS = 40
+SETTINGS = [
+    ("sequential", 1, {}),
+    ("sequential", 2, {"num_draft_tokens": 3}),
+    ("tree", 1, {"tree_width": 2, "tree_depth": 3, "tree_nodes": 6}),
+    ("tree", 2, {"tree_nodes": 16}),
+    ("tree", 2, {"tree_width": 1, "tree_depth": 5}),
+]
+
+
+@pytest.fixture(scope="module")
+def models():
+    return load_models(ModelSpec(drafts=("builtin", "builtin/draft-b"), dtype="float64"))
+
+
+@pytest.fixture(scope="module")
+def prompts(models):
+    return [models.codec.encode(request.prompt) for request in gather(("builtin",), 3)]
+
+
+@pytest.mark.parametrize("warps", [Warps(0.0), Warps(0.7, top_p=0.9)], ids=["greedy", "sampled"])
+@pytest.mark.parametrize(("method", "drafters", "parameters"), SETTINGS, ids=str)
+def test_output_is_naives(models, prompts, method, drafters, parameters, warps):
+    target, drafts = models.target.runner, [draft.runner for draft in models.drafts][:drafters]
+    naive = decode(target, prompts, warps=warps, max_tokens=TOKENS)
+    for batch_size in (1, 3):
+        decoded = decode(
+            target, prompts, method=method, drafts=drafts, warps=warps, max_tokens=TOKENS, batch_size=batch_size,
+            record=Recording(probs=True), **parameters,
+        )  # fmt: skip
+        assert decoded.ids == naive.ids
+        assert {"accepted", "rejected"} <= set(decoded.states)
+        sources = {source for part in decoded.rounds for source in part.sources}
+        assert sources == ({1} if drafters == 1 else {1, 2, 3})
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "gemma3", "qwen3"])
+def test_trees_on_other_architectures(kind, tmp_path):
+    """Sliding windows and learned positions see a tree's depths, not its slots, in the target and in the draft."""
+    folder, draft = save_pair(kind, tmp_path, noise=0.2)
+    made = load_models(ModelSpec(target=str(folder), drafts=(str(draft),), dtype="float64"))
+    rows = [[5, 9, 33], list(range(40, 60))]
+    naive = decode(made.target.runner, rows, max_tokens=30)
+    decoded = decode(
+        made.target.runner, rows, method="tree", drafts=[made.drafts[0].runner], max_tokens=30, batch_size=2,
+        tree_width=3, tree_depth=4, tree_nodes=14,
+    )  # fmt: skip
+    assert decoded.ids == naive.ids
+    assert {"accepted", "rejected"} <= set(decoded.states)
+    assert any(part.parents != tuple(range(-1, len(part.parents) - 1)) for part in decoded.rounds)
+
+
+def test_two_drafters_keep_more_than_either(models, prompts):
+    target, (first, second) = models.target.runner, [draft.runner for draft in models.drafts]
+
+    def length(drafts):
+        rounds = decode(target, prompts, method="sequential", drafts=drafts, max_tokens=80).rounds
+        return sum(len(part.emitted) for part in rounds) / len(rounds)
+
+    assert length([first, second]) > max(length([first]), length([second]))
+
+
+@given(st.lists(st.tuples(st.integers(-1, 8), st.integers(0, 3), st.floats(0.01, 1.0), st.integers(0, 2)), max_size=20))
+@settings(max_examples=200, deadline=None)
+def test_every_beginning_of_the_ranking_is_a_tree(steps):
+    made = Candidates()
+    for parent, token, confidence, source in steps:
+        parent = min(parent, len(made.nodes) - 1)
+        whole = confidence * (made.nodes[parent].score if parent >= 0 else 1.0)
+        made.add(parent, token, confidence, whole, source)
+    order = made.ranked()
+    assert sorted(order) == list(range(len(made.nodes)))
+    for keep in range(len(order) + 1):
+        trie = made.pruned(order[:keep])
+        assert all(parent < place for place, parent in enumerate(trie.parents))
+        assert len({*zip(trie.parents, trie.tokens)}) == keep
+
+
+def costs(per_token: float) -> Calibration:
+    return Calibration({width: 1.0 + per_token * width for width in (1, 2, 5, 9, 17)}, (0.1,), 64)
+
+
+def test_budget_weighs_hope_against_cost():
+    falling = [[0.9 * 0.8**i for i in range(30)]]
+    free, dear = (CalibratedBudget(costs(c), draft_s=0.4, most=30).choose(falling) for c in (1e-6, 0.5))
+    assert free == 30
+    assert 1 <= dear < 6
+    assert CalibratedBudget(costs(0.01), 0.4, most=30).choose([[0.001] * 30]) == 1
+
+
+def test_budget_learns_that_a_drafter_is_too_sure():
+    budget = CalibratedBudget(costs(0.05), draft_s=0.4, most=30)
+    falling = [[0.9 * 0.9**i for i in range(30)]]
+    before = budget.choose(falling)
+    for _ in range(50):
+        budget.learn(expected=4.0, accepted=1)
+    assert budget.choose(falling) < before
+
+
+@given(st.integers(1, 64))
+def test_costs_between_and_beyond_the_calibrated_widths(tokens):
+    assert forward_seconds(costs(0.25), tokens) == pytest.approx(1.0 + 0.25 * tokens)

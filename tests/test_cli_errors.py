@@ -153,8 +153,8 @@ def run(*arguments: str, given: bytes = b"", **variables: str) -> subprocess.Com
 def test_importing_the_command_line_imports_nothing_heavy() -> None:
     done = run("-c", "import sys, specterm.cli; print(*sys.modules)")
     loaded = set(done.stdout.split())
-    assert "specterm.options" in loaded
-    assert not loaded & {"torch", "transformers", "textual", "numpy", "pynvml", "psutil", "rich"}
+    assert "specterm.config" in loaded
+    assert not loaded & {"typer", "torch", "transformers", "textual", "numpy", "pynvml", "psutil", "rich"}
 
 
 def test_the_module_runs_and_returns_its_code() -> None:

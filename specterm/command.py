@@ -1,0 +1,153 @@
+"""The one command: its options come from the catalogue and the specs, and what is given decides what runs."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import typer
+
+from specterm.cli import OpenEngine, open_workbench
+from specterm.config import MethodSpec, PlanSpec, RunSpec
+from specterm.errors import ConfigError, ExitCode
+from specterm.options import DEFAULT_OUT, Given, signature
+from specterm.version import __version__
+
+BATCH_ONLY = ("prompts", "num_prompts", "repeats", "batch_size", "out", "format", "dry_run")
+PROMPT_ONLY = ("plain", "show_rejected", "trace")
+
+
+def run_command(arguments: Sequence[str], open_engine: OpenEngine) -> int:
+    """Parse `arguments` and do what they say; returns the exit code.
+
+    Raises:
+        ConfigError: the arguments cannot be used.
+        KeyboardInterrupt: the person gave up.
+    """
+    command = typer.main.get_command(_app())
+    try:
+        code = command.main(args=list(arguments), prog_name="specterm", standalone_mode=False, obj=open_engine)
+    except typer.Abort:
+        raise KeyboardInterrupt from None
+    except _usage_error() as error:
+        raise ConfigError(error.format_message()) from None
+    return code if isinstance(code, int) else ExitCode.OK
+
+
+def _app() -> typer.Typer:
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+    def specterm(**values: Any) -> int:
+        context = values.pop("context")
+        plan = values.pop("plan")
+        return _command(context.obj, plan, Given.of(context, values))
+
+    made = signature()
+    specterm.__signature__ = made  # type: ignore[attr-defined]
+    specterm.__annotations__ = {name: parameter.annotation for name, parameter in made.parameters.items()}
+    app.command(
+        help="A terminal workbench for speculative decoding. Without --prompt or --batch it opens the workbench.",
+        epilog="Every option but the commands can be set as SPECTERM_<OPTION>, for example SPECTERM_TARGET.",
+    )(specterm)
+    return app
+
+
+def _command(open_engine: OpenEngine, plan: str | None, given: Given) -> int:
+    if "version" in given:
+        print(f"specterm {__version__}")
+        return ExitCode.OK
+    if "doctor" in given:
+        return _doctor(as_json="json" in given)
+    if "prompt" in given and "batch" in given:
+        raise ConfigError("--prompt and --batch are both given; give one of them")
+    if "batch" in given:
+        given.refuse(PROMPT_ONLY, "does not go with --batch")
+        return _batch(open_engine, plan, given)
+    if plan is not None:
+        raise ConfigError(f"{plan!r} is not an option; a plan goes with --batch, a prompt with --prompt")
+    given.refuse(BATCH_ONLY, "goes with --batch only")
+    if "prompt" in given:
+        return _prompt(open_engine, given)
+    given.refuse(("json", "plain", "show_rejected", "warmup"), "goes with --prompt or --batch")
+    return _workbench(given)
+
+
+def _doctor(*, as_json: bool) -> int:
+    from specterm import doctor
+
+    report = doctor.doctor()
+    if as_json:
+        print(msgspec.json.encode(report.as_dict()).decode())
+    else:
+        from rich.console import Console
+
+        report.render(Console())
+    return report.exit_code
+
+
+def _prompt(open_engine: OpenEngine, given: Given) -> int:
+    from specterm.console.prompt import Output, run_prompt
+
+    text = _prompt_text(given.values["prompt"])
+    if "json" in given and "plain" in given:
+        raise ConfigError("--json and --plain are both given; give one of them")
+    plan = given.plan(None, (MethodSpec(),))
+    if "plain" in given and len(plan.methods) > 1:
+        raise ConfigError(f"--plain prints one text and {len(plan.methods)} methods are named; name one with --method")
+    rejected = "show_rejected" in given
+    trace = given.values.get("trace", RunSpec().trace)
+    if rejected and trace == "counts" and "trace" not in given.typed:
+        trace = "probs"
+    elif rejected and trace == "counts":
+        raise ConfigError("--show-rejected needs the texts that --trace counts leaves out; give --trace probs")
+    specs = _runs(plan, trace)
+    mode = next((mode for mode in ("json", "plain") if mode in given), "colour")
+    warmup = plan.warmup if len(specs) > 1 or "warmup" in given else 0
+    with open_engine(plan.monitor) as engine:
+        return run_prompt(engine, specs, text, Output(mode, sys.stdout, sys.stderr, rejected), warmup)
+
+
+def _runs(plan: PlanSpec, trace: str) -> list[RunSpec]:
+    return [msgspec.structs.replace(plan.run_spec(method), trace=trace).checked() for method in plan.methods]
+
+
+def _prompt_text(given: str) -> str:
+    """The prompt; standard input for "-", without its last newline."""
+    text = given
+    if given == "-":
+        try:
+            text = sys.stdin.read().removesuffix("\n")
+        except UnicodeDecodeError as error:
+            raise ConfigError(f"standard input is not {error.encoding} text (byte {error.start})") from None
+    if not text.strip():
+        raise ConfigError("--prompt is empty; give the text to continue")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ConfigError(f"--prompt {text!r} is not UTF-8 text; give it in UTF-8") from None
+    return text
+
+
+def _batch(open_engine: OpenEngine, plan: str | None, given: Given) -> int:
+    from specterm.console.batch import run_batch, show_plan
+
+    spec = given.plan(plan, PlanSpec().methods)
+    if "dry_run" in given:
+        return show_plan(spec, sys.stdout)
+    folder = Path(given.values.get("out", DEFAULT_OUT))
+    return run_batch(lambda: open_engine(spec.monitor), spec, folder, as_json_document="json" in given)
+
+
+def _workbench(given: Given) -> int:
+    plan = given.plan(None, (MethodSpec(),))
+    if len(plan.methods) > 1:
+        raise ConfigError(f"--method names {len(plan.methods)} methods; the workbench starts with one")
+    return open_workbench(_runs(plan, given.values.get("trace", "probs"))[0])
+
+
+def _usage_error() -> type[Any]:
+    """The base of the option parser's errors: typer carries click inside or imports it, depending on its version."""
+    return next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")

@@ -335,6 +335,21 @@ async def test_scrolling_up_stops_following_and_says_what_is_new() -> None:
         assert not log.border_subtitle
 
 
+async def test_a_stream_that_follows_still_does_after_the_window_changed_its_size() -> None:
+    rounds = [round_of(n, [" word"] * 30, [], "\n") for n in range(40)]
+    app = workbench(FakeEngine(rounds=rounds))
+    async with app.run_test(size=SIZE) as pilot:
+        await settle(pilot)
+        await pilot.press("enter")
+        await settle(pilot)
+        log = app.query_one(TokenLog)
+        for size in ((61, 18), (80, 24), (50, 15), (61, 18), (120, 40), (80, 24)):
+            await pilot.resize_terminal(*size)
+            await settle(pilot)
+            assert log.is_vertical_scroll_end, size
+            assert not log.border_subtitle, size
+
+
 async def test_ten_thousand_tokens_send_no_message_a_token_and_paint_at_the_frame_rate() -> None:
     rounds = [round_of(n, [" a", " b", " c"], [], " d") for n in range(2500)]
     seen: list[Message] = []

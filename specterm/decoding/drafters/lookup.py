@@ -10,17 +10,16 @@ of its prompt and output. `session`: one index for all rows of all runs while th
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Self
 
 from torch import Tensor
 
 from specterm.decoding.drafters.draft_trie import DraftTrie, to_draft_tree
-from specterm.decoding.drafters.memory import DraftMemory
 from specterm.decoding.drafters.ngram_index import NgramIndex
 from specterm.decoding.drafters.setup import DraftSetup
-from specterm.decoding.ports import Feedback, Needs, ProposeRow, Recording, Runner
+from specterm.decoding.ports import Feedback, Needs, ProposeRow
 from specterm.decoding.tree import DraftTree
 
 
@@ -43,23 +42,24 @@ class LookupDrafter(ABC):
 
     confident = True  # whether a node's weight estimates its probability
 
-    def __init__(self, target: Runner, record: Recording, parameters: Mapping[str, Any], memory: DraftMemory) -> None:
-        """`parameters` are the catalogue's of the method; `memory` is used at scope `session` only."""
+    def __init__(self, setup: DraftSetup) -> None:
+        """Draft models and warps take no part; the memory does at scope `session` only."""
+        parameters, record = setup.parameters, setup.record
         self.gamma = int(parameters["num_draft_tokens"])
         self.width = int(parameters["tree_width"])
         self.max_nodes = self.gamma * self.width
         self.needs = Needs()
         self._scope = str(parameters["draft_memory"])
-        self._device = target.device
+        self._device = setup.target.device
         self._show_confidence = self.confident and (record.probs or record.alternatives > 0)
-        self._memory = memory
+        self._memory = setup.memory
         self._texts: dict[int, RowText] = {}
         self._shared: NgramIndex | None = None  # the session's
 
     @classmethod
     def build(cls, setup: DraftSetup) -> Self:
-        """See `DRAFTERS`. Neither draft models nor warps take part."""
-        return cls(setup.target, setup.record, setup.parameters, setup.memory)
+        """See `DRAFTERS`."""
+        return cls(setup)
 
     @property
     @abstractmethod

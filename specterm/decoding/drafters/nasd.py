@@ -11,28 +11,27 @@ temperature above 0; here the token that refused the draft is the output, as the
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Sequence
 from pathlib import Path
-from typing import Any
 
 from specterm.decoding.drafters.draft_trie import DraftTrie, grow
 from specterm.decoding.drafters.lookup import LookupDrafter, RowText
-from specterm.decoding.drafters.memory import DraftMemory
 from specterm.decoding.drafters.ngram_index import NgramIndex
 from specterm.decoding.drafters.ngram_store import check_writable, load_store, save_store
-from specterm.decoding.ports import Feedback, Needs, Recording, Runner
+from specterm.decoding.drafters.setup import DraftSetup
+from specterm.decoding.ports import Feedback, Needs
 
 
 class Nasd(LookupDrafter):
     """Drafts by counts that the target's own alternatives take part in."""
 
-    def __init__(self, target: Runner, record: Recording, parameters: Mapping[str, Any], memory: DraftMemory) -> None:
-        super().__init__(target, record, parameters, memory)
-        self._orders = range(int(parameters["ngram_min"]), int(parameters["ngram_max"]) + 1)
-        self._capacity = int(parameters["ngram_capacity"])
-        self._vocab_size = target.vocab_size
-        self.needs = Needs(top_k=min(int(parameters["filler_top_k"]), target.vocab_size))
-        file = parameters["ngram_store"]
+    def __init__(self, setup: DraftSetup) -> None:
+        super().__init__(setup)
+        self._orders = range(int(setup.parameters["ngram_min"]), int(setup.parameters["ngram_max"]) + 1)
+        self._capacity = int(setup.parameters["ngram_capacity"])
+        self._vocab_size = setup.target.vocab_size
+        self.needs = Needs(top_k=min(int(setup.parameters["filler_top_k"]), setup.target.vocab_size))
+        file = setup.parameters["ngram_store"]
         self._file = None if file is None else Path(file).expanduser()
 
     @property

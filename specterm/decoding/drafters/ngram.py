@@ -8,14 +8,12 @@ of shorter matches; the fewer times a path leaves the first choice, the earlier 
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
-from typing import Any
+from collections.abc import Hashable
 
 from specterm.decoding.drafters.draft_trie import DraftTrie, grow
 from specterm.decoding.drafters.lookup import LookupDrafter, RowText
-from specterm.decoding.drafters.memory import DraftMemory
 from specterm.decoding.drafters.ngram_index import NgramIndex
-from specterm.decoding.ports import Recording, Runner
+from specterm.decoding.drafters.setup import DraftSetup
 
 _CAPACITY = 1_000_000  # pairs of a context and a follower: 250,000 tokens at four orders
 
@@ -25,9 +23,9 @@ class Ngram(LookupDrafter):
 
     confident = False  # recency says nothing of probability
 
-    def __init__(self, target: Runner, record: Recording, parameters: Mapping[str, Any], memory: DraftMemory) -> None:
-        super().__init__(target, record, parameters, memory)
-        self._orders = range(int(parameters["ngram_min"]), int(parameters["ngram_max"]) + 1)
+    def __init__(self, setup: DraftSetup) -> None:
+        super().__init__(setup)
+        self._orders = range(int(setup.parameters["ngram_min"]), int(setup.parameters["ngram_max"]) + 1)
 
     @property
     def memory_key(self) -> Hashable:

@@ -1,4 +1,7 @@
-"""A learned n-gram store in a file: MessagePack, written whole and then renamed, so a reader never sees half of one."""
+"""A learned n-gram store in a file: MessagePack, written whole and then renamed, so a reader never sees half of one.
+
+It holds pieces of prompts, so only its owner may read it.
+"""
 
 from __future__ import annotations
 

@@ -9,14 +9,12 @@ than a third shorter, and a token costs eight dictionary entries instead of a wa
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
-from typing import Any
+from collections.abc import Hashable
 
 from specterm.decoding.drafters.draft_trie import DraftTrie, grow
 from specterm.decoding.drafters.lookup import LookupDrafter, RowText
-from specterm.decoding.drafters.memory import DraftMemory
 from specterm.decoding.drafters.ngram_index import NgramIndex
-from specterm.decoding.ports import Recording, Runner
+from specterm.decoding.drafters.setup import DraftSetup
 
 ORDERS = (1, 2, 3, 4, 6, 8, 12, 16)
 _CAPACITY = 1_000_000  # pairs of a context and a follower: 125,000 tokens
@@ -25,10 +23,10 @@ _CAPACITY = 1_000_000  # pairs of a context and a follower: 125,000 tokens
 class Suffix(LookupDrafter):
     """Drafts by frequency after the longest match, to a depth that the match sets."""
 
-    def __init__(self, target: Runner, record: Recording, parameters: Mapping[str, Any], memory: DraftMemory) -> None:
-        super().__init__(target, record, parameters, memory)
-        self._factor = float(parameters["suffix_factor"])
-        self._floor = float(parameters["suffix_min_probability"])
+    def __init__(self, setup: DraftSetup) -> None:
+        super().__init__(setup)
+        self._factor = float(setup.parameters["suffix_factor"])
+        self._floor = float(setup.parameters["suffix_min_probability"])
 
     @property
     def memory_key(self) -> Hashable:

@@ -70,6 +70,12 @@ again. Select with the mouse, or copy the whole output with **y**.
             self._show_rejected = show
             self._rewrap(self.store.width)
 
+    @property
+    def _follows(self) -> bool:
+        """Whether the end stays in sight. While a size changes the offset may not be at the end yet; the anchor is what
+        someone's own scrolling releases."""
+        return not self._anchor_released or self.is_vertical_scroll_end
+
     def append(self, text: str, state: State, round_index: int | None = None) -> None:
         """Add text without painting it; `flush` does."""
         self.store.append(text, state, round_index)
@@ -80,7 +86,7 @@ again. Select with the mouse, or copy the whole output with **y**.
         if not self._unwrapped:
             return
         self._unwrapped = False
-        follows = self.is_vertical_scroll_end
+        follows = self._follows
         first = self.store.extend_lines()
         for line in range(first, first + 2 + self.size.height):
             self._strips.pop(line, None)
@@ -103,7 +109,7 @@ again. Select with the mouse, or copy the whole output with **y**.
 
     def _rewrap(self, width: int) -> None:
         top_piece = self.store.piece_at(min(self.scroll_offset.y, max(0, self.store.line_count - 1)))
-        follows = self.is_vertical_scroll_end
+        follows = self._follows
         self.store.rewrap(width, self._show_rejected)
         self._unwrapped = False
         self._strips.clear()
@@ -115,9 +121,9 @@ again. Select with the mouse, or copy the whole output with **y**.
 
     def watch_scroll_y(self, old_value: float, new_value: float) -> None:
         super().watch_scroll_y(old_value, new_value)
-        if self.is_vertical_scroll_end:
+        if self._follows:
             self._lines_seen = self.store.line_count
-        self._tell_position(self.is_vertical_scroll_end)
+        self._tell_position(self._follows)
 
     def _tell_position(self, follows: bool) -> None:
         told = []

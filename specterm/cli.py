@@ -7,6 +7,7 @@ alone. SPECTERM_DEBUG=1 shows tracebacks.
 
 from __future__ import annotations
 
+import errno
 import gc
 import io
 import os
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from specterm.telemetry.monitor import Monitor
 
 OpenEngine: TypeAlias = "Callable[[bool], AbstractContextManager[Engine]]"
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def main(arguments: Sequence[str] | None = None, open_engine: OpenEngine | None = None) -> int:
@@ -58,6 +61,9 @@ def _run(arguments: Sequence[str], open_engine: OpenEngine) -> int:
         return _fail(str(error), error.exit_code)
     except Exception as error:
         _reraise_for_debugging()
+        if isinstance(error, OSError) and error.errno in _FULL:
+            where = error.filename or "the output"
+            return _fail(f"{where} cannot be written: {error.strerror}; make room there", ExitCode.RUN_FAILED)
         text = f"{type(error).__name__}: {error} (this is a fault of specterm; SPECTERM_DEBUG=1 shows where)"
         return _fail(text, ExitCode.RUN_FAILED)
     return _fail("interrupted", code) if code == ExitCode.INTERRUPTED else code
@@ -69,7 +75,7 @@ def open_workbench(spec: RunSpec) -> int:
     Raises:
         ConfigError: standard input or output is no terminal.
     """
-    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+    if not all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stdout)):
         raise ConfigError("no terminal: use --prompt or --batch")
     gc.disable()  # until the first frame: imports make hundreds of thousands of objects and no garbage
     from specterm.engine.local import LocalEngine

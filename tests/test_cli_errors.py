@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -102,6 +103,23 @@ def test_bad_plans(tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str
     err = capsys.readouterr().err
     assert said in err
     assert err.count("\n") == 1
+
+
+def test_closed_standard_input_is_no_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "stdin", None)
+    assert main([], open_engine=no_engine) == ExitCode.USAGE
+    assert "no terminal" in capsys.readouterr().err
+
+
+def test_a_full_disk_is_not_called_a_fault_of_ours(capsys: pytest.CaptureFixture[str]) -> None:
+    def full(monitored: bool) -> Never:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    assert main(["--prompt", "x"], open_engine=full) == ExitCode.RUN_FAILED
+    err = capsys.readouterr().err
+    assert err == "specterm: error: the output cannot be written: No space left on device; make room there\n"
 
 
 def test_a_bad_environment_value_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

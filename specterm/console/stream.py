@@ -62,7 +62,7 @@ class ColouredStream:
 
 
 class PlainStream:
-    """Writes the output exactly, and nothing else."""
+    """Writes the output exactly, and nothing else; on a terminal it ends the line, for the shell's next prompt."""
 
     def __init__(self, file: IO[str]) -> None:
         self._file = file
@@ -74,6 +74,8 @@ class PlainStream:
                 self._write(token.text)
             case Round():
                 self._write("".join(token.text for row in event.rows for token in row.emitted))
+            case RowFinished() if self._file.isatty():
+                self._write("\n")
 
     def _write(self, text: str) -> None:
         if text:

@@ -156,7 +156,8 @@ class SpectermApp(App[None]):
     def on_prompt_editor_submitted(self, message: PromptEditor.Submitted) -> None:
         """Generate from the prompt, unless something stands against it; then say what."""
         if self._run_job is not None:
-            self._refuse("a run is going; Escape cancels it")
+            going = "the last run is still stopping; try again" if self._run_job.cancelled else ""
+            self._refuse(going or "a run is going; Escape cancels it")
             return
         if not message.text.strip():
             self._refuse("the prompt is empty; write one first")

@@ -81,6 +81,15 @@ def test_plain_is_exactly_the_output() -> None:
     assert len(set(seen)) == 5  # it grows with the prefill and with every round
 
 
+def test_plain_ends_the_line_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    file = io.StringIO()
+    monkeypatch.setattr(file, "isatty", lambda: True)
+    stream = PlainStream(file)
+    for event in events():
+        stream.observe(event)
+    assert file.getvalue() == TEXT + "\n"
+
+
 @pytest.mark.parametrize(
     ("text", "shown"),
     [

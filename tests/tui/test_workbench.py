@@ -13,7 +13,7 @@ from tui.screens import PROMPT, settle, workbench
 from specterm.config import ModelSpec, RunSpec
 from specterm.events import LoadProgress, Notice, RunFinished
 from specterm.tui.app import FRAMES_PER_SECOND, SpectermApp
-from specterm.tui.widgets.figures import FiguresPanel
+from specterm.tui.widgets.figures import FiguresBar, FiguresPanel
 from specterm.tui.widgets.model_bar import ModelBar
 from specterm.tui.widgets.prompt_editor import PromptEditor
 from specterm.tui.widgets.settings import SettingsPanel
@@ -156,6 +156,19 @@ async def test_a_second_enter_during_a_run_is_refused() -> None:
         await settle(pilot)
         assert len(engine.runs) == 1
         assert notices(app) == ["a run is going; Escape cancels it"]
+
+
+async def test_enter_while_the_last_run_stops_says_so() -> None:
+    app = workbench(FakeEngine(hold=True))
+    async with app.run_test(size=SIZE) as pilot:
+        await settle(pilot)
+        await pilot.press("enter")
+        await settle(pilot)
+        assert app._run_job is not None
+        app._drain_timer.pause()  # the run has not come to its end yet
+        await pilot.press("escape", "enter")
+        await pilot.pause()
+        assert notices(app) == ["the last run is still stopping; try again"]
 
 
 @pytest.mark.parametrize("prompt", ["", "  \n "])
@@ -348,6 +361,14 @@ async def test_a_stream_that_follows_still_does_after_the_window_changed_its_siz
             await settle(pilot)
             assert log.is_vertical_scroll_end, size
             assert not log.border_subtitle, size
+
+
+async def test_the_line_of_figures_says_once_that_nothing_was_counted() -> None:
+    app = workbench(FakeEngine())
+    async with app.run_test(size=(100, 24)) as pilot:
+        await settle(pilot)
+        line = str(app.query_one(FiguresBar).render())
+        assert "accepted n/a  rejected n/a" in line
 
 
 async def test_ten_thousand_tokens_send_no_message_a_token_and_paint_at_the_frame_rate() -> None:

@@ -177,7 +177,8 @@ class FiguresBar(Static):
         if self._kind:
             text.append(self._kind + "  ", label)
         text.append(throughput(self._figures), key)
-        counts = f"{number(get('accepted'))}/{number(get('drafted'))}"
+        drafted = get("drafted")
+        counts = NOT_MEASURED if drafted is None else f"{number(get('accepted'))}/{number(drafted)}"
         parts = [
             ("tokens", number(get("output_tokens"))),
             ("accept", rate(get("draft_acceptance_rate"))),

@@ -114,6 +114,7 @@ class Method:
     min_drafts: int = 0  # draft models it needs
     max_drafts: int = 0  # those that it uses, the first ones
     speculative: bool = True
+    heads: str = ""  # the kind of heads that it needs: the field of ModelSpec that names them
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +179,14 @@ DRAFT_MEMORY = Parameter(
     "outputs of all rows since the models were loaded.",
     choices=("none", "prompt", "session"),
     label="memory",
+)
+MEDUSA_TREE = Parameter(
+    "medusa_tree",
+    "text",
+    "dynamic",
+    "How candidates are chosen: dynamic, by the heads' probabilities in each round; static, by the same ranks always.",
+    choices=("dynamic", "static"),
+    label="medusa tree",
 )
 SUFFIX_FACTOR = Parameter(
     "suffix_factor", "float", 1.0, "Draft tokens for each matched token, at most.", minimum=0.1, maximum=64.0
@@ -276,6 +285,13 @@ METHODS: dict[str, Method] = {
             "Drafts the most frequent continuation, the longer the match the further; no draft model.",
             (NUM_DRAFT_TOKENS, TREE_WIDTH, DRAFT_MEMORY, SUFFIX_FACTOR, SUFFIX_MIN_PROBABILITY),
         ),
+        Method(
+            "medusa",
+            "Medusa",
+            "Heads on the target's last hidden state draft a tree; no draft model.",
+            (MEDUSA_TREE, TREE_NODES),
+            heads="medusa",
+        ),
     )
 }
 
@@ -288,7 +304,7 @@ RULES: dict[str, Rule] = {
             "Rejection sampling: accept with min(1, p/q), correct from the residual.",
             lossless=True,
             why="The output follows the target's own (warped) distribution exactly (Leviathan et al. 2023, theorem 1).",
-            methods=("naive", "draft", "sequential", "tree", "ngram", "nasd", "suffix"),
+            methods=("naive", "draft", "sequential", "tree", "ngram", "nasd", "suffix", "medusa"),
         ),
     )
 }

@@ -28,10 +28,12 @@ FORMATS: tuple[str, ...] = ("json", "md")
 
 
 class ModelSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Which models to load and how. `target` and `drafts` are a built-in name, a folder or a hub id."""
+    """Which models to load and how. `target` and `drafts` are a built-in name, a folder or a hub id;
+    `medusa` names Medusa heads of the target likewise."""
 
     target: str = BUILTIN
     drafts: tuple[str, ...] = ()
+    medusa: str | None = None
     dtype: str = "auto"
     device: str = "auto"
     quantize: str = "none"
@@ -40,7 +42,8 @@ class ModelSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     trust_remote_code: bool = False
 
     def checked(self) -> ModelSpec:
-        """The spec itself; the built-in target without a draft gets the built-in draft.
+        """The spec itself; the built-in target without a draft gets the built-in draft, without Medusa
+        heads the built-in ones.
 
         Raises:
             ConfigError: a value is bad.
@@ -52,11 +55,13 @@ class ModelSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
             raise ConfigError("--target is empty; name a folder, a hub id or 'builtin'")
         if any(not draft.strip() for draft in self.drafts):
             raise ConfigError("--draft is empty; name a folder, a hub id or 'builtin'")
+        if self.medusa is not None and not self.medusa.strip():
+            raise ConfigError("--medusa is empty; name a folder, a hub id or 'builtin'")
         if self.max_model_len is not None and self.max_model_len < 2:
             raise ConfigError(f"--max-model-len is {self.max_model_len}; it must be at least 2")
-        if self.target == BUILTIN and not self.drafts:
-            return msgspec.structs.replace(self, drafts=(BUILTIN,))
-        return self
+        if self.target != BUILTIN:
+            return self
+        return msgspec.structs.replace(self, drafts=self.drafts or (BUILTIN,), medusa=self.medusa or BUILTIN)
 
 
 class MethodSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -146,6 +151,10 @@ class RunSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
             raise ConfigError(
                 f"--method {method.name} needs {entry.min_drafts} draft model{'s' * (entry.min_drafts > 1)} and "
                 f"{len(model.drafts)} {'is' if len(model.drafts) == 1 else 'are'} named; add --draft"
+            )
+        if entry.heads and getattr(model, entry.heads) is None:
+            raise ConfigError(
+                f"--method {method.name} needs heads of the target and none are named; add --{entry.heads}"
             )
         return msgspec.structs.replace(self, model=model, method=method, sampling=sampling)
 

@@ -88,7 +88,7 @@ def _of_struct(
     default = next(f.default for f in msgspec.structs.fields(struct) if f.name == field)
     if hint in (int, int | None):
         return _of_parameter(Parameter(field, "int", default, text, optional=hint is not int), group, panel, text)
-    annotation = {str: str, bool: bool}.get(hint, list[str])
+    annotation = {str: str, str | None: str, bool: bool}.get(hint, list[str])
     metavar = metavar or ("" if annotation is bool else "TEXT")
     return Option(name or field, group, panel, text, annotation, _shown(default), field, metavar or None)
 
@@ -128,6 +128,7 @@ def _options() -> Iterator[Option]:
     yield _of_struct(
         ModelSpec, "drafts", "model", models, f"A draft model (repeatable): {folder}.", "draft", "NAME|DIR|ID"
     )
+    yield _of_struct(ModelSpec, "medusa", "model", models, f"Medusa heads of the target: {folder}.", metavar="DIR|ID")
     yield _of_struct(ModelSpec, "dtype", "model", models, f"{', '.join(DTYPES)}.")
     yield _of_struct(ModelSpec, "device", "model", models, "auto, cpu, cuda or cuda:N.")
     yield _of_struct(ModelSpec, "quantize", "model", models, f"Weights of the target: {', '.join(QUANTIZATIONS)}.")

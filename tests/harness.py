@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -74,12 +74,13 @@ def decode(
     detokenizer: Detokenizer | None = None,
     rule: Any = None,
     memory: DraftMemory | None = None,
+    heads: Mapping[str, Any] | None = None,
     **parameters: Any,
 ) -> Decoded:
     """Decode `prompts` and collect everything."""
     spec = MethodSpec(name=method, parameters=parameters).checked()
     drafter = DRAFTERS[method](
-        DraftSetup(target, tuple(drafts), warps, record, spec.parameters, memory or DraftMemory())
+        DraftSetup(target, tuple(drafts), warps, record, spec.parameters, memory or DraftMemory(), heads=heads or {})
     )
     settings = Settings(warps, max_tokens, context or target.max_positions, frozenset(eos), stop, batch_size, record)
     began = time.perf_counter()

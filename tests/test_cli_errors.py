@@ -41,6 +41,11 @@ CASES = {
     "quantize": (["--prompt", "x", "--quantize", "2bit"], "--quantize is '2bit'"),
     "trace": (["--prompt", "x", "--trace", "all"], "trace is 'all'; it must be one of counts"),
     "no draft": (["--prompt", "x", "--target", "some/model"], "--method draft needs 1 draft model"),
+    "no heads": (
+        ["--prompt", "x", "--target", "some/model", "--method", "medusa"],
+        "--method medusa needs heads of the target and none are named; add --medusa",
+    ),
+    "empty heads": (["--prompt", "x", "--medusa", " "], "--medusa is empty"),
     "max model length": (
         ["--prompt", "x", "--max-model-len", "one"],
         "--max-model-len is 'one'; it must be",

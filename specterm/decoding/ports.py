@@ -52,8 +52,13 @@ class Runner(Protocol):
     """A model with a slot KV cache. Rollback is not advancing a length: the caller keeps the lengths."""
 
     vocab_size: int
+    hidden_size: int
     max_positions: int
     device: torch.device
+    dtype: torch.dtype
+
+    def head_weight(self) -> Tensor:
+        """The weight of the language-model head, [V, hidden]."""
 
     def allocate(self, rows: int, capacity: int) -> None:
         """Make room for `rows` sequences of `capacity` slots each; keeps the cache when it is already large enough."""

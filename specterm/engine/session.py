@@ -106,7 +106,7 @@ class Session:
         drafts = tuple(draft.runner for draft in models.drafts[:uses])
         memory = DraftMemory(lasting=False) if spec.fresh_memory else self._memory
         setup = DraftSetup(
-            models.target.runner, drafts, warps, record, spec.method.parameters, memory, self._calibration
+            models.target.runner, drafts, warps, record, spec.method.parameters, memory, self._calibration, models.heads
         )
         drafter = DRAFTERS[spec.method.name](setup)
         settings = Settings(

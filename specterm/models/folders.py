@@ -12,6 +12,7 @@ from specterm.errors import ModelError, one_line
 BUILTIN_FOLDER = Path(__file__).parent / "builtin"
 BUILTIN_NAMES = ("builtin/target", "builtin/draft", "builtin/draft-b")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+_HEAD_FILES = ["config.json", "medusa_lm_head.*", "*.safetensors", "*.bin"]
 _HUB_FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "*.py", "*.bin"]
 
 
@@ -38,15 +39,33 @@ def find_folder(name: str, role: Literal["target", "draft"]) -> Path:
         raise ModelError(f"{name} is a file; a model is a folder with config.json, weights and a tokenizer")
     if name.startswith((".", "/", "~")) or not _HUB_ID.fullmatch(name):
         raise ModelError(f"there is no model folder {name}; name a folder, a hub id (owner/model) or 'builtin'")
-    return _from_hub(name)
+    return _from_hub(name, _HUB_FILES)
 
 
-def _from_hub(name: str) -> Path:
+def find_heads(name: str, kind: str) -> Path:
+    """The folder of the heads called `name`: "builtin" (by `kind`), a folder, or a hub id.
+
+    Raises:
+        ModelError: there are no such heads; the text says what was tried.
+    """
+    if name == "builtin":
+        return BUILTIN_FOLDER / kind
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return folder
+    if folder.exists():
+        raise ModelError(f"{name} is a file; heads are a folder with their weights")
+    if name.startswith((".", "/", "~")) or not _HUB_ID.fullmatch(name):
+        raise ModelError(f"there is no folder of heads {name}; name a folder, a hub id (owner/model) or 'builtin'")
+    return _from_hub(name, _HEAD_FILES)
+
+
+def _from_hub(name: str, files: list[str]) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        return Path(snapshot_download(name, allow_patterns=_HUB_FILES))
+        return Path(snapshot_download(name, allow_patterns=files))
     except LocalEntryNotFoundError:
         raise ModelError(f"{name} is not a folder here, and the model hub cannot be reached to fetch it") from None
     except (HfHubHTTPError, HFValidationError, OSError) as error:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,7 +14,8 @@ from specterm.decoding.ports import Runner
 from specterm.errors import ConfigError, DeviceError, ModelError, one_line
 from specterm.events import ModelInfo
 from specterm.models import devices
-from specterm.models.folders import eos_ids, find_folder, read_config
+from specterm.models.folders import eos_ids, find_folder, find_heads, read_config
+from specterm.models.heads.medusa import read_medusa
 from specterm.models.runners.llama import LlamaRunner, fits
 from specterm.models.tokenizer import TextCodec, has_tokenizer, load_codec
 from specterm.models.weights import open_weights
@@ -32,10 +33,11 @@ class LoadedModel:
 
 @dataclass(frozen=True, slots=True)
 class LoadedModels:
-    """A target and its draft models, checked to fit one another."""
+    """A target, its draft models and its heads by kind, checked to fit one another."""
 
     target: LoadedModel
     drafts: tuple[LoadedModel, ...]
+    heads: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def codec(self) -> TextCodec:
@@ -56,6 +58,7 @@ def load_models(spec: ModelSpec, progress: Callable[[str], None] = lambda stage:
     # Names first: a misspelt draft should not cost the loading of a target.
     folder = find_folder(spec.target, "target")
     draft_folders = [(name, find_folder(name, "draft")) for name in spec.drafts]
+    medusa_folder = None if spec.medusa is None else find_heads(spec.medusa, "medusa")
     progress(f"loading {spec.target}")
     target = _load(spec, spec.target, folder, "target", device, spec.quantize)
     drafts = []
@@ -64,7 +67,12 @@ def load_models(spec: ModelSpec, progress: Callable[[str], None] = lambda stage:
         draft = _load(spec, name, draft_folder, "draft", device, spec.draft_quantize)
         check_vocabularies(target, draft)
         drafts.append(draft)
-    return LoadedModels(target, tuple(drafts))
+    heads: dict[str, Any] = {}
+    if medusa_folder is not None:
+        progress(f"loading heads {spec.medusa}")
+        runner = target.runner
+        heads["medusa"] = read_medusa(medusa_folder, runner.hidden_size, runner.vocab_size, device, runner.dtype)
+    return LoadedModels(target, tuple(drafts), heads)
 
 
 def check_vocabularies(target: LoadedModel, draft: LoadedModel) -> None:

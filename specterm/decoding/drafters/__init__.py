@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from specterm.decoding.drafters.draft_model import DraftModel
+from specterm.decoding.drafters.medusa import Medusa
 from specterm.decoding.drafters.multi_draft import MultiDraft
 from specterm.decoding.drafters.naive import Naive
 from specterm.decoding.drafters.nasd import Nasd
@@ -23,4 +24,5 @@ DRAFTERS: dict[str, Builder] = {
     "suffix": Suffix.build,
     "sequential": MultiDraft.build_sequential,
     "tree": MultiDraft.build_tree,
+    "medusa": Medusa.build,
 }

@@ -11,10 +11,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Protocol
 
 from specterm.events import Calibration
 
 _PRIOR = 8.0  # accepted tokens that the belief "scores are right" is worth at the start
+
+
+class Budget(Protocol):
+    """How many nodes to verify, `most` at most."""
+
+    most: int
+
+    def choose(self, scores: Sequence[Sequence[float]]) -> int: ...
+    def learn(self, expected: float, accepted: int) -> None: ...
 
 
 class FixedBudget:

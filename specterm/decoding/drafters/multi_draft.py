@@ -8,12 +8,11 @@ sampled chains separately and keeping the longest would bias the output.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
 
 from torch import Tensor
 
 from specterm.decoding.drafters.beams import Level, grow
-from specterm.decoding.drafters.budget import CalibratedBudget, FixedBudget
+from specterm.decoding.drafters.budget import Budget, CalibratedBudget, FixedBudget
 from specterm.decoding.drafters.candidates import Candidates
 from specterm.decoding.drafters.draft_trie import to_draft_tree
 from specterm.decoding.drafters.prefix import DraftPrefix
@@ -22,15 +21,6 @@ from specterm.decoding.ports import Feedback, Needs, ProposeRow, Runner
 from specterm.decoding.tree import DraftTree
 
 _MOST_NODES = 64
-
-
-class Budget(Protocol):
-    """How many nodes to verify; see `budget.py`."""
-
-    most: int
-
-    def choose(self, scores: Sequence[Sequence[float]]) -> int: ...
-    def learn(self, expected: float, accepted: int) -> None: ...
 
 
 class MultiDraft:

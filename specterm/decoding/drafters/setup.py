@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from specterm.decoding.drafters.memory import DraftMemory
@@ -17,7 +17,8 @@ class DraftSetup:
     """Everything that a drafter may build on; each takes what it needs.
 
     warps: the target's. parameters: the method's, checked by the catalogue. memory: what it may keep from run to run.
-    costs: measured when the models were loaded; None where nobody measured.
+    costs: measured when the models were loaded; None where nobody measured. heads: the target's, by kind (see
+    `catalogue.Method.heads`).
     """
 
     target: Runner
@@ -27,3 +28,4 @@ class DraftSetup:
     parameters: Mapping[str, Any]
     memory: DraftMemory
     costs: Calibration | None = None
+    heads: Mapping[str, Any] = field(default_factory=dict)

@@ -65,10 +65,16 @@ class CausalLMRunner:
             raise ModelError(f"{type(model).__name__} takes no position ids; specterm runs decoder-only models that do")
         self._keeps_logits = "logits_to_keep" in parameters
         self.vocab_size = int(config.vocab_size)
+        self.hidden_size = int(config.hidden_size)
         self.max_positions = max_positions
         self.device = device
         self.dtype: torch.dtype = model.dtype
         self.cache: SlotCache | None = None
+
+    def head_weight(self) -> Tensor:
+        """See `Runner`."""
+        weight: Tensor = self._model.get_output_embeddings().weight
+        return weight
 
     def allocate(self, rows: int, capacity: int) -> None:
         """See `Runner`."""

@@ -113,6 +113,7 @@ class LlamaRunner:
         """
         self.shape = Shape.of(config)
         self.vocab_size = self.shape.vocab
+        self.hidden_size = self.shape.hidden
         self.max_positions = max_positions
         self.device = device
         self.dtype = dtype
@@ -133,6 +134,10 @@ class LlamaRunner:
         return own + [
             t for layer in self._layers for t in (getattr(layer, n) for n in layer.__slots__) if t is not None
         ]
+
+    def head_weight(self) -> Tensor:
+        """See `Runner`."""
+        return self._head
 
     def allocate(self, rows: int, capacity: int) -> None:
         """See `Runner`."""

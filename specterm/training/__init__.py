@@ -1,0 +1,1 @@
+"""Recipes that train drafting heads for a target; nothing of it is needed to decode."""

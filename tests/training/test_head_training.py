@@ -1,0 +1,111 @@
+"""Training heads: the batches of a text, a loss that falls, a checkpoint that goes on, heads that can be loaded."""
+
+import pytest
+import torch
+
+from specterm.config import ModelSpec
+from specterm.errors import ConfigError
+from specterm.models.loading import load_models
+from specterm.training.corpus import TokenBatches, read_documents
+from specterm.training.features import target_features
+from specterm.training.heads import main
+from specterm.training.medusa import MedusaRecipe
+from specterm.training.trainer import CHECKPOINT, train
+
+STORY = "Once upon a time, there was a little girl named {}. She loved to play with her dog in the park.\n"
+NAMES = ("Lily", "Anna", "Mia", "Sue", "Jane", "Amy")
+
+
+@pytest.fixture(scope="module")
+def target():
+    return load_models(ModelSpec()).target
+
+
+@pytest.fixture
+def text(tmp_path):
+    path = tmp_path / "text.txt"
+    path.write_text("<|endoftext|>\n".join(STORY.format(name) for name in NAMES))
+    return path
+
+
+def batches(documents, target, **sizes):
+    return TokenBatches(documents, target.codec, 0, **({"batch": 2, "length": 24, "seed": 0} | sizes))
+
+
+def test_batches_hold_every_document_once_a_round(target, text):
+    documents = read_documents(text)
+    assert len(documents) == len(NAMES)
+    length = sum(len(target.codec.encode(document)) + 1 for document in documents)
+    stream = iter(batches(documents, target, batch=1, length=length))
+    first, second = (target.codec.decode(next(stream)[0].tolist()) for _ in range(2))
+    assert all(first.count(name) == second.count(name) == 1 for name in NAMES)
+    assert first != second
+
+
+def test_batches_go_on_where_they_were(target, text):
+    documents = read_documents(text)
+
+    def written(position, count):
+        """The first `count` documents of a stream that begins at `position`."""
+        stream = batches(documents, target, batch=1, length=1)
+        stream.position = position
+        tokens = (int(ids) for ids in stream)
+        return [list(iter(lambda: next(tokens), 0)) for _ in range(count)]
+
+    whole = written(0, 9)  # a round and a half
+    assert whole[0] != whole[1]
+    assert [written(position, 1)[0] for position in range(9)] == whole
+
+
+def test_loss_is_the_cross_entropy_against_the_target(target):
+    """By hand: head i at t against the target's distribution at t + 1 + i."""
+    recipe = MedusaRecipe(target.runner, "builtin", heads=2)
+    features = target_features(target.runner, torch.tensor([[5, 9, 33, 70, 12]]), recipe.taps)
+    wanted = features.logits[0].softmax(-1)
+    own = (features.states[0] @ target.runner.head_weight().T).log_softmax(-1)  # untrained heads are the target's own
+    losses = [-sum(float(wanted[t + 1 + i] @ own[t]) for t in range(3)) / 3 for i in range(2)]
+    assert recipe.loss(features).item() == pytest.approx((losses[0] + 0.8 * losses[1]) / 1.8, rel=1e-4)
+
+
+def test_training_lowers_the_loss_and_goes_on(target, text, tmp_path):
+    documents, out = read_documents(text), tmp_path / "heads"
+    recipe = MedusaRecipe(target.runner, "builtin", heads=2)
+    ids = next(iter(batches(documents, target)))
+
+    def loss(of):
+        with torch.no_grad():
+            return float(of.loss(target_features(target.runner, ids, of.taps)))
+
+    losses = [loss(recipe)]
+    done = train(recipe, target.runner, batches(documents, target), out, seconds=2.0, learning_rate=1e-3)
+    losses.append(loss(recipe))
+    again, stream = MedusaRecipe(target.runner, "builtin", heads=2), batches(documents, target)
+    more = train(again, target.runner, stream, out, seconds=4.0, learning_rate=1e-3, resume=True)
+    losses.append(loss(again))
+    assert losses[0] > losses[1] > losses[2]
+    assert more.step > done.step > 0
+    assert more.elapsed_s >= 4.0 > done.elapsed_s >= 2.0
+    loaded = load_models(ModelSpec(medusa=str(out))).heads["medusa"]
+    torch.testing.assert_close(loaded.lm_heads, again.module.lm_heads.detach(), rtol=1e-2, atol=1e-2)
+
+    other = MedusaRecipe(target.runner, "builtin", heads=3)
+    with pytest.raises(ConfigError, match=r"checkpoint.pt is broken or of other heads"):
+        train(other, target.runner, stream, out, seconds=9.0, learning_rate=1e-3, resume=True)
+    (out / CHECKPOINT).unlink()
+    with pytest.raises(ConfigError, match="--resume: there is no"):
+        train(again, target.runner, stream, out, seconds=9.0, learning_rate=1e-3, resume=True)
+
+
+def test_the_command(text, tmp_path, capsys):
+    out = tmp_path / "heads"
+    command = ["--kind", "medusa", "--text", str(text), "--out", str(out), "--length", "24"]
+    assert main([*command, "--minutes", "0.02"]) == 0
+    assert (out / "medusa_lm_head.safetensors").is_file()
+    assert "loss" in capsys.readouterr().err
+    for flag, value, said in (
+        ("--minutes", "0", "--minutes is 0.0; it must be above 0"),
+        ("--length", "3", "--length is 3; it must be above --heads, 3, and at most the target's context, 1024"),
+        ("--text", str(tmp_path / "none.txt"), "none.txt cannot be read: No such file or directory"),
+    ):
+        assert main([*command, flag, value]) == 2
+        assert said in capsys.readouterr().err

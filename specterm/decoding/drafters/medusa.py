@@ -73,11 +73,11 @@ def likeliest_paths(chances: Sequence[Sequence[float]], count: int) -> list[tupl
 def static_paths(heads: int, count: int) -> list[Path]:
     """A tree that is the same in every round: the `count` likeliest paths by how often a token of each rank is right.
 
-    The chances are those of a typical head: the first is right at rank 0 in half of all cases, each further one a
+    The chances are assumed, not measured: the first is right at rank 0 in half of all cases, each further one a
     quarter less often, and every further rank 0.4 times as often as the one before it.
     """
-    typical = [[0.5 * 0.75**head * 0.4**rank for rank in range(_RANKS)] for head in range(heads)]
-    return [path for path, _ in likeliest_paths(typical, count)]
+    assumed = [[0.5 * 0.75**head * 0.4**rank for rank in range(_RANKS)] for head in range(heads)]
+    return [path for path, _ in likeliest_paths(assumed, count)]
 
 
 class Medusa:

@@ -117,7 +117,11 @@ def _runs(plan: PlanSpec, trace: str) -> list[RunSpec]:
 def _prompt_text(given: str) -> str:
     """The prompt; standard input for "-", without its last newline."""
     text = given
+    if sys.stdout is None:
+        raise ConfigError("standard output is closed; send it to a file or a terminal")
     if given == "-":
+        if sys.stdin is None:
+            raise ConfigError("--prompt is - and standard input is closed; give the prompt itself")
         try:
             text = sys.stdin.read().removesuffix("\n")
         except UnicodeDecodeError as error:
@@ -137,7 +141,12 @@ def _batch(open_engine: OpenEngine, plan: str | None, given: Given) -> int:
     spec = given.plan(plan, PlanSpec().methods)
     if "dry_run" in given:
         return show_plan(spec, sys.stdout)
-    folder = Path(given.values.get("out", DEFAULT_OUT))
+    out = given.values.get("out", DEFAULT_OUT)
+    if not out.strip():
+        raise ConfigError("--out is empty; name the folder for the reports")
+    if sys.stdout is None:
+        raise ConfigError("standard output is closed; send it to a file or a terminal")
+    folder = Path(out)
     return run_batch(lambda: open_engine(spec.monitor), spec, folder, as_json_document="json" in given)
 
 

@@ -142,7 +142,7 @@ class RunSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
             ConfigError: a value is bad, or two do not go together.
         """
         model, method, sampling = self.model.checked(), self.method.checked(), self.sampling.checked()
-        _one_of("trace", self.trace, TRACES)
+        _one_of("--trace", self.trace, TRACES)
         if self.batch_size < 1:
             raise ConfigError(f"--batch-size is {self.batch_size}; it must be at least 1")
         entry = catalogue.method(method.name)
@@ -150,7 +150,8 @@ class RunSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
         if len(model.drafts) < entry.min_drafts:
             raise ConfigError(
                 f"--method {method.name} needs {entry.min_drafts} draft model{'s' * (entry.min_drafts > 1)} and "
-                f"{len(model.drafts)} {'is' if len(model.drafts) == 1 else 'are'} named; add --draft"
+                f"{len(model.drafts)} {'is' if len(model.drafts) == 1 else 'are'} named; add --draft, "
+                "or choose --method naive"
             )
         if entry.heads and getattr(model, entry.heads) is None:
             raise ConfigError(

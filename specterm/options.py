@@ -164,7 +164,7 @@ def _options() -> Iterator[Option]:
         "format", "plan", report, f"Reports to write, with commas: {', '.join(FORMATS)}.", str,
         ",".join(PlanSpec().formats), "formats", "NAME[,NAME]",
     )  # fmt: skip
-    yield Option("dry_run", "command", report, "With --batch: check everything, say what would run, stop.", bool)
+    yield Option("dry_run", "command", report, "With --batch: check plan and prompts, say what would run, stop.", bool)
 
 
 OPTIONS: dict[str, Option] = {option.name: option for option in _options()}

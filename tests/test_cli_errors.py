@@ -40,6 +40,7 @@ CASES = {
     "dtype": (["--prompt", "x", "--dtype", "int3"], "--dtype is 'int3'; it must be one of auto"),
     "quantize": (["--prompt", "x", "--quantize", "2bit"], "--quantize is '2bit'"),
     "trace": (["--prompt", "x", "--trace", "all"], "trace is 'all'; it must be one of counts"),
+    "empty out": (["--batch", "--out", ""], "--out is empty"),
     "no draft": (["--prompt", "x", "--target", "some/model"], "--method draft needs 1 draft model"),
     "no heads": (
         ["--prompt", "x", "--target", "some/model", "--method", "medusa"],

@@ -76,7 +76,8 @@ class Session:
                 raise ConfigError(f"the prompt {request.prompt_id!r} is empty; give at least one token")
             if len(ids) > limit:
                 raise ConfigError(
-                    f"the prompt {request.prompt_id!r} has {len(ids)} tokens; {models.target.info.name} takes {limit}"
+                    f"the prompt {request.prompt_id!r} has {len(ids)} tokens and {models.target.info.name} takes "
+                    f"{limit}; shorten it"
                 )
             seed = spec.sampling.seed if request.seed is None else request.seed
             prompts.append(

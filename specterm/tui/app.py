@@ -175,6 +175,8 @@ class SpectermApp(App[None]):
         self._run_measured = self._measuring
         self._run_job = self._engine.run(msgspec.structs.replace(spec, trace=trace), (Request(prompt=message.text),))
         self._show_pane("stream", focus=False)
+        # The form may be edited before the figures are read: they say which setting they belong to.
+        self._figures_panes[0].border_subtitle = spec.method.label
         self._show_figures("live")
         if self._load_job is None:
             self._show_status(Status("starting", "busy"))

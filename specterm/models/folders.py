@@ -30,16 +30,10 @@ def find_folder(name: str, role: Literal["target", "draft"]) -> Path:
         if name not in BUILTIN_NAMES:
             raise ModelError(f"there is no built-in model {name!r}; there are {', '.join(BUILTIN_NAMES)}")
         return BUILTIN_FOLDER / name.removeprefix("builtin/")
-    folder = Path(name).expanduser()
-    if folder.is_dir():
-        if not (folder / "config.json").is_file():
-            raise ModelError(f"the folder {name} holds no model: it has no config.json")
-        return folder
-    if folder.exists():
-        raise ModelError(f"{name} is a file; a model is a folder with config.json, weights and a tokenizer")
-    if name.startswith((".", "/", "~")) or not _HUB_ID.fullmatch(name):
-        raise ModelError(f"there is no model folder {name}; name a folder, a hub id (owner/model) or 'builtin'")
-    return _from_hub(name, _HUB_FILES)
+    folder = _named(name, "model folder", "a model is a folder with config.json, weights and a tokenizer", _HUB_FILES)
+    if not (folder / "config.json").is_file():
+        raise ModelError(f"the folder {name} holds no model: it has no config.json")
+    return folder
 
 
 def find_heads(name: str, kind: str) -> Path:
@@ -50,14 +44,19 @@ def find_heads(name: str, kind: str) -> Path:
     """
     if name == "builtin":
         return BUILTIN_FOLDER / kind
+    return _named(name, "folder of heads", "heads are a folder with their weights", _HEAD_FILES)
+
+
+def _named(name: str, noun: str, shape: str, hub_files: list[str]) -> Path:
+    """The folder that `name` is, or that the hub has under it."""
     folder = Path(name).expanduser()
     if folder.is_dir():
         return folder
     if folder.exists():
-        raise ModelError(f"{name} is a file; heads are a folder with their weights")
+        raise ModelError(f"{name} is a file; {shape}")
     if name.startswith((".", "/", "~")) or not _HUB_ID.fullmatch(name):
-        raise ModelError(f"there is no folder of heads {name}; name a folder, a hub id (owner/model) or 'builtin'")
-    return _from_hub(name, _HEAD_FILES)
+        raise ModelError(f"there is no {noun} {name}; name a folder, a hub id (owner/model) or 'builtin'")
+    return _from_hub(name, hub_files)
 
 
 def _from_hub(name: str, files: list[str]) -> Path:

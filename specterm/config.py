@@ -29,7 +29,7 @@ FORMATS: tuple[str, ...] = ("json", "md")
 
 class ModelSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Which models to load and how. `target` and `drafts` are a built-in name, a folder or a hub id;
-    `medusa` names Medusa heads of the target likewise."""
+    the fields of `catalogue.HEADS` name heads of the target likewise."""
 
     target: str = BUILTIN
     drafts: tuple[str, ...] = ()
@@ -42,8 +42,8 @@ class ModelSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     trust_remote_code: bool = False
 
     def checked(self) -> ModelSpec:
-        """The spec itself; the built-in target without a draft gets the built-in draft, without Medusa
-        heads the built-in ones.
+        """The spec itself; the built-in target without a draft gets the built-in draft, without heads the built-in
+        ones.
 
         Raises:
             ConfigError: a value is bad.
@@ -55,13 +55,19 @@ class ModelSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
             raise ConfigError("--target is empty; name a folder, a hub id or 'builtin'")
         if any(not draft.strip() for draft in self.drafts):
             raise ConfigError("--draft is empty; name a folder, a hub id or 'builtin'")
-        if self.medusa is not None and not self.medusa.strip():
-            raise ConfigError("--medusa is empty; name a folder, a hub id or 'builtin'")
+        for kind, name in self.heads().items():
+            if not name.strip():
+                raise ConfigError(f"--{kind} is empty; name a folder, a hub id or 'builtin'")
         if self.max_model_len is not None and self.max_model_len < 2:
             raise ConfigError(f"--max-model-len is {self.max_model_len}; it must be at least 2")
         if self.target != BUILTIN:
             return self
-        return msgspec.structs.replace(self, drafts=self.drafts or (BUILTIN,), medusa=self.medusa or BUILTIN)
+        heads = dict.fromkeys(catalogue.HEADS, BUILTIN) | self.heads()
+        return msgspec.structs.replace(self, drafts=self.drafts or (BUILTIN,), **heads)
+
+    def heads(self) -> dict[str, str]:
+        """The heads that are named, by kind."""
+        return {kind: name for kind in catalogue.HEADS if (name := getattr(self, kind)) is not None}
 
 
 class MethodSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -17,7 +17,7 @@ import msgspec
 import typer
 
 from specterm import catalogue
-from specterm.catalogue import METHODS, RULES, SAMPLING, Parameter
+from specterm.catalogue import HEADS, METHODS, RULES, SAMPLING, Parameter
 from specterm.config import (
     DTYPES,
     FORMATS,
@@ -128,7 +128,8 @@ def _options() -> Iterator[Option]:
     yield _of_struct(
         ModelSpec, "drafts", "model", models, f"A draft model (repeatable): {folder}.", "draft", "NAME|DIR|ID"
     )
-    yield _of_struct(ModelSpec, "medusa", "model", models, f"Medusa heads of the target: {folder}.", metavar="DIR|ID")
+    for kind, noun in HEADS.items():
+        yield _of_struct(ModelSpec, kind, "model", models, f"{noun} of the target: {folder}.", metavar="DIR|ID")
     yield _of_struct(ModelSpec, "dtype", "model", models, f"{', '.join(DTYPES)}.")
     yield _of_struct(ModelSpec, "device", "model", models, "auto, cpu, cuda or cuda:N.")
     yield _of_struct(ModelSpec, "quantize", "model", models, f"Weights of the target: {', '.join(QUANTIZATIONS)}.")

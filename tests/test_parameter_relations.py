@@ -2,7 +2,7 @@
 
 import pytest
 
-from specterm.catalogue import DRAFT_MEMORY, NGRAM_STORE
+from specterm.catalogue.method_parameters import DRAFT_MEMORY, NGRAM_STORE
 from specterm.config import MethodSpec
 from specterm.errors import ConfigError
 from specterm.options import OPTIONS

@@ -9,13 +9,14 @@ from typing import Any, Literal
 
 import torch
 
+from specterm.catalogue import HEADS
 from specterm.config import ModelSpec
 from specterm.decoding.ports import Runner
 from specterm.errors import ConfigError, DeviceError, ModelError, one_line
 from specterm.events import ModelInfo
 from specterm.models import devices
 from specterm.models.folders import eos_ids, find_folder, find_heads, read_config
-from specterm.models.heads.medusa import read_medusa
+from specterm.models.heads import READERS
 from specterm.models.runners.llama import LlamaRunner, fits
 from specterm.models.tokenizer import TextCodec, has_tokenizer, load_codec
 from specterm.models.weights import open_weights
@@ -58,7 +59,7 @@ def load_models(spec: ModelSpec, progress: Callable[[str], None] = lambda stage:
     # Names first: a misspelt draft should not cost the loading of a target.
     folder = find_folder(spec.target, "target")
     draft_folders = [(name, find_folder(name, "draft")) for name in spec.drafts]
-    medusa_folder = None if spec.medusa is None else find_heads(spec.medusa, "medusa")
+    head_folders = {kind: find_heads(name, kind) for kind, name in spec.heads().items()}
     progress(f"loading {spec.target}")
     target = _load(spec, spec.target, folder, "target", device, spec.quantize)
     drafts = []
@@ -68,10 +69,9 @@ def load_models(spec: ModelSpec, progress: Callable[[str], None] = lambda stage:
         check_vocabularies(target, draft)
         drafts.append(draft)
     heads: dict[str, Any] = {}
-    if medusa_folder is not None:
-        progress(f"loading heads {spec.medusa}")
-        runner = target.runner
-        heads["medusa"] = read_medusa(medusa_folder, runner.hidden_size, runner.vocab_size, device, runner.dtype)
+    for kind, head_folder in head_folders.items():
+        progress(f"loading {HEADS[kind]}")
+        heads[kind] = READERS[kind](head_folder, target.runner)
     return LoadedModels(target, tuple(drafts), heads)
 
 

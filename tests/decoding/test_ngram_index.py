@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from specterm.catalogue import TREE_WIDTH
+from specterm.catalogue.method_parameters import TREE_WIDTH
 from specterm.decoding.drafters.ngram_index import RANKED, NgramIndex
 from specterm.decoding.drafters.suffix import ORDERS
 

@@ -1,5 +1,7 @@
 """Medusa heads: every layout gives the same logits as the formula of the paper; what does not fit is named."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -54,7 +56,8 @@ def write(folder, tensors, name="medusa_lm_head.safetensors"):
 
 
 def read(folder, hidden=HIDDEN, vocab=VOCAB):
-    return read_medusa(folder, hidden, vocab, torch.device("cpu"), torch.float32)
+    target = SimpleNamespace(hidden_size=hidden, vocab_size=vocab, device=torch.device("cpu"), dtype=torch.float32)
+    return read_medusa(folder, target)
 
 
 STATES = torch.randn(5, HIDDEN, generator=torch.Generator().manual_seed(7))

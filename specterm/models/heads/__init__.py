@@ -1,1 +1,15 @@
-"""Heads that draft from the target's hidden states: their modules, and the readers of their published checkpoints."""
+"""Heads that draft from the target's hidden states: their modules, and the readers of their published checkpoints.
+
+`READERS` maps the kinds of `catalogue.HEADS` to what reads them from a folder, for a target.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from specterm.decoding.ports import Runner
+from specterm.models.heads.medusa import read_medusa
+
+READERS: dict[str, Callable[[Path, Runner], Any]] = {"medusa": read_medusa}

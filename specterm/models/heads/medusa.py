@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from specterm.decoding.ports import Runner
 from specterm.errors import ModelError, one_line
 
 FILES = ("medusa_lm_head.safetensors", "medusa_lm_head.pt", "model.safetensors", "pytorch_model.bin")
@@ -87,8 +88,8 @@ class MedusaHeads(nn.Module):
         return {name: tensor.detach().to("cpu", torch.bfloat16).contiguous() for name, tensor in tensors.items()}
 
 
-def read_medusa(folder: Path, hidden: int, vocab: int, device: torch.device, dtype: torch.dtype) -> MedusaHeads:
-    """The heads in `folder`, for a target of `hidden` states and `vocab` tokens.
+def read_medusa(folder: Path, target: Runner) -> MedusaHeads:
+    """The heads in `folder`, for `target`, on its device and in its number format.
 
     Raises:
         ModelError: the file is missing or broken, a tensor is missing or does not fit the target; the text names it.
@@ -97,7 +98,8 @@ def read_medusa(folder: Path, hidden: int, vocab: int, device: torch.device, dty
     if path is None:
         raise ModelError(f"the folder {folder} holds no Medusa heads: it has no {FILES[0]} and no {FILES[1]}")
     tensors = {_PREFIX.sub("", name): tensor for name, tensor in _read(path).items()}
-    return _Checkpoint(path, tensors, hidden, vocab).heads().to(device, dtype)
+    heads = _Checkpoint(path, tensors, target.hidden_size, target.vocab_size).heads()
+    return heads.to(target.device, target.dtype)
 
 
 def _read(path: Path) -> Mapping[str, Tensor]:

@@ -74,7 +74,7 @@ and holds back Enter. **Tab** and **Shift+Tab** move, **Enter** opens a list.
 
     def _rules(self) -> list[tuple[str, str]]:
         """The rules that go with the method; the chosen one is kept if it does, else the first."""
-        rules = [(rule.title, name) for name, rule in RULES.items() if self._method in rule.methods]
+        rules = [(rule.title, name) for name, rule in RULES.items() if rule.goes_with(self._method)]
         if self._acceptance not in (name for _, name in rules):
             self._acceptance = rules[0][1]
         return rules

@@ -1,0 +1,90 @@
+"""Every method, rule and option of decoding as data: the command line, the plan files, the panels of the screen and
+the axes of a sweep are generated from here, so none of them knows a method by name. No torch.
+
+A method is an entry in `METHODS` and one file in `decoding/drafters/`; a rule is an entry in `RULES` and one file in
+`decoding/acceptance/`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from specterm.catalogue.methods import HEADS, METHODS, Method
+from specterm.catalogue.parameter import Kind, Parameter, Value
+from specterm.catalogue.rules import RULES, Rule
+from specterm.catalogue.sampling import SAMPLING
+from specterm.errors import ConfigError
+
+__all__ = [
+    "HEADS",
+    "METHODS",
+    "RULES",
+    "SAMPLING",
+    "Kind",
+    "Method",
+    "Parameter",
+    "Rule",
+    "Value",
+    "check_parameters",
+    "method",
+    "rule",
+]
+
+
+def method(name: str) -> Method:
+    """The method called `name`.
+
+    Raises:
+        ConfigError: there is none; the text lists those that exist.
+    """
+    if name not in METHODS:
+        raise ConfigError(f"--method is {name!r}; it must be one of {', '.join(METHODS)}")
+    return METHODS[name]
+
+
+def rule(name: str, for_method: str) -> Rule:
+    """The rule called `name`, checked to go with the method `for_method`.
+
+    Raises:
+        ConfigError: there is no such rule, or it does not go with the method.
+    """
+    if name not in RULES:
+        raise ConfigError(f"--acceptance is {name!r}; it must be one of {', '.join(RULES)}")
+    found = RULES[name]
+    if not found.goes_with(for_method):
+        raise ConfigError(
+            f"--acceptance {name} does not go with --method {for_method}; it goes with {', '.join(found.methods)}"
+        )
+    return found
+
+
+def check_parameters(owner: Method | Rule, given: Mapping[str, Any]) -> dict[str, Value]:
+    """The parameters of `owner` with defaults filled in and each value checked.
+
+    Raises:
+        ConfigError: a value is bad, a name is unknown, or two values do not go together.
+    """
+    known = {parameter.name: parameter for parameter in owner.parameters}
+    for name in given:
+        if name not in known:
+            takes = ", ".join(known) or "no parameters"
+            raise ConfigError(f"{owner.name} has no parameter {name!r}; it takes {takes}")
+    values = {name: parameter.check(given.get(name, parameter.default)) for name, parameter in known.items()}
+    for name, parameter in known.items():
+        _check_relations(parameter, values[name], known, values)
+    return values
+
+
+def _check_relations(
+    parameter: Parameter, value: Any, known: Mapping[str, Parameter], values: Mapping[str, Any]
+) -> None:
+    if value is None:
+        return
+    if parameter.at_most and value > values[parameter.at_most]:
+        bound = known[parameter.at_most].flag
+        limit = values[parameter.at_most]
+        raise ConfigError(f"{parameter.flag} is {value}; it must be at most {bound}, which is {limit}")
+    if parameter.needs is not None and values[parameter.needs[0]] != parameter.needs[1]:
+        name, needed = parameter.needs
+        raise ConfigError(f"{parameter.flag} needs {known[name].flag} {needed}; it is {values[name]}")

@@ -1,0 +1,110 @@
+"""The methods: ways to draft."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from specterm.catalogue.method_parameters import (
+    BEAM_WIDTH,
+    DRAFT_MEMORY,
+    DRAFT_TEMPERATURE,
+    FILLER_TOP_K,
+    MEDUSA_TREE,
+    NGRAM_CAPACITY,
+    NGRAM_MAX,
+    NGRAM_MIN,
+    NGRAM_STORE,
+    NUM_DRAFT_TOKENS,
+    SUFFIX_FACTOR,
+    SUFFIX_MIN_PROBABILITY,
+    TREE_DEPTH,
+    TREE_NODES,
+    TREE_WIDTH,
+)
+from specterm.catalogue.parameter import Parameter
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """A way to draft."""
+
+    name: str
+    title: str
+    summary: str
+    parameters: tuple[Parameter, ...] = ()
+    min_drafts: int = 0  # draft models it needs
+    max_drafts: int = 0  # those that it uses, the first ones
+    speculative: bool = True
+    heads: str = ""  # the kind of heads that it needs (see `HEADS`): also the field of ModelSpec that names them
+
+
+HEADS: dict[str, str] = {
+    "medusa": "Medusa heads",
+}
+"""The kinds of heads that draft for a target, and what they are called."""
+
+METHODS: dict[str, Method] = {
+    method.name: method
+    for method in (
+        Method("naive", "Naive", "One token a forward pass: the baseline of every comparison.", speculative=False),
+        Method(
+            "draft",
+            "Draft model",
+            "A small model of the same vocabulary drafts a chain; the target judges it in one pass.",
+            (NUM_DRAFT_TOKENS, DRAFT_TEMPERATURE),
+            min_drafts=1,
+            max_drafts=1,
+        ),
+        Method(
+            "sequential",
+            "Several drafts",
+            "Every draft model drafts a greedy chain; the chains merge into one tree for one masked pass.",
+            (NUM_DRAFT_TOKENS,),
+            min_drafts=1,
+            max_drafts=8,
+        ),
+        Method(
+            "tree",
+            "Draft tree",
+            "Every draft model grows a beam; the likeliest nodes merge into one tree for one masked pass.",
+            (BEAM_WIDTH, TREE_DEPTH, TREE_NODES),
+            min_drafts=1,
+            max_drafts=8,
+        ),
+        Method(
+            "ngram",
+            "N-gram",
+            "Prompt lookup: drafts what followed the end of the text the last time; no draft model.",
+            (NUM_DRAFT_TOKENS, NGRAM_MIN, NGRAM_MAX, TREE_WIDTH, DRAFT_MEMORY),
+        ),
+        Method(
+            "nasd",
+            "N-gram assisted",
+            "Drafts from counts of n-grams, learned from the text and from the target's likeliest tokens; no draft "
+            "model.",
+            (
+                NUM_DRAFT_TOKENS,
+                NGRAM_MIN,
+                NGRAM_MAX,
+                TREE_WIDTH,
+                DRAFT_MEMORY,
+                FILLER_TOP_K,
+                NGRAM_CAPACITY,
+                NGRAM_STORE,
+            ),
+        ),
+        Method(
+            "suffix",
+            "Suffix",
+            "Drafts the most frequent continuation, the longer the match the further; no draft model.",
+            (NUM_DRAFT_TOKENS, TREE_WIDTH, DRAFT_MEMORY, SUFFIX_FACTOR, SUFFIX_MIN_PROBABILITY),
+        ),
+        Method(
+            "medusa",
+            "Medusa",
+            "Heads on the target's last hidden state draft a tree; no draft model.",
+            (MEDUSA_TREE, TREE_NODES),
+            heads="medusa",
+        ),
+    )
+}

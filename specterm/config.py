@@ -34,6 +34,8 @@ class ModelSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     target: str = BUILTIN
     drafts: tuple[str, ...] = ()
     medusa: str | None = None
+    eagle: str | None = None
+    eagle3: str | None = None
     dtype: str = "auto"
     device: str = "auto"
     quantize: str = "none"

@@ -54,13 +54,13 @@ DRAFT_MEMORY = Parameter(
     choices=("none", "prompt", "session"),
     label="memory",
 )
-MEDUSA_TREE = Parameter(
-    "medusa_tree",
+HEAD_TREE = Parameter(
+    "head_tree",
     "text",
     "dynamic",
-    "How candidates are chosen: dynamic, by the heads' probabilities in each round; static, by the same ranks always.",
+    "How candidates are chosen: dynamic, by their probabilities in each round; static, by the same ranks always.",
     choices=("dynamic", "static"),
-    label="medusa tree",
+    label="head tree",
 )
 SUFFIX_FACTOR = Parameter(
     "suffix_factor", "float", 1.0, "Draft tokens for each matched token, at most.", minimum=0.1, maximum=64.0

@@ -9,7 +9,7 @@ from specterm.catalogue.method_parameters import (
     DRAFT_MEMORY,
     DRAFT_TEMPERATURE,
     FILLER_TOP_K,
-    MEDUSA_TREE,
+    HEAD_TREE,
     NGRAM_CAPACITY,
     NGRAM_MAX,
     NGRAM_MIN,
@@ -40,6 +40,8 @@ class Method:
 
 HEADS: dict[str, str] = {
     "medusa": "Medusa heads",
+    "eagle": "EAGLE heads",
+    "eagle3": "EAGLE-3 heads",
 }
 """The kinds of heads that draft for a target, and what they are called."""
 
@@ -103,8 +105,22 @@ METHODS: dict[str, Method] = {
             "medusa",
             "Medusa",
             "Heads on the target's last hidden state draft a tree; no draft model.",
-            (MEDUSA_TREE, TREE_NODES),
+            (HEAD_TREE, TREE_NODES),
             heads="medusa",
+        ),
+        Method(
+            "eagle",
+            "EAGLE",
+            "A one-layer model continues the target's last hidden state and drafts a tree; no draft model.",
+            (HEAD_TREE, BEAM_WIDTH, TREE_DEPTH, TREE_NODES),
+            heads="eagle",
+        ),
+        Method(
+            "eagle3",
+            "EAGLE-3",
+            "A one-layer model that reads hidden states of three depths of the target drafts a tree; no draft model.",
+            (HEAD_TREE, BEAM_WIDTH, TREE_DEPTH, TREE_NODES),
+            heads="eagle3",
         ),
     )
 }

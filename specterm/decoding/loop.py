@@ -250,7 +250,7 @@ class DecodeLoop:
         drafter = _candidates(*tree.alternatives, self._detokenizer) if tree.alternatives else [[] for _ in target]
         return [
             tuple(
-                Alternatives(row_target[node], row_drafter[node] if node < min(len(row_drafter), count) else None)
+                Alternatives(row_target[node], row_drafter[node] or None if node < len(row_drafter) else None)
                 for node in range(count + 1)
             )
             for row_target, row_drafter, count in zip(target, drafter, tree.counts, strict=True)

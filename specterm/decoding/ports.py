@@ -53,12 +53,16 @@ class Runner(Protocol):
 
     vocab_size: int
     hidden_size: int
+    layers: int
     max_positions: int
     device: torch.device
     dtype: torch.dtype
 
     def head_weight(self) -> Tensor:
         """The weight of the language-model head, [V, hidden]."""
+
+    def embedding_weight(self) -> Tensor:
+        """The table of token embeddings, [V, hidden], before any scaling that the model applies."""
 
     def allocate(self, rows: int, capacity: int) -> None:
         """Make room for `rows` sequences of `capacity` slots each; keeps the cache when it is already large enough."""
@@ -88,6 +92,11 @@ class Recording:
 
     probs: bool = False
     alternatives: int = 0
+
+    @property
+    def shows_nodes(self) -> bool:
+        """Whether anything is recorded of a node."""
+        return self.probs or self.alternatives > 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -11,6 +11,14 @@ from specterm.decoding.ports import Block, Runner
 from specterm.decoding.tree import Topology
 
 CHUNK_TOKENS = {"cpu": 256, "cuda": 2048, "mps": 512}
+
+
+def chunks(row: int, ids: Tensor, start: int, device: torch.device) -> Iterator[Block]:
+    """`ids` (int64 [L]) as blocks of one row, for slots start, start + 1, ... of cache row `row`."""
+    chunk = CHUNK_TOKENS.get(device.type, 512)
+    for begin in range(0, len(ids), chunk):
+        part = ids[begin : begin + chunk].to(device, dtype=torch.int64).unsqueeze(0)
+        yield Block((row,), (start + begin,), part, Topology.of_chain(part.shape[1] - 1, device))
 
 
 def prefill(
@@ -26,15 +34,12 @@ def prefill(
     Returns the logits after the last token, [1, V], and the hidden states at `taps` of every token, [L, F] (None
     without taps); None when `cancelled` became true between chunks.
     """
-    chunk = CHUNK_TOKENS.get(runner.device.type, 512)
     logits: Tensor | None = None
     tapped: list[Tensor] = []
-    for begin in range(0, len(ids), chunk):
+    for block in chunks(row, ids, start, runner.device):
         if cancelled():
             return None
-        part = ids[begin : begin + chunk].to(runner.device, dtype=torch.int64).unsqueeze(0)
-        topology = Topology.of_chain(part.shape[1] - 1, runner.device)
-        block, last = Block((row,), (start + begin,), part, topology), [part.shape[1] - 1]
+        last = [block.width - 1]
         if taps:
             logits, states = runner.forward_tapped(block, taps, last)
             tapped.append(states[0])

@@ -75,7 +75,8 @@ class DraftTree:
     q: [B, N, V], the distribution that node i was drawn from; only for sampled children.
     confidence: [B, N], the drafter's own probability of a fixed node; sources: int64 [B, N], bit masks of drafters
     (None: all from drafter 0). alternatives: ids int64 and probabilities [B, M, k] of the drafter's likeliest tokens
-    after nodes 0 to M - 1 (0 is the root). None where not recorded.
+    after nodes 0 to M - 1 (0 is the root); a node whose probabilities are all 0 was not expanded and has none. None
+    where not recorded.
     """
 
     topology: Topology

@@ -8,14 +8,21 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from specterm.config import BUILTIN, ModelSpec
-from specterm.decoding.ports import Runner
 from specterm.errors import ConfigError, SpectermError
 from specterm.models.loading import load_models
 from specterm.training.corpus import TokenBatches, read_documents
+from specterm.training.eagle import EagleRecipe
+from specterm.training.eagle3 import Eagle3Recipe
 from specterm.training.medusa import MedusaRecipe
+from specterm.training.setup import RecipeSetup, frequent_tokens
 from specterm.training.trainer import Progress, Recipe, train
 
-KINDS: dict[str, Callable[[Runner, str, int], Recipe]] = {"medusa": MedusaRecipe}
+KINDS: dict[str, Callable[[RecipeSetup], Recipe]] = {
+    "medusa": MedusaRecipe,
+    "eagle": EagleRecipe,
+    "eagle3": Eagle3Recipe,
+}
+_TAKES = {"heads": ("medusa",), "draft_vocab": ("medusa", "eagle3"), "intermediate": ("eagle", "eagle3")}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -36,7 +43,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--text", type=Path, required=True, help="documents, separated by <|endoftext|>")
     parser.add_argument("--out", type=Path, required=True, help="the folder for heads and checkpoint")
     parser.add_argument("--minutes", type=float, default=10.0, help="wall time of the training (%(default)s)")
-    parser.add_argument("--heads", type=int, default=3, help="how many heads (%(default)s)")
+    parser.add_argument("--heads", type=int, help="how many heads, for medusa (3)")
+    parser.add_argument("--draft-vocab", type=int, help="predict only the tokens that the text has most often (all)")
+    parser.add_argument("--intermediate", type=int, help="width of the feed-forward part (the target's)")
     parser.add_argument("--batch-size", type=int, default=4, help="blocks a step (%(default)s)")
     parser.add_argument("--length", type=int, default=256, help="tokens of a block (%(default)s)")
     parser.add_argument("--learning-rate", type=float, default=1e-3, help="at its highest (%(default)s)")
@@ -48,20 +57,25 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(given: argparse.Namespace) -> None:
-    for flag in ("minutes", "heads", "batch_size", "learning_rate"):
-        if not getattr(given, flag) > 0:
-            raise ConfigError(f"--{flag.replace('_', '-')} is {getattr(given, flag)}; it must be above 0")
+    for flag, kinds in _TAKES.items():
+        if getattr(given, flag) is not None and given.kind not in kinds:
+            raise ConfigError(f"--{flag.replace('_', '-')} does not go with --kind {given.kind}; leave it out")
+    for flag in ("minutes", "batch_size", "learning_rate", *_TAKES):
+        if (value := getattr(given, flag)) is not None and not value > 0:
+            raise ConfigError(f"--{flag.replace('_', '-')} is {value}; it must be above 0")
     documents = read_documents(given.text)
     target = load_models(ModelSpec(target=given.target, device=given.device, dtype=given.dtype)).target
-    if not given.heads < given.length <= target.info.max_positions:
+    heads = given.heads or 3
+    if not heads < given.length <= target.info.max_positions:
         raise ConfigError(
-            f"--length is {given.length}; it must be above --heads, {given.heads}, and at most the target's context, "
+            f"--length is {given.length}; it must be above {heads} and at most the target's context, "
             f"{target.info.max_positions}"
         )
     assert target.codec is not None, "a target has a tokenizer"
     eos = min(target.eos, default=None)
     batches = TokenBatches(documents, target.codec, eos, batch=given.batch_size, length=given.length, seed=given.seed)
-    recipe = KINDS[given.kind](target.runner, given.target, given.heads)
+    vocabulary = frequent_tokens(documents, target.codec, eos, given.draft_vocab) if given.draft_vocab else None
+    recipe = KINDS[given.kind](RecipeSetup(target.runner, given.target, heads, vocabulary, given.intermediate))
     done = train(
         recipe,
         target.runner,

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from specterm.bench.prompts import gather
 from specterm.config import ModelSpec
-from specterm.decoding.drafters.medusa import Medusa, likeliest_paths, static_paths
+from specterm.decoding.drafters.medusa import Medusa
 from specterm.decoding.drafters.memory import DraftMemory
+from specterm.decoding.drafters.rank_paths import likeliest_paths, static_paths
 from specterm.decoding.drafters.setup import DraftSetup
 from specterm.decoding.ports import ProposeRow, Recording
 from specterm.decoding.sampling import Warps
@@ -36,7 +37,7 @@ def prompts(models):
 @pytest.mark.parametrize("warps", [Warps(0.0), Warps(0.7, top_p=0.9)], ids=["greedy", "sampled"])
 @pytest.mark.parametrize(
     "parameters",
-    [{}, {"tree_nodes": 3}, {"medusa_tree": "static"}],
+    [{}, {"tree_nodes": 3}, {"head_tree": "static"}],
     ids=str,
 )
 def test_output_is_naives(models, prompts, parameters, warps):
@@ -103,7 +104,7 @@ def test_calibrated_costs_choose_the_nodes(models, prompts):
     def nodes(per_token):
         costs = Calibration({width: 1.0 + per_token * width for width in (1, 5, 17)}, (), 64)
         setup = DraftSetup(
-            models.target.runner, (), Warps(0.0), Recording(), {"medusa_tree": "dynamic", "tree_nodes": None},
+            models.target.runner, (), Warps(0.0), Recording(), {"head_tree": "dynamic", "tree_nodes": None},
             DraftMemory(), costs, models.heads,
         )  # fmt: skip
         drafter = Medusa.build(setup)
@@ -133,7 +134,7 @@ def test_paths_are_the_likeliest_of_the_cartesian_product(chances, count):
 
 @pytest.mark.parametrize("heads", [1, 2, 3, 5])
 def test_static_trees_are_deep_rather_than_wide(heads):
-    paths = static_paths(heads, 24)
+    paths = static_paths(heads, 10, 24, fading=0.75)
     assert len(paths) == (10 if heads == 1 else 24)
     assert max(map(len, paths)) == min(heads, 4)
     assert paths[0] == (0,)

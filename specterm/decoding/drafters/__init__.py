@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from specterm.decoding.drafters.draft_model import DraftModel
+from specterm.decoding.drafters.eagle import Eagle
 from specterm.decoding.drafters.medusa import Medusa
 from specterm.decoding.drafters.multi_draft import MultiDraft
 from specterm.decoding.drafters.naive import Naive
@@ -25,4 +26,6 @@ DRAFTERS: dict[str, Builder] = {
     "sequential": MultiDraft.build_sequential,
     "tree": MultiDraft.build_tree,
     "medusa": Medusa.build,
+    "eagle": Eagle.build_eagle,
+    "eagle3": Eagle.build_eagle3,
 }

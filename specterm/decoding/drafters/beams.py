@@ -1,58 +1,214 @@
-"""Beams of one draft model: at every depth the `width` likeliest paths go on, and all their likely ends are candidates.
+"""Growing candidates level by level: what follows the root, then what follows the paths that go on, and so on.
 
-The growth is EAGLE-2's (Li et al. 2024, arXiv 2406.16858, section 4.1) with a whole model as drafter: scores are
-products of the drafter's probabilities along a path, so every candidate's parent scores at least as high as itself.
+Two ways to choose who goes on. `grow`: at every depth the `width` likeliest paths, and all their likely ends are
+candidates (EAGLE-2's growth; Li et al. 2024, arXiv 2406.16858, section 4.1). `grow_ranks`: always the same ranks, as in
+the static trees of Medusa and EAGLE-1. Scores are products of the drafter's probabilities along a path, so every
+candidate's parent scores at least as high as itself. What drafts is up to the caller, who forwards a level.
+
+B is the number of rows, P the number of paths that went on (1 at the first level: the root), V the drafter's
+vocabulary.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
-from specterm.decoding.drafters.prefix import DraftPrefix
+from specterm.decoding.drafters.candidates import Candidates
+from specterm.decoding.drafters.draft_trie import DraftTrie, Shown
+from specterm.decoding.drafters.rank_paths import Path, inner_paths, trie_of
 from specterm.decoding.ports import Block, Runner
 from specterm.decoding.tree import Topology
 
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """The candidates at one depth: tokens int64, confidence and score [B, P, width], where P is the number of paths
-    that went on (1 at the first level); `chosen` int64 [B, width], which of the P * width candidates go on."""
+    """The candidates at one depth: tokens int64, confidence and score [B, P, ranks], the likeliest first; `chosen`
+    int64 [B, Q], which of the P * ranks candidates go on. alternatives: ids int64 and probabilities [B, P, k] of the
+    likeliest tokens after the P paths; None where not asked for."""
 
     tokens: Tensor
     confidence: Tensor
     score: Tensor
     chosen: Tensor
+    alternatives: tuple[Tensor, Tensor] | None
 
 
-def grow(runner: Runner, prefix: DraftPrefix, rows: Sequence[int], width: int, depth: int, vocab: int) -> list[Level]:
-    """Bring the drafter up to date and grow `depth` levels below the roots of `rows`. What it writes is scratch.
+@dataclass(frozen=True, slots=True)
+class Step:
+    """The tokens that one forward takes: ids int64 [B, P]; `went_on` int64 [B, P], which path of the level above each
+    continues; `topology`, all that went on so far, the root first, of which these are the last P nodes."""
 
-    Tokens beyond `vocab`, the target's vocabulary, are never proposed.
+    ids: Tensor
+    went_on: Tensor
+    topology: Topology
+
+    def block(self, rows: Sequence[int], starts: Sequence[int]) -> Block:
+        """As scratch in cache `rows`, where the root stands in slot starts[b] already."""
+        first = self.topology.size - self.ids.shape[1]
+        return Block(tuple(rows), tuple(starts), self.ids, self.topology, first=first)
+
+
+ForwardLevel: TypeAlias = Callable[[Step], Tensor]
+"""Forwards the tokens of a step; returns the logits after them, [B, P, V]."""
+
+
+def grow(
+    logits: Tensor,
+    forward_level: ForwardLevel,
+    width: int,
+    depth: int,
+    *,
+    token_ids: Tensor | None = None,
+    shown: int = 0,
+) -> list[Level]:
+    """Grow `depth` levels of `width` paths from the logits after the root, [B, V].
+
+    token_ids: int64 [V], the target's ids of the drafter's tokens; None where they are the same. shown: how many
+    alternatives to record.
     """
-    device, cache_rows = runner.device, tuple(rows)
-    logits = prefix.advance(rows)[:, None, :vocab]  # [B, P, V]
-    # The root is in the cache already: it is node 0 of the scratch tree.
-    starts = tuple(length - 1 for length in prefix.lengths(rows))
-    path_score = torch.ones((len(rows), 1), device=device)
-    parents = torch.empty((len(rows), 0), dtype=torch.int64, device=device)
+    width = min(width, logits.shape[-1])
+    return _grow(
+        logits, forward_level, width, depth, lambda _, score: score.flatten(1).topk(width, dim=1).indices,
+        token_ids, shown,
+    )  # fmt: skip
+
+
+def grow_ranks(
+    logits: Tensor,
+    forward_level: ForwardLevel,
+    paths: Sequence[Path],
+    depth: int,
+    *,
+    token_ids: Tensor | None = None,
+    shown: int = 0,
+) -> list[Level]:
+    """Grow the tree of `paths`, parents first, no deeper than `depth`: those that have children go on, in the order of
+    `paths`. The rest as in `grow`; every rank is below V."""
+    ranks = 1 + max(path[-1] for path in paths)
+    inner = inner_paths(paths, depth)
+
+    def choose(level: int, score: Tensor) -> Tensor:
+        below = inner[level + 1] if level + 1 < depth else []
+        chosen = [inner[level].index(path[:-1]) * ranks + path[-1] for path in below]
+        return torch.tensor([chosen], dtype=torch.int64, device=score.device).expand(len(score), -1)
+
+    return _grow(logits, forward_level, ranks, depth, choose, token_ids, shown)
+
+
+def _grow(
+    logits: Tensor,
+    forward_level: ForwardLevel,
+    ranks: int,
+    depth: int,
+    choose: Callable[[int, Tensor], Tensor],
+    token_ids: Tensor | None,
+    shown: int,
+) -> list[Level]:
+    rows, device = len(logits), logits.device
+    logits = logits.unsqueeze(1)  # [B, P, V]
+    path_score = torch.ones((rows, 1), device=device)
+    parents = torch.empty((rows, 0), dtype=torch.int64, device=device)
+    above = -1  # the first node of the level above; the root
     levels: list[Level] = []
     for level in range(depth):
-        top = torch.softmax(logits.float(), dim=-1).topk(width, dim=-1)  # [B, P, width]
-        score = path_score.unsqueeze(2) * top.values
-        best = score.flatten(1).topk(width, dim=1)
-        levels.append(Level(top.indices, top.values, score, best.indices))
+        top = torch.softmax(logits.float(), dim=-1).topk(min(max(ranks, shown), logits.shape[-1]), dim=-1)
+        tokens = top.indices if token_ids is None else token_ids[top.indices]
+        alternatives = (tokens[..., :shown], top.values[..., :shown]) if shown else None
+        tokens, confidence = tokens[..., :ranks], top.values[..., :ranks]
+        score = path_score.unsqueeze(2) * confidence  # [B, P, ranks]
+        chosen = choose(level, score)
+        levels.append(Level(tokens, confidence, score, chosen, alternatives))
         if level + 1 == depth:
             break
-        went_on = best.indices // width  # the path that each one continues
-        parent = went_on + (parents.shape[1] - width) if level else torch.full_like(went_on, -1)
-        parents = torch.cat([parents, parent], dim=1)
-        ids = top.indices.flatten(1).gather(1, best.indices)
-        topology = Topology.of_chain(level + 1, device) if width == 1 else Topology.of_parents(parents, level + 1)
-        block = Block(cache_rows, starts, ids, topology, first=1 + level * width)
-        logits = runner.forward(block)[..., :vocab]
-        path_score = best.values
+        went_on, first = chosen // ranks, parents.shape[1]
+        parents = torch.cat([parents, went_on + above], dim=1)
+        above, nodes = first, parents.shape[1]
+        chain = nodes == level + 1
+        topology = Topology.of_chain(nodes, device) if chain else Topology.of_parents(parents, level + 1)
+        logits = forward_level(Step(tokens.flatten(1).gather(1, chosen), went_on, topology))
+        path_score = score.flatten(1).gather(1, chosen)
     return levels
+
+
+def scratch_forward(runner: Runner, rows: Sequence[int], starts: Sequence[int], vocab: int) -> ForwardLevel:
+    """Forwards levels through a draft model: behind its true prefix, where the root stands in slot starts[b].
+
+    Tokens beyond `vocab`, the target's vocabulary, are cut off, so they are never proposed.
+    """
+    return lambda step: runner.forward(step.block(rows, starts))[..., :vocab]
+
+
+def add_levels(
+    merged: Sequence[Candidates], levels: Sequence[Level], depths: Sequence[int], source: int = 0
+) -> list[list[int]]:
+    """Add what was grown to the candidates of each row, down to the row's own depth; `source` numbers the drafter.
+
+    Returns the tokens of each row's likeliest path, of those that went on.
+    """
+    likeliest: list[list[int]] = []
+    for candidates, depth, own_levels in zip(merged, depths, _by_row(levels), strict=True):
+        nodes = [-1]  # of the paths that went on
+        likeliest.append([])
+        for level in own_levels[:depth]:
+            for node, shown in zip(nodes, level.alternatives, strict=False):
+                candidates.alternatives.setdefault(node, shown)
+            added = [
+                candidates.add(node, token, confidence, score, source)
+                for node, *ends in zip(nodes, level.tokens, level.confidence, level.score, strict=True)
+                for token, confidence, score in zip(*ends, strict=True)
+            ]
+            nodes = [added[i] for i in level.chosen]
+            likeliest[-1].append(candidates.nodes[nodes[0]].token)
+    return likeliest
+
+
+def rank_tries(paths: Sequence[Path], levels: Sequence[Level], depths: Sequence[int]) -> list[DraftTrie]:
+    """What `grow_ranks` grew as the trie of each row, no deeper than its own of `depths`."""
+    inner = inner_paths(paths, max(depths))
+    return [
+        _rank_trie([path for path in paths if len(path) <= depth], inner[:depth], own_levels)
+        for depth, own_levels in zip(depths, _by_row(levels), strict=True)
+    ]
+
+
+def _rank_trie(paths: Sequence[Path], inner: Sequence[Sequence[Path]], levels: Sequence[_RowLevel]) -> DraftTrie:
+    def candidate(path: Path) -> tuple[int, float]:
+        level = levels[len(path) - 1]
+        parent = inner[len(path) - 1].index(path[:-1])
+        return level.tokens[parent][path[-1]], level.confidence[parent][path[-1]]
+
+    trie = trie_of(paths, candidate)
+    node_of = {path: node for node, path in enumerate([(), *paths], start=-1)}
+    for parents, level in zip(inner, levels, strict=False):
+        shown = zip(parents, level.alternatives, strict=False)
+        trie.alternatives.update({node_of[path]: own for path, own in shown})
+    return trie
+
+
+@dataclass(frozen=True, slots=True)
+class _RowLevel:
+    """A level of one row on the host; `alternatives` are empty where not asked for."""
+
+    tokens: list[list[int]]
+    confidence: list[list[float]]
+    score: list[list[float]]
+    chosen: list[int]
+    alternatives: list[Shown]
+
+
+def _by_row(levels: Sequence[Level]) -> list[list[_RowLevel]]:
+    """The levels of each row."""
+    per_level = []
+    for level in levels:
+        alternatives: list[list[Shown]] = [[] for _ in level.chosen]
+        if level.alternatives:
+            said = zip(*(part.tolist() for part in level.alternatives), strict=True)
+            alternatives = [[list(zip(*path, strict=True)) for path in zip(*row, strict=True)] for row in said]
+        fields = [part.tolist() for part in (level.tokens, level.confidence, level.score, level.chosen)]
+        per_level.append([_RowLevel(*row) for row in zip(*fields, alternatives, strict=True)])
+    return [list(row) for row in zip(*per_level, strict=True)]

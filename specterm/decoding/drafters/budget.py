@@ -9,12 +9,13 @@ and depends on fixed children only, so it does not bias the output.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Protocol
 
 from specterm.events import Calibration
 
+_MOST_NODES = 64
 _PRIOR = 8.0  # accepted tokens that the belief "scores are right" is worth at the start
 
 
@@ -64,6 +65,16 @@ class CalibratedBudget:
         """A row kept `accepted` nodes where the scores of those verified promised `expected`."""
         self._expected += expected
         self._accepted += accepted
+
+
+def tree_budget(
+    costs: Calibration | None, nodes: int | None, every: int, draft_s: Callable[[], float], unmeasured: int
+) -> Budget:
+    """`nodes` where a person set them, else what the measured `costs` say, else `unmeasured`; not more than `every`
+    candidate. draft_s: see `CalibratedBudget`; asked for only where it matters."""
+    if nodes is None and costs is not None:
+        return CalibratedBudget(costs, draft_s(), min(_MOST_NODES, every))
+    return FixedBudget(min(unmeasured if nodes is None else nodes, every))
 
 
 def forward_seconds(costs: Calibration, tokens: int) -> float:

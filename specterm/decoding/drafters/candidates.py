@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from specterm.decoding.drafters.draft_trie import DraftTrie
+from specterm.decoding.drafters.budget import Budget
+from specterm.decoding.drafters.draft_trie import DraftTrie, Shown
 
 
 @dataclass(slots=True)
@@ -26,6 +27,9 @@ class Candidates:
 
     def __init__(self) -> None:
         self.nodes: list[Node] = []
+        self.alternatives: dict[
+            int, Shown
+        ] = {}  # by node, -1 is the root: what the first drafter there might have said
         self._children: dict[tuple[int, int], int] = {}
 
     def add(self, parent: int, token: int, confidence: float, score: float, source: int) -> int:
@@ -57,4 +61,13 @@ class Candidates:
             kept.weights.append(node.confidence)
             kept.sources.append(node.sources)
             kept.depth = max(kept.depth, node.depth)
+        kept.alternatives = {place[node]: shown for node, shown in self.alternatives.items() if node in place}
         return kept
+
+
+def worth_verifying(merged: Sequence[Candidates], budget: Budget) -> list[tuple[DraftTrie, float]]:
+    """The nodes of each row that `budget` has verified, and the sum of their scores: the tokens they promise."""
+    ranked = [candidates.ranked() for candidates in merged]
+    scores = [[c.nodes[i].score for i in order] for c, order in zip(merged, ranked, strict=True)]
+    keep = budget.choose(scores) if any(ranked) else 0
+    return [(c.pruned(order[:keep]), sum(own[:keep])) for c, order, own in zip(merged, ranked, scores, strict=True)]

@@ -115,12 +115,14 @@ class DraftModel:
         topology = Topology.of_chain(drawn.shape[1], drawn.device)
         greedy, record = self._warps.greedy, self._record
         confidence, alternatives = None, None
-        if record.probs or record.alternatives:
+        if record.shows_nodes:
             shown = probabilities(laws, self._warps) if greedy else laws
             confidence = shown.gather(2, drawn.unsqueeze(2)).squeeze(2) if greedy else None
             if record.alternatives:
                 top = shown.topk(min(record.alternatives, shown.shape[2]), dim=2)
-                alternatives = (top.indices, top.values)
+                ends = torch.tensor(counts, device=drawn.device).unsqueeze(1)  # beyond, rows went along with others
+                own = torch.arange(drawn.shape[1], device=drawn.device) < ends
+                alternatives = (top.indices, top.values * own.unsqueeze(2))
         return DraftTree(
             topology,
             drawn,

@@ -14,18 +14,23 @@ from specterm.decoding.tree import DraftTree, Topology
 Candidates: TypeAlias = Callable[[tuple[int, ...]], Sequence[tuple[int, float]]]
 """What may come after a text, from its last tokens: distinct tokens, each with a weight in (0, 1], best first."""
 
+Shown: TypeAlias = Sequence[tuple[int, float]]
+"""What a drafter might have said at one place: its likeliest tokens and their probabilities."""
+
 
 @dataclass(slots=True)
 class DraftTrie:
     """The draft of one row: node i has `tokens[i]` below node `parents[i]` (-1: the root) and was given `weights[i]`
     there. A parent comes before its children, and no two children of a node are the same token. `sources` are bit masks
-    of the drafters that proposed each node; empty where there is one drafter only."""
+    of the drafters that proposed each node; empty where there is one drafter only. `alternatives`, by node, are those
+    of the nodes that were expanded; empty where not recorded."""
 
     tokens: list[int] = field(default_factory=list)
     parents: list[int] = field(default_factory=list)
     weights: list[float] = field(default_factory=list)
     depth: int = 0
     sources: list[int] = field(default_factory=list)
+    alternatives: dict[int, Shown] = field(default_factory=dict)
 
     @property
     def chain(self) -> bool:
@@ -95,4 +100,19 @@ def to_draft_tree(tries: Sequence[DraftTrie], device: torch.device, confidence: 
         sources=padded([trie.sources for trie in tries], 0, torch.int64)
         if any(trie.sources for trie in tries)
         else None,
+        alternatives=_alternatives(tries, nodes, device),
     )
+
+
+def _alternatives(
+    tries: Sequence[DraftTrie], nodes: int, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor] | None:
+    """See `DraftTree`; filled with probabilities of 0."""
+    width = max((len(shown) for trie in tries for shown in trie.alternatives.values()), default=0)
+    if not width:
+        return None
+    table = [[list(trie.alternatives.get(node, ())) for node in range(-1, nodes)] for trie in tries]
+    padded = [[shown + [(0, 0.0)] * (width - len(shown)) for shown in row] for row in table]
+    ids = torch.tensor([[[token for token, _ in shown] for shown in row] for row in padded], device=device)
+    chances = [[[chance for _, chance in shown] for shown in row] for row in padded]
+    return ids, torch.tensor(chances, dtype=torch.float32, device=device)

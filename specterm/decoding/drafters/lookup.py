@@ -44,14 +44,14 @@ class LookupDrafter(ABC):
 
     def __init__(self, setup: DraftSetup) -> None:
         """Draft models and warps take no part; the memory does at scope `session` only."""
-        parameters, record = setup.parameters, setup.record
+        parameters = setup.parameters
         self.gamma = int(parameters["num_draft_tokens"])
         self.width = int(parameters["tree_width"])
         self.max_nodes = self.gamma * self.width
         self.needs = Needs()
         self._scope = str(parameters["draft_memory"])
         self._device = setup.target.device
-        self._show_confidence = self.confident and (record.probs or record.alternatives > 0)
+        self._show_confidence = self.confident and setup.record.shows_nodes
         self._memory = setup.memory
         self._texts: dict[int, RowText] = {}
         self._shared: NgramIndex | None = None  # the session's

@@ -8,28 +8,23 @@ their likeliest tokens, and a path's score is the product of its tokens' probabi
 
 from __future__ import annotations
 
-import statistics
-import time
 from collections.abc import Sequence
-from heapq import heappop, heappush
-from typing import Protocol, TypeAlias
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from specterm.decoding.drafters.budget import Budget, CalibratedBudget, FixedBudget
+from specterm.decoding.drafters.budget import Budget, FixedBudget, tree_budget
+from specterm.decoding.drafters.cost import median_seconds
 from specterm.decoding.drafters.draft_trie import DraftTrie, to_draft_tree
+from specterm.decoding.drafters.rank_paths import Path, likeliest_paths, static_paths, trie_of
 from specterm.decoding.drafters.setup import DraftSetup
-from specterm.decoding.ports import FINAL_NORM, Feedback, Needs, ProposeRow
+from specterm.decoding.ports import FINAL_NORM, Feedback, Needs, ProposeRow, Recording
 from specterm.decoding.tree import DraftTree
 
-Path: TypeAlias = tuple[int, ...]
-"""A node of the tree: for every level from the root down, the rank of the token among its head's likeliest."""
-
 _RANKS = 10  # of each head, as in the published trees
-_MOST_NODES = 64
 _STATIC_NODES = 24
-_PROBES = 3
+_FADING = 0.75  # how often a head is right, against the one before it; assumed
 
 
 class Heads(Protocol):
@@ -46,47 +41,13 @@ class Heads(Protocol):
     def __call__(self, states: Tensor) -> Tensor: ...  # [N, hidden] -> logits [heads, N, W]
 
 
-def likeliest_paths(chances: Sequence[Sequence[float]], count: int) -> list[tuple[Path, float]]:
-    """The `count` paths with the highest products of chances, and these; every path comes after its parent.
-
-    chances: for each level, the chance of every rank, not rising and at most 1.
-    """
-    paths: list[tuple[Path, float]] = []
-    open_paths: list[tuple[float, int, Path]] = []
-
-    def offer(before: float, path: Path) -> None:
-        level, rank = len(path) - 1, path[-1]
-        if level < len(chances) and rank < len(chances[level]):
-            heappush(open_paths, (-before * chances[level][rank], len(path), path))
-
-    offer(1.0, (0,))
-    before: dict[Path, float] = {(): 1.0}  # the product of the levels above, by path
-    while open_paths and len(paths) < count:
-        negative, _, path = heappop(open_paths)
-        before[path] = -negative
-        paths.append((path, -negative))
-        offer(before[path[:-1]], (*path[:-1], path[-1] + 1))
-        offer(-negative, (*path, 0))
-    return paths
-
-
-def static_paths(heads: int, count: int) -> list[Path]:
-    """A tree that is the same in every round: the `count` likeliest paths by how often a token of each rank is right.
-
-    The chances are assumed, not measured: the first is right at rank 0 in half of all cases, each further one a
-    quarter less often, and every further rank 0.4 times as often as the one before it.
-    """
-    assumed = [[0.5 * 0.75**head * 0.4**rank for rank in range(_RANKS)] for head in range(heads)]
-    return [path for path, _ in likeliest_paths(assumed, count)]
-
-
 class Medusa:
     """Trees from the heads of the target."""
 
     needs = Needs(taps=(FINAL_NORM,))
 
     def __init__(
-        self, heads: Heads, device: torch.device, budget: Budget, static: Sequence[Path], record: bool
+        self, heads: Heads, device: torch.device, budget: Budget, static: Sequence[Path], record: Recording
     ) -> None:
         """static: the tree of every round, parents first; empty for one that is chosen anew each round."""
         self.max_nodes = budget.most
@@ -99,16 +60,18 @@ class Medusa:
     def build(cls, setup: DraftSetup) -> Medusa:
         """See `DRAFTERS`."""
         heads: Heads = setup.heads["medusa"]
-        device, nodes = setup.target.device, setup.parameters["tree_nodes"]
-        record = setup.record.probs or setup.record.alternatives > 0
+        device, nodes, record = setup.target.device, setup.parameters["tree_nodes"], setup.record
         every = sum(_RANKS**level for level in range(1, heads.heads + 1))
-        if setup.parameters["medusa_tree"] == "static":
+        if setup.parameters["head_tree"] == "static":
             count = min(_STATIC_NODES if nodes is None else int(nodes), every)
-            return cls(heads, device, FixedBudget(count), static_paths(heads.heads, count), record)
-        if nodes is not None or setup.costs is None:
-            return cls(heads, device, FixedBudget(min(int(nodes or _STATIC_NODES), every)), (), record)
-        budget = CalibratedBudget(setup.costs, _forward_s(heads, device), min(_MOST_NODES, every))
-        return cls(heads, device, budget, (), record)
+            static = static_paths(heads.heads, _RANKS, count, fading=_FADING)
+            return cls(heads, device, FixedBudget(count), static, record)
+        state = torch.zeros((1, heads.hidden_size), device=device)
+
+        def draft_s() -> float:
+            return median_seconds(lambda: likeliest_tokens(heads, state, _RANKS)[1])
+
+        return cls(heads, device, tree_budget(setup.costs, nodes, every, draft_s, _STATIC_NODES), (), record)
 
     def open(self, rows: int, capacity: int) -> None:
         """Nothing to prepare: heads have no cache."""
@@ -122,13 +85,16 @@ class Medusa:
     def propose(self, rows: Sequence[ProposeRow]) -> DraftTree:
         """One product for all rows and heads, then the likeliest paths of each row."""
         states = torch.stack([self._states[row.row] for row in rows])
-        ids, chances = likeliest_tokens(self._heads, states)
-        host_ids, host_chances = ids.tolist(), chances.tolist()
-        chosen = [self._paths(own[: row.limit]) for own, row in zip(host_chances, rows, strict=True)]
+        ids, chances = likeliest_tokens(self._heads, states, max(_RANKS, self._record.alternatives))
+        host = list(zip(ids.tolist(), chances.tolist(), strict=True))
+        chosen = [
+            self._paths([level[:_RANKS] for level in own[: row.limit]])
+            for (_, own), row in zip(host, rows, strict=True)
+        ]
         keep = self._budget.choose([[score for _, score in own] for own in chosen]) if any(chosen) else 0
         self._promised = {row.row: sum(score for _, score in own[:keep]) for row, own in zip(rows, chosen, strict=True)}
-        tries = [_trie(*part, keep) for part in zip(chosen, host_ids, host_chances, strict=True)]
-        return to_draft_tree(tries, self._device, self._record)
+        tries = [self._trie(own[:keep], *heads) for own, heads in zip(chosen, host, strict=True)]
+        return to_draft_tree(tries, self._device, self._record.shows_nodes)
 
     def catch_up(self, feedback: Sequence[Feedback]) -> None:
         """Keep the state at the last accepted node: the next root follows it."""
@@ -157,37 +123,26 @@ class Medusa:
                 found.append((path, score))
         return found
 
+    def _trie(
+        self,
+        chosen: Sequence[tuple[Path, float]],
+        ids: Sequence[Sequence[int]],
+        chances: Sequence[Sequence[float]],
+    ) -> DraftTrie:
+        paths = [path for path, _ in chosen]
+        trie = trie_of(paths, lambda path: (ids[len(path) - 1][path[-1]], chances[len(path) - 1][path[-1]]))
+        if k := self._record.alternatives:  # a head says the same after every node of its depth
+            said = [list(zip(tokens[:k], own[:k], strict=True)) for tokens, own in zip(ids, chances, strict=True)]
+            depths = enumerate([0, *map(len, paths)], start=-1)
+            trie.alternatives = {node: said[depth] for node, depth in depths if depth < len(said)}
+        return trie
+
 
 @torch.inference_mode()
-def likeliest_tokens(heads: Heads, states: Tensor) -> tuple[Tensor, Tensor]:
-    """From states [B, hidden] the ids and probabilities [B, heads, ranks] of each head's likeliest tokens."""
+def likeliest_tokens(heads: Heads, states: Tensor, ranks: int) -> tuple[Tensor, Tensor]:
+    """From states [B, hidden] the ids and probabilities [B, heads, ranks] of each head's likeliest tokens, which are
+    fewer where the vocabulary is smaller."""
     chances = heads(states.to(heads.dtype)).float().softmax(dim=-1)  # [heads, B, W]
-    top = chances.topk(min(_RANKS, chances.shape[-1]), dim=-1)
+    top = chances.topk(min(ranks, chances.shape[-1]), dim=-1)
     ids = top.indices if heads.token_ids is None else heads.token_ids[top.indices]
     return ids.transpose(0, 1), top.values.transpose(0, 1)
-
-
-def _trie(
-    chosen: Sequence[tuple[Path, float]], ids: Sequence[Sequence[int]], chances: Sequence[Sequence[float]], keep: int
-) -> DraftTrie:
-    trie = DraftTrie()
-    place: dict[Path, int] = {(): -1}
-    for path, _ in chosen[:keep]:
-        level, rank = len(path) - 1, path[-1]
-        place[path] = len(trie.tokens)
-        trie.tokens.append(ids[level][rank])
-        trie.parents.append(place[path[:-1]])
-        trie.weights.append(chances[level][rank])
-        trie.depth = max(trie.depth, len(path))
-    return trie
-
-
-def _forward_s(heads: Heads, device: torch.device) -> float:
-    """Median seconds of the heads' part in a round of one row, their result read back."""
-    states = torch.zeros((1, heads.hidden_size), device=device)
-    seconds = []
-    for _ in range(1 + _PROBES):  # the first pass of a shape is not like the others
-        began = time.perf_counter()
-        likeliest_tokens(heads, states)[1].tolist()
-        seconds.append(time.perf_counter() - began)
-    return statistics.median(seconds[1:])

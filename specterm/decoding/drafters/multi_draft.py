@@ -11,16 +11,14 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from specterm.decoding.drafters.beams import Level, grow
-from specterm.decoding.drafters.budget import Budget, CalibratedBudget, FixedBudget
-from specterm.decoding.drafters.candidates import Candidates
+from specterm.decoding.drafters.beams import add_levels, grow, scratch_forward
+from specterm.decoding.drafters.budget import Budget, FixedBudget, tree_budget
+from specterm.decoding.drafters.candidates import Candidates, worth_verifying
 from specterm.decoding.drafters.draft_trie import to_draft_tree
 from specterm.decoding.drafters.prefix import DraftPrefix
 from specterm.decoding.drafters.setup import DraftSetup
-from specterm.decoding.ports import Feedback, Needs, ProposeRow, Runner
+from specterm.decoding.ports import Feedback, Needs, ProposeRow, Recording, Runner
 from specterm.decoding.tree import DraftTree
-
-_MOST_NODES = 64
 
 
 class MultiDraft:
@@ -29,9 +27,8 @@ class MultiDraft:
     needs = Needs()
 
     def __init__(
-        self, runners: Sequence[Runner], vocab_size: int, width: int, depth: int, budget: Budget, record: bool
+        self, runners: Sequence[Runner], vocab_size: int, width: int, depth: int, budget: Budget, record: Recording
     ) -> None:
-        """`record`: whether confidences are wanted."""
         self.max_nodes = budget.most
         self._runners = tuple(runners)
         self._prefixes = tuple(DraftPrefix(runner, widest=depth + 1) for runner in runners)
@@ -52,20 +49,18 @@ class MultiDraft:
     def build_tree(cls, setup: DraftSetup) -> MultiDraft:
         """Beams of `tree_width` x `tree_depth`, of which `tree_nodes` are verified, by calibration where it is None."""
         width, depth = int(setup.parameters["tree_width"]), int(setup.parameters["tree_depth"])
-        nodes = setup.parameters["tree_nodes"]
-        drafters = len(setup.drafts)
+        nodes, costs, drafters = setup.parameters["tree_nodes"], setup.costs, len(setup.drafts)
         every = drafters * (width + (depth - 1) * width * width)
-        if nodes is not None:
-            return cls._build(setup, width, depth, FixedBudget(min(int(nodes), every)))
-        if setup.costs is None:
-            return cls._build(setup, width, depth, FixedBudget(min(width * depth, every)))
-        draft_s = depth * sum(setup.costs.draft_step_s[:drafters])
-        return cls._build(setup, width, depth, CalibratedBudget(setup.costs, draft_s, min(_MOST_NODES, every)))
+
+        def draft_s() -> float:
+            assert costs is not None
+            return depth * sum(costs.draft_step_s[:drafters])
+
+        return cls._build(setup, width, depth, tree_budget(costs, nodes, every, draft_s, unmeasured=width * depth))
 
     @classmethod
     def _build(cls, setup: DraftSetup, width: int, depth: int, budget: Budget) -> MultiDraft:
-        record = setup.record.probs or setup.record.alternatives > 0
-        return cls(setup.drafts, setup.target.vocab_size, width, depth, budget, record)
+        return cls(setup.drafts, setup.target.vocab_size, width, depth, budget, setup.record)
 
     def open(self, rows: int, capacity: int) -> None:
         """Prepare every drafter's cache."""
@@ -88,18 +83,18 @@ class MultiDraft:
             if not drafting:
                 continue
             cache_rows = [rows[i].row for i in drafting]
-            levels = grow(runner, prefix, cache_rows, self._width, max(depths), self._vocab_size)
-            host = [_host(level) for level in levels]
-            for place, i in enumerate(drafting):
-                path = _merge(merged[i], [[part[place] for part in level] for level in host], depths[i], drafter)
-                if self._width == 1:
-                    self._chains[drafter, rows[i].row] = path[:-1]  # the last one was never forwarded
-        ranked = [candidates.ranked() for candidates in merged]
-        scores = [[c.nodes[i].score for i in order] for c, order in zip(merged, ranked, strict=True)]
-        keep = min(self.max_nodes, self._budget.choose(scores)) if any(ranked) else 0
-        self._promised = {row.row: sum(own[:keep]) for row, own in zip(rows, scores, strict=True)}
-        kept = [c.pruned(order[:keep]) for c, order in zip(merged, ranked, strict=True)]
-        return to_draft_tree(kept, self._runners[0].device, self._record)
+            logits = prefix.advance(cache_rows)[:, : self._vocab_size]
+            # The root is in the cache already: it is node 0 of the scratch tree.
+            starts = [length - 1 for length in prefix.lengths(cache_rows)]
+            forward_level = scratch_forward(runner, cache_rows, starts, self._vocab_size)
+            levels = grow(logits, forward_level, self._width, max(depths), shown=self._record.alternatives)
+            paths = add_levels([merged[i] for i in drafting], levels, [depths[i] for i in drafting], drafter)
+            if self._width == 1:
+                for row, path in zip(cache_rows, paths, strict=True):
+                    self._chains[drafter, row] = path[:-1]  # the last one was never forwarded
+        tries, promised = zip(*worth_verifying(merged, self._budget), strict=True)
+        self._promised = {row.row: tokens for row, tokens in zip(rows, promised, strict=True)}
+        return to_draft_tree(tries, self._runners[0].device, self._record.shows_nodes)
 
     def catch_up(self, feedback: Sequence[Feedback]) -> None:
         """A chain drafter keeps what it wrote of the true text, but for the next root; beams are forwarded again."""
@@ -121,24 +116,3 @@ class MultiDraft:
 
     def close(self) -> None:
         """Nothing outlasts the run."""
-
-
-def _host(
-    level: Level,
-) -> tuple[list[list[list[int]]], list[list[list[float]]], list[list[list[float]]], list[list[int]]]:
-    return level.tokens.tolist(), level.confidence.tolist(), level.score.tolist(), level.chosen.tolist()
-
-
-def _merge(merged: Candidates, levels: Sequence[Sequence[list]], depth: int, drafter: int) -> list[int]:  # type: ignore[type-arg]
-    """Add one drafter's candidates, down to `depth`; returns the tokens of its likeliest path."""
-    paths = [-1]  # the nodes of the paths that went on
-    likeliest = []
-    for tokens, confidence, score, chosen in levels[:depth]:
-        added = [
-            merged.add(path, token, own, whole, drafter)
-            for path, *candidates in zip(paths, tokens, confidence, score, strict=True)
-            for token, own, whole in zip(*candidates, strict=True)
-        ]
-        paths = [added[i] for i in chosen]
-        likeliest.append(merged.nodes[paths[0]].token)
-    return likeliest

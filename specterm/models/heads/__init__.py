@@ -10,6 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from specterm.decoding.ports import Runner
+from specterm.models.heads.eagle import read_eagle
+from specterm.models.heads.eagle3 import read_eagle3
 from specterm.models.heads.medusa import read_medusa
 
-READERS: dict[str, Callable[[Path, Runner], Any]] = {"medusa": read_medusa}
+READERS: dict[str, Callable[[Path, Runner], Any]] = {
+    "medusa": read_medusa,
+    "eagle": read_eagle,
+    "eagle3": read_eagle3,
+}

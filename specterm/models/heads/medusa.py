@@ -10,9 +10,7 @@ layers there are is read from the tensors: published configs are wrong about it.
 
 from __future__ import annotations
 
-import pickle
 import re
-from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -20,7 +18,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from specterm.decoding.ports import Runner
-from specterm.errors import ModelError, one_line
+from specterm.errors import ModelError
+from specterm.models.heads.checkpoint import Checkpoint
 
 FILES = ("medusa_lm_head.safetensors", "medusa_lm_head.pt", "model.safetensors", "pytorch_model.bin")
 _PREFIX = re.compile(r"^medusa_heads?\.")
@@ -76,16 +75,22 @@ class MedusaHeads(nn.Module):
             x = x + F.silu(torch.baddbmm(bias.unsqueeze(1), x, weight.transpose(1, 2)))
         return torch.bmm(x, self.lm_heads.transpose(1, 2))
 
+    def truncated(self, token_ids: Tensor) -> MedusaHeads:
+        """Heads of the whole vocabulary, for `token_ids`, int64 [W], alone."""
+        assert self.token_ids is None, "the vocabulary is still whole"
+        return MedusaHeads(self.weight.data, self.bias.data, self.lm_heads.data[:, token_ids].contiguous(), token_ids)
+
     def published(self) -> dict[str, Tensor]:
-        """The tensors under their published names, in bfloat16."""
-        tensors = {}
-        layers = self.weight.shape[0]
+        """The tensors under their published names; of a truncated vocabulary, under those of the converted layout."""
+        layers, tensors = self.weight.shape[0], dict[str, Tensor]()
+        converted = self.token_ids is not None
         for head in range(self.heads):
             for layer in range(layers):
-                tensors[f"{head}.{layer}.linear.weight"] = self.weight[layer, head]
-                tensors[f"{head}.{layer}.linear.bias"] = self.bias[layer, head]
-            tensors[f"{head}.{layers}.weight"] = self.lm_heads[head]
-        return {name: tensor.detach().to("cpu", torch.bfloat16).contiguous() for name, tensor in tensors.items()}
+                at = f"blocks.{head}.layers.{layer}" if converted else f"{head}.{layer}.linear"
+                tensors[f"{at}.weight"] = self.weight[layer, head]
+                tensors[f"{at}.bias"] = self.bias[layer, head]
+            tensors[f"lm_heads.{head}.weight" if converted else f"{head}.{layers}.weight"] = self.lm_heads[head]
+        return tensors if self.token_ids is None else tensors | {"token_map": self.token_ids}
 
 
 def read_medusa(folder: Path, target: Runner) -> MedusaHeads:
@@ -94,35 +99,16 @@ def read_medusa(folder: Path, target: Runner) -> MedusaHeads:
     Raises:
         ModelError: the file is missing or broken, a tensor is missing or does not fit the target; the text names it.
     """
-    path = next((folder / name for name in FILES if (folder / name).is_file()), None)
-    if path is None:
-        raise ModelError(f"the folder {folder} holds no Medusa heads: it has no {FILES[0]} and no {FILES[1]}")
-    tensors = {_PREFIX.sub("", name): tensor for name, tensor in _read(path).items()}
-    heads = _Checkpoint(path, tensors, target.hidden_size, target.vocab_size).heads()
+    file = Checkpoint.read(folder, FILES, "Medusa heads").renamed(lambda name: _PREFIX.sub("", name))
+    heads = _Layouts(file, target.hidden_size, target.vocab_size).heads()
     return heads.to(target.device, target.dtype)
 
 
-def _read(path: Path) -> Mapping[str, Tensor]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
+class _Layouts:
+    """Heads from the tensors of either layout, for a target of `hidden` and `vocab`."""
 
-    try:
-        if path.suffix == ".safetensors":
-            return dict(load_file(path))
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, EOFError, RuntimeError, ValueError, SafetensorError, pickle.UnpicklingError) as error:
-        raise ModelError(f"the heads {path} cannot be read: {one_line(error)}; fetch them again") from None
-    if not isinstance(loaded, dict) or not all(isinstance(tensor, Tensor) for tensor in loaded.values()):
-        raise ModelError(f"{path} holds no dictionary of tensors")
-    return loaded
-
-
-class _Checkpoint:
-    """The tensors of one file, with every shape checked against the target."""
-
-    def __init__(self, path: Path, tensors: Mapping[str, Tensor], hidden: int, vocab: int) -> None:
-        self._path, self._tensors = path, tensors
-        self._hidden, self._vocab = hidden, vocab
+    def __init__(self, file: Checkpoint, hidden: int, vocab: int) -> None:
+        self._file, self._hidden, self._vocab = file, hidden, vocab
 
     def heads(self) -> MedusaHeads:
         """The heads, whichever the layout."""
@@ -131,7 +117,9 @@ class _Checkpoint:
             names = [[f"{head}.{layer}.linear" for head in range(heads)] for layer in range(layers)]
             return MedusaHeads(
                 torch.stack([torch.stack([self._square(f"{name}.weight") for name in row]) for row in names]),
-                torch.stack([torch.stack([self._get(f"{n}.bias", (self._hidden,)) for n in row]) for row in names]),
+                torch.stack(
+                    [torch.stack([self._file.get(f"{n}.bias", (self._hidden,)) for n in row]) for row in names]
+                ),
                 torch.stack([self._lm_head(f"{head}.{layers}.weight", None) for head in range(heads)]),
             )
         if found := self._numbered(_CONVERTED):
@@ -145,50 +133,42 @@ class _Checkpoint:
                 token_ids,
             )
         raise ModelError(
-            f"{self._path} holds no Medusa heads: it has neither 0.0.linear.weight nor blocks.0.layers.0.weight"
+            f"{self._file.path} holds no Medusa heads: it has neither 0.0.linear.weight nor blocks.0.layers.0.weight"
         )
 
     def _numbered(self, pattern: re.Pattern[str]) -> tuple[int, int] | None:
         """Heads and layers, from the highest numbers of the names that match; a gap shows as a missing tensor."""
-        found = [match for name in self._tensors if (match := pattern.fullmatch(name))]
+        found = [match for name in self._file.names() if (match := pattern.fullmatch(name))]
         if not found:
             return None
         return 1 + max(int(match[1]) for match in found), 1 + max(int(match[2]) for match in found)
 
     def _lm_name(self, head: int) -> str:
         """The name of a head's projection in the converted layout; where there is but one, it serves all heads."""
-        found = [name for name in self._tensors if name.startswith(("lm_heads.", "lm_head."))]
+        found = [name for name in self._file.names() if name.startswith(("lm_heads.", "lm_head."))]
         return found[0] if found in (["lm_head.weight"], ["lm_heads.0.weight"]) else f"lm_heads.{head}.weight"
 
     def _lm_head(self, name: str, token_ids: Tensor | None) -> Tensor:
         full = (self._vocab, self._hidden)
         if token_ids is None:
-            return self._get(name, full)
-        whole = name in self._tensors and self._tensors[name].shape[0] != len(token_ids)
-        return self._get(name, full)[token_ids] if whole else self._get(name, (len(token_ids), self._hidden))
+            return self._file.get(name, full)
+        whole = name in self._file and self._file.shape(name)[0] != len(token_ids)
+        return self._file.get(name, full)[token_ids] if whole else self._file.get(name, (len(token_ids), self._hidden))
 
     def _token_map(self) -> Tensor | None:
-        if "token_map" not in self._tensors:
+        if "token_map" not in self._file:
             return None
-        ids = self._tensors["token_map"].long()
+        ids = self._file.integers("token_map")
         if ids.ndim != 1 or not len(ids) or int(ids.min()) < 0 or int(ids.max()) >= self._vocab:
             raise ModelError(
-                f"token_map in {self._path} has shape {tuple(ids.shape)} and ids up to "
+                f"token_map in {self._file.path} has shape {tuple(ids.shape)} and ids up to "
                 f"{int(ids.max()) if ids.numel() else 'none'}; the target has {self._vocab} tokens"
             )
         return ids
 
     def _square(self, name: str) -> Tensor:
-        return self._get(name, (self._hidden, self._hidden))
+        return self._file.get(name, (self._hidden, self._hidden))
 
     def _bias(self, name: str) -> Tensor:
         """The converted layout leaves out biases of 0."""
-        return self._get(name, (self._hidden,)) if name in self._tensors else torch.zeros(self._hidden)
-
-    def _get(self, name: str, shape: tuple[int, ...]) -> Tensor:
-        if name not in self._tensors:
-            raise ModelError(f"the heads in {self._path} have no tensor {name}")
-        tensor = self._tensors[name]
-        if tuple(tensor.shape) != shape:
-            raise ModelError(f"{name} in {self._path} has shape {tuple(tensor.shape)}; the target needs {shape}")
-        return tensor.float() if tensor.dtype != torch.float64 else tensor
+        return self._file.get(name, (self._hidden,)) if name in self._file else torch.zeros(self._hidden)

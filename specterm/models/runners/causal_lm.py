@@ -66,6 +66,7 @@ class CausalLMRunner:
         self._keeps_logits = "logits_to_keep" in parameters
         self.vocab_size = int(config.vocab_size)
         self.hidden_size = int(config.hidden_size)
+        self.layers = int(config.num_hidden_layers)
         self.max_positions = max_positions
         self.device = device
         self.dtype: torch.dtype = model.dtype
@@ -74,6 +75,11 @@ class CausalLMRunner:
     def head_weight(self) -> Tensor:
         """See `Runner`."""
         weight: Tensor = self._model.get_output_embeddings().weight
+        return weight
+
+    def embedding_weight(self) -> Tensor:
+        """See `Runner`."""
+        weight: Tensor = self._model.get_input_embeddings().weight
         return weight
 
     def allocate(self, rows: int, capacity: int) -> None:

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from specterm.decoding.ports import FINAL_NORM, Block
+from specterm.models.attention import grouped_attention, grouped_mask, rotated
 from specterm.models.cache import SlotCache, positions_of, visibility
 from specterm.models.rope import rope_tables
 from specterm.models.weights import ReadTensor, tensor_reader, weight_files
@@ -114,6 +115,7 @@ class LlamaRunner:
         self.shape = Shape.of(config)
         self.vocab_size = self.shape.vocab
         self.hidden_size = self.shape.hidden
+        self.layers = self.shape.layers
         self.max_positions = max_positions
         self.device = device
         self.dtype = dtype
@@ -139,6 +141,10 @@ class LlamaRunner:
         """See `Runner`."""
         return self._head
 
+    def embedding_weight(self) -> Tensor:
+        """See `Runner`."""
+        return self._embedding
+
     def allocate(self, rows: int, capacity: int) -> None:
         """See `Runner`."""
         if self.cache is None or self.cache.rows < rows or self.cache.capacity < capacity:
@@ -156,13 +162,10 @@ class LlamaRunner:
         """See `Runner`."""
         assert self.cache is not None, "allocate() comes first"
         shape, (rows, width) = self.shape, block.ids.shape
-        group = shape.heads // shape.kv_heads
         self.cache.begin(block)
         positions = positions_of(block, self.max_positions)
         cos, sin = self._cos[positions].unsqueeze(2), self._sin[positions].unsqueeze(2)  # [B, T, 1, D]
-        seen = visibility(block)
-        # The query heads of one KV head become more queries: no keys are repeated, and the fast kernels apply.
-        mask = None if seen is None else seen.unsqueeze(1).repeat(1, 1, group, 1)  # [B, 1, G * T, end]
+        mask = grouped_mask(visibility(block), shape.heads // shape.kv_heads)
         heads = [shape.heads + shape.kv_heads, shape.kv_heads]
         x = F.embedding(block.ids, self._embedding)  # [B, T, hidden]
         tapped: dict[int, Tensor] = {}
@@ -177,14 +180,9 @@ class LlamaRunner:
                 q = F.rms_norm(q, (shape.head_dim,), layer.q_norm, shape.eps)
                 k = F.rms_norm(k, (shape.head_dim,), layer.k_norm, shape.eps)
                 qk = torch.cat([q, k], dim=2)
-            qk = qk * cos + _rotate_half(qk) * sin
-            q, k = qk.split([shape.heads, shape.kv_heads], dim=2)
+            q, k = rotated(qk, cos, sin).split([shape.heads, shape.kv_heads], dim=2)
             keys, values = self.cache.update(index, k.transpose(1, 2), v.transpose(1, 2))
-            folded = q.view(rows, width, shape.kv_heads, group, shape.head_dim).permute(0, 2, 3, 1, 4)
-            folded = folded.reshape(rows, shape.kv_heads, group * width, shape.head_dim)
-            attended = F.scaled_dot_product_attention(folded, keys, values, attn_mask=mask)
-            attended = attended.view(rows, shape.heads, width, shape.head_dim).transpose(1, 2)
-            x = x + F.linear(attended.reshape(rows, width, -1), layer.out, layer.out_bias)
+            x = x + F.linear(grouped_attention(q, keys, values, mask), layer.out, layer.out_bias)
             h = F.rms_norm(x, (shape.hidden,), layer.mlp_norm, shape.eps)
             gate, up = F.linear(h, layer.gate_up).chunk(2, dim=-1)
             x = x + F.linear(F.silu(gate) * up, layer.down)
@@ -223,8 +221,3 @@ class LlamaRunner:
             gate_up=torch.cat([read(f"{at}mlp.{n}_proj.weight", (ff, shape.hidden)) for n in ("gate", "up")]),
             down=read(f"{at}mlp.down_proj.weight", (shape.hidden, ff)),
         )
-
-
-def _rotate_half(x: Tensor) -> Tensor:
-    half = x.shape[-1] // 2
-    return torch.cat((-x[..., half:], x[..., :half]), dim=-1)

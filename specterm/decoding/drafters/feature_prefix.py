@@ -1,0 +1,102 @@
+"""What the KV cache of an EAGLE model holds of each row: pairs of a token and the target's feature before it.
+
+Pair i is token i + 1 with the target's feature of token i; it has slot i and position i. The feature knows its own
+token, the pair adds the one that was drawn after it, so a text of n tokens and the root behind it make n pairs. All of
+them have true features; pairs with the model's own features are scratch (Li et al. 2024, arXiv 2401.15077).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from specterm.decoding.drafters.prefix import Prefix, PrefixRow
+from specterm.decoding.ports import Block
+from specterm.decoding.prefill import chunks
+
+
+class FeatureModel(Protocol):
+    """An EAGLE model: it continues the target's features, which with the next token give the next feature.
+
+    taps: the target's hidden states that it reads (see `Runner.forward_tapped`), F numbers together; hidden_size: H, of
+    its own features; token_ids: int64 [W], the target's ids of a truncated vocabulary of W tokens, None where the
+    vocabulary is the target's.
+    """
+
+    taps: tuple[int, ...]
+    hidden_size: int
+    dtype: torch.dtype
+    device: torch.device
+    token_ids: Tensor | None
+    max_positions: int
+
+    def allocate(self, rows: int, capacity: int) -> None:
+        """Make room for `rows` sequences of `capacity` pairs each; keeps the cache when it is already large enough."""
+
+    def fuse(self, taps: Tensor) -> Tensor:
+        """Features [..., H] of the target's hidden states [..., F]."""
+
+    def forward(self, block: Block, features: Tensor, last: Sequence[int] | None = None) -> tuple[Tensor, Tensor]:
+        """From tokens `block.ids` [B, T], the target's ids, and the features before them [B, T, H]: the logits of the
+        tokens that follow, [B, T, W], or [B, 1, W] of token last[b] of each row; and the next features, [B, T, H]."""
+
+
+class FeaturePrefix(Prefix):
+    """The prefix of an EAGLE model. Rows whose prompt is longer than its context are not drafted for."""
+
+    def __init__(self, model: FeatureModel, widest: int) -> None:
+        super().__init__(model, widest)
+        self._pairs = model
+        self._features: dict[int, Tensor] = {}  # row -> [pending, H]
+
+    def admit(self, row: int, prompt_ids: Tensor, first: int, taps: Tensor) -> None:
+        """Prefill the pairs of the prompt, int64 [L], with the target's states `taps`, [L, F]; the last one, of the
+        first root, is pending."""
+        length, model = len(prompt_ids), self._pairs
+        self._features[row] = torch.empty((0, model.hidden_size), dtype=model.dtype, device=model.device)
+        self._rows[row] = PrefixRow(0, [])
+        if length > model.max_positions:
+            self._rows[row].length = length
+            return
+        self.learn(row, [*prompt_ids[1:].tolist(), first], taps)
+        self._prefill(row, length - 1)
+
+    def advance(self, rows: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Forward what is pending; returns the logits after the root, [B, W], and the feature of the root, [B, H]."""
+        for row in rows:
+            self._prefill(row, len(self._rows[row].pending) - self._widest)  # after a pause: more than a round's worth
+        features = pad_sequence([self._features[row] for row in rows], batch_first=True)
+        for row in rows:
+            self._features[row] = self._features[row][:0]
+        block, last = self._pending_block(rows, self._pairs.device)
+        logits, following = self._pairs.forward(block, features, last)
+        return logits[:, 0], following[torch.arange(len(rows)), last]
+
+    def learn(self, row: int, tokens: Sequence[int], taps: Tensor) -> None:
+        """The text went on by `tokens`; the target's states before them are `taps`, [len(tokens), F]."""
+        if not self.room(row):  # and never again
+            return
+        features = self._pairs.fuse(taps.to(self._pairs.device, self._pairs.dtype))
+        self._features[row] = torch.cat([self._features[row], features])
+        self._rows[row].pending.extend(tokens)
+
+    def release(self, row: int) -> None:
+        """Forget the row."""
+        super().release(row)
+        self._features.pop(row, None)
+
+    def _prefill(self, row: int, count: int) -> None:
+        """Forward the first `count` pending pairs of `row`, if it is any."""
+        if count <= 0:
+            return
+        state, features = self._rows[row], self._features[row]
+        for block in chunks(row, torch.tensor(state.pending[:count]), state.length, self._pairs.device):
+            begin = block.starts[0] - state.length
+            self._pairs.forward(block, features[begin : begin + block.width].unsqueeze(0), [block.width - 1])
+        state.length += count
+        del state.pending[:count]
+        self._features[row] = features[count:]

@@ -1,0 +1,122 @@
+"""What EAGLE and EAGLE-3 heads have in common: a small autoregressive model on the target's features.
+
+Pair i is the feature of token i and the token i + 1 itself; from it come the logits of token i + 2 and the feature of
+token i + 1, which takes the place of the target's own where that is not known yet. Pairs have slots and positions of
+their own, i, in a cache of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from specterm.decoding.ports import Block
+from specterm.errors import ModelError
+from specterm.models.attention import grouped_attention, grouped_mask
+from specterm.models.cache import SlotCache, positions_of, visibility
+from specterm.models.heads.head_config import HeadConfig
+from specterm.models.heads.head_layer import Attend, HeadLayer, Rotary
+from specterm.models.rope import rope_tables
+
+
+class FeatureHeads(nn.Module):
+    """Heads with `fuse`, `advance` and `logits` of their kind. H is their `hidden_size`, W their vocabulary.
+
+    taps: what they read of the target (see `Runner.forward_tapped`); token_ids: int64 [W], the target's ids of a
+    truncated vocabulary, None where it is the target's own.
+    """
+
+    taps: tuple[int, ...]
+    token_ids: Tensor | None
+
+    def __init__(
+        self, config: HeadConfig, layers: Sequence[HeadLayer], embedding: Tensor, token_ids: Tensor | None
+    ) -> None:
+        """embedding: [V, H], of the target's tokens.
+
+        Raises:
+            ModelError: the config asks for rotary embeddings of a kind that is not known here.
+        """
+        super().__init__()
+        self.hidden_size, self.max_positions = config.hidden, config.max_positions
+        self.config = config
+        self._layers = nn.ModuleList(layers)
+        self.cache: SlotCache | None = None
+        tables = rope_tables({**config.options, "head_dim": config.head_dim}, config.max_positions, torch.device("cpu"))
+        if tables is None:
+            kind = config.options.get("rope_scaling") or config.options.get("rope_parameters")
+            raise ModelError(f"the heads in {config.folder} want rotary embeddings of a kind not known here: {kind}")
+        # Weights of the target and tables: no part of what is trained or saved.
+        self.register_buffer("embedding", embedding, persistent=False)
+        self.register_buffer("token_ids", token_ids, persistent=False)
+        self.register_buffer("_cos", tables[0], persistent=False)
+        self.register_buffer("_sin", tables[1], persistent=False)
+
+    @property
+    def layers(self) -> list[HeadLayer]:
+        """The transformer layers, first to last."""
+        return [cast(HeadLayer, layer) for layer in self._layers]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The number format of the weights."""
+        return self.get_buffer("_cos").dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.get_buffer("_cos").device
+
+    def allocate(self, rows: int, capacity: int) -> None:
+        """Make room for `rows` sequences of `capacity` pairs each; keeps the cache when it is large enough."""
+        if self.cache is None or self.cache.rows < rows or self.cache.capacity < capacity:
+            self.cache = None  # the old one goes before the new one comes
+            self.cache = SlotCache(rows, -(-capacity // 64) * 64)
+
+    @torch.inference_mode()
+    def forward(self, block: Block, features: Tensor, last: Sequence[int] | None = None) -> tuple[Tensor, Tensor]:
+        """One pass over the pairs of `block`: `block.ids`, [B, T], are the tokens, `features`, [B, T, H], those of the
+        tokens before them.
+
+        Returns logits, [B, T, W], or [B, 1, W] of pair last[b] of each row, and the next features, [B, T, H].
+        """
+        cache, config = self.cache, self.config
+        assert cache is not None, "allocate() comes first"
+        cache.begin(block)
+        mask = grouped_mask(visibility(block), config.heads // config.kv_heads)
+
+        def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+            keys, values = cache.update(layer, k.transpose(1, 2), v.transpose(1, 2))
+            return grouped_attention(q, keys, values, mask)
+
+        rotary = self.rotary(positions_of(block, self.max_positions))
+        following = self.advance(block.ids, features.to(self.dtype), rotary, attend)
+        judged = following
+        if last is not None:
+            rows = torch.arange(len(last), device=following.device)
+            judged = following[rows, torch.tensor(last, device=following.device)].unsqueeze(1)
+        return self.logits(judged), following
+
+    def rotary(self, positions: Tensor) -> Rotary:
+        """Cosines and sines of `positions`, int64 [B, T]."""
+        return self.get_buffer("_cos")[positions].unsqueeze(2), self.get_buffer("_sin")[positions].unsqueeze(2)
+
+    def embed(self, ids: Tensor) -> Tensor:
+        """The embeddings of the target's tokens `ids`: [B, T] -> [B, T, H]."""
+        return F.embedding(ids, self.get_buffer("embedding"))
+
+    def fuse(self, taps: Tensor) -> Tensor:
+        """Features, [..., H], from the target's hidden states at `taps`, one after the other, [..., F]."""
+        raise NotImplementedError
+
+    def advance(self, ids: Tensor, features: Tensor, rotary: Rotary, attend: Attend) -> Tensor:
+        """The next features, [B, T, H], from tokens, [B, T], and the features before them, [B, T, H]."""
+        raise NotImplementedError
+
+    def logits(self, features: Tensor) -> Tensor:
+        """Logits [..., W] of the token after next, from what `advance` gave."""
+        raise NotImplementedError

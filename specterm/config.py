@@ -36,6 +36,7 @@ class ModelSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     medusa: str | None = None
     eagle: str | None = None
     eagle3: str | None = None
+    mlp: str | None = None
     dtype: str = "auto"
     device: str = "auto"
     quantize: str = "none"

@@ -62,6 +62,16 @@ HEAD_TREE = Parameter(
     choices=("dynamic", "static"),
     label="head tree",
 )
+EXIT_LAYER = Parameter(
+    "exit_layer",
+    "int",
+    None,
+    "How many of the target's layers draft, from the first; fewer than it has.",
+    minimum=1,
+    maximum=1024,
+    optional=True,
+    none_means="half of them",
+)
 SUFFIX_FACTOR = Parameter(
     "suffix_factor", "float", 1.0, "Draft tokens for each matched token, at most.", minimum=0.1, maximum=64.0
 )

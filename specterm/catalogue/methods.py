@@ -8,6 +8,7 @@ from specterm.catalogue.method_parameters import (
     BEAM_WIDTH,
     DRAFT_MEMORY,
     DRAFT_TEMPERATURE,
+    EXIT_LAYER,
     FILLER_TOP_K,
     HEAD_TREE,
     NGRAM_CAPACITY,
@@ -42,6 +43,7 @@ HEADS: dict[str, str] = {
     "medusa": "Medusa heads",
     "eagle": "EAGLE heads",
     "eagle3": "EAGLE-3 heads",
+    "mlp": "MLP speculator",
 }
 """The kinds of heads that draft for a target, and what they are called."""
 
@@ -121,6 +123,19 @@ METHODS: dict[str, Method] = {
             "A one-layer model that reads hidden states of three depths of the target drafts a tree; no draft model.",
             (HEAD_TREE, BEAM_WIDTH, TREE_DEPTH, TREE_NODES),
             heads="eagle3",
+        ),
+        Method(
+            "mlp",
+            "MLP speculator",
+            "A small recurrence on the target's last hidden state drafts a beam; no draft model.",
+            (BEAM_WIDTH, TREE_DEPTH, TREE_NODES),
+            heads="mlp",
+        ),
+        Method(
+            "early-exit",
+            "Early exit",
+            "The target's own first layers and its head draft, on its own cache; no draft model.",
+            (EXIT_LAYER, NUM_DRAFT_TOKENS, DRAFT_TEMPERATURE, TREE_WIDTH, TREE_NODES),
         ),
     )
 }

@@ -48,14 +48,22 @@ FINAL_NORM = -1
 """The tap behind the final norm."""
 
 
-class Runner(Protocol):
-    """A model with a slot KV cache. Rollback is not advancing a length: the caller keeps the lengths."""
+class LanguageModel(Protocol):
+    """What gives logits after tokens, and keeps their keys and values in slots."""
 
     vocab_size: int
-    hidden_size: int
-    layers: int
     max_positions: int
     device: torch.device
+
+    def forward(self, block: Block, last: Sequence[int] | None = None) -> Tensor:
+        """Logits after the tokens of `block`: [B, T, V], or [B, 1, V] of token last[b] of each row."""
+
+
+class Runner(LanguageModel, Protocol):
+    """A model with a slot KV cache. Rollback is not advancing a length: the caller keeps the lengths."""
+
+    hidden_size: int
+    layers: int
     dtype: torch.dtype
 
     def head_weight(self) -> Tensor:
@@ -67,9 +75,6 @@ class Runner(Protocol):
     def allocate(self, rows: int, capacity: int) -> None:
         """Make room for `rows` sequences of `capacity` slots each; keeps the cache when it is already large enough."""
 
-    def forward(self, block: Block, last: Sequence[int] | None = None) -> Tensor:
-        """Logits after the tokens of `block`: [B, T, V], or [B, 1, V] of token last[b] of each row."""
-
     def forward_tapped(
         self, block: Block, taps: Sequence[int], last: Sequence[int] | None = None
     ) -> tuple[Tensor, Tensor]:
@@ -77,6 +82,14 @@ class Runner(Protocol):
 
         Tap i is the residual stream that enters layer i (0: the embeddings); `FINAL_NORM` is the output of the final
         norm, which the language-model head reads.
+        """
+
+    def early_exit(self, layers: int) -> LanguageModel:
+        """The first `layers` layers (1 to all but one), the final norm and the head as a model of their own. It shares
+        the cache: it reads and writes the slots of its layers, and leaves those of the others alone.
+
+        Raises:
+            ModelError: this architecture cannot be left early.
         """
 
     def compact(self, rows: Sequence[int], starts: Sequence[int], path: Tensor) -> None:

@@ -12,7 +12,7 @@ from specterm.errors import ModelError, one_line
 BUILTIN_FOLDER = Path(__file__).parent / "builtin"
 BUILTIN_NAMES = ("builtin/target", "builtin/draft", "builtin/draft-b")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
-_HEAD_FILES = ["config.json", "medusa_lm_head.*", "*.safetensors", "*.bin"]
+_HEAD_FILES = ["config.json", "medusa_lm_head.*", "*.safetensors", "*.safetensors.index.json", "*.bin"]
 _HUB_FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "*.py", "*.bin"]
 
 

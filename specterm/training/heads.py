@@ -14,6 +14,7 @@ from specterm.training.corpus import TokenBatches, read_documents
 from specterm.training.eagle import EagleRecipe
 from specterm.training.eagle3 import Eagle3Recipe
 from specterm.training.medusa import MedusaRecipe
+from specterm.training.mlp import MLPRecipe
 from specterm.training.setup import RecipeSetup, frequent_tokens
 from specterm.training.trainer import Progress, Recipe, train
 
@@ -21,8 +22,14 @@ KINDS: dict[str, Callable[[RecipeSetup], Recipe]] = {
     "medusa": MedusaRecipe,
     "eagle": EagleRecipe,
     "eagle3": Eagle3Recipe,
+    "mlp": MLPRecipe,
 }
-_TAKES = {"heads": ("medusa",), "draft_vocab": ("medusa", "eagle3"), "intermediate": ("eagle", "eagle3")}
+_TAKES = {
+    "heads": ("medusa", "mlp"),
+    "draft_vocab": ("medusa", "eagle3"),
+    "intermediate": ("eagle", "eagle3"),
+    "inner_dim": ("mlp",),
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -43,9 +50,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--text", type=Path, required=True, help="documents, separated by <|endoftext|>")
     parser.add_argument("--out", type=Path, required=True, help="the folder for heads and checkpoint")
     parser.add_argument("--minutes", type=float, default=10.0, help="wall time of the training (%(default)s)")
-    parser.add_argument("--heads", type=int, help="how many heads, for medusa (3)")
+    parser.add_argument("--heads", type=int, help="how many heads of medusa, levels of mlp (3)")
     parser.add_argument("--draft-vocab", type=int, help="predict only the tokens that the text has most often (all)")
     parser.add_argument("--intermediate", type=int, help="width of the feed-forward part (the target's)")
+    parser.add_argument("--inner-dim", type=int, help="the width of the states of mlp (the target's)")
     parser.add_argument("--batch-size", type=int, default=4, help="blocks a step (%(default)s)")
     parser.add_argument("--length", type=int, default=256, help="tokens of a block (%(default)s)")
     parser.add_argument("--learning-rate", type=float, default=1e-3, help="at its highest (%(default)s)")
@@ -75,7 +83,8 @@ def _run(given: argparse.Namespace) -> None:
     eos = min(target.eos, default=None)
     batches = TokenBatches(documents, target.codec, eos, batch=given.batch_size, length=given.length, seed=given.seed)
     vocabulary = frequent_tokens(documents, target.codec, eos, given.draft_vocab) if given.draft_vocab else None
-    recipe = KINDS[given.kind](RecipeSetup(target.runner, given.target, heads, vocabulary, given.intermediate))
+    setup = RecipeSetup(target.runner, given.target, heads, vocabulary, given.intermediate, given.inner_dim)
+    recipe = KINDS[given.kind](setup)
     done = train(
         recipe,
         target.runner,

@@ -18,7 +18,8 @@ class RecipeSetup:
     """For which target heads are made, what it is called, and what was asked for.
 
     heads: how many, where the kind has several; vocabulary: int64 [W], the target's tokens that they predict, ascending
-    (None: all); intermediate: the width of their feed-forward part, where they have one (None: the target's).
+    (None: all); intermediate: the width of their feed-forward part, where they have one; inner_dim: the width of a
+    speculator's states (None: the target's).
     """
 
     target: Runner
@@ -26,6 +27,7 @@ class RecipeSetup:
     heads: int = 1
     vocabulary: Tensor | None = None
     intermediate: int | None = None
+    inner_dim: int | None = None
 
 
 def frequent_tokens(documents: Sequence[str], codec: TextCodec, eos: int | None, size: int) -> Tensor:

@@ -6,7 +6,9 @@ from collections.abc import Callable
 
 from specterm.decoding.drafters.draft_model import DraftModel
 from specterm.decoding.drafters.eagle import Eagle
+from specterm.decoding.drafters.early_exit import build_early_exit
 from specterm.decoding.drafters.medusa import Medusa
+from specterm.decoding.drafters.mlp import MLP
 from specterm.decoding.drafters.multi_draft import MultiDraft
 from specterm.decoding.drafters.naive import Naive
 from specterm.decoding.drafters.nasd import Nasd
@@ -28,4 +30,6 @@ DRAFTERS: dict[str, Builder] = {
     "medusa": Medusa.build,
     "eagle": Eagle.build_eagle,
     "eagle3": Eagle.build_eagle3,
+    "mlp": MLP.build,
+    "early-exit": build_early_exit,
 }

@@ -21,7 +21,7 @@ from torch import Tensor
 from specterm.decoding.drafters.candidates import Candidates
 from specterm.decoding.drafters.draft_trie import DraftTrie, Shown
 from specterm.decoding.drafters.rank_paths import Path, inner_paths, trie_of
-from specterm.decoding.ports import Block, Runner
+from specterm.decoding.ports import Block, LanguageModel
 from specterm.decoding.tree import Topology
 
 
@@ -135,12 +135,12 @@ def _grow(
     return levels
 
 
-def scratch_forward(runner: Runner, rows: Sequence[int], starts: Sequence[int], vocab: int) -> ForwardLevel:
+def scratch_forward(model: LanguageModel, rows: Sequence[int], starts: Sequence[int], vocab: int) -> ForwardLevel:
     """Forwards levels through a draft model: behind its true prefix, where the root stands in slot starts[b].
 
     Tokens beyond `vocab`, the target's vocabulary, are cut off, so they are never proposed.
     """
-    return lambda step: runner.forward(step.block(rows, starts))[..., :vocab]
+    return lambda step: model.forward(step.block(rows, starts))[..., :vocab]
 
 
 def add_levels(

@@ -14,9 +14,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from specterm.decoding.drafters.prefix import DraftPrefix
+from specterm.decoding.drafters.prefix import DraftPrefix, Prefix
 from specterm.decoding.drafters.setup import DraftSetup
-from specterm.decoding.ports import Block, Feedback, Needs, ProposeRow, Recording, Runner
+from specterm.decoding.ports import Block, Feedback, LanguageModel, Needs, ProposeRow, Recording
 from specterm.decoding.sampling import ROUND_STRIDE, Purpose, Warps, draw, probabilities, purpose_keys, uniforms
 from specterm.decoding.tree import DraftTree, Topology
 
@@ -26,23 +26,25 @@ class DraftModel:
 
     needs = Needs()
 
-    def __init__(self, runner: Runner, vocab_size: int, gamma: int, warps: Warps, record: Recording) -> None:
+    def __init__(
+        self, model: LanguageModel, prefix: Prefix, vocab_size: int, gamma: int, warps: Warps, record: Recording
+    ) -> None:
+        """`prefix` is the model's; `vocab_size` the target's."""
         self.max_nodes = gamma
-        self._runner = runner
+        self._model = model
+        self._prefix = prefix
         self._vocab_size = vocab_size
         self._warps = warps
         self._record = record
-        self._prefix = DraftPrefix(runner, widest=gamma + 1)
         self._written: dict[int, int] = {}  # draft tokens of the last round that stand in the cache, by row
 
     @classmethod
     def build(cls, setup: DraftSetup) -> DraftModel:
-        """See `DRAFTERS`. The draft's warps are the target's, but for a draft temperature of its own."""
-        own, warps = setup.parameters["draft_temperature"], setup.warps
-        temperature = warps.temperature if own is None or warps.greedy else float(own)
-        draft_warps = Warps(temperature, warps.top_k, warps.top_p, warps.min_p)
-        gamma = int(setup.parameters["num_draft_tokens"])
-        return cls(setup.drafts[0], setup.target.vocab_size, gamma, draft_warps, setup.record)
+        """See `DRAFTERS`."""
+        model, gamma = setup.drafts[0], int(setup.parameters["num_draft_tokens"])
+        warps = draft_warps(setup.warps, setup.parameters["draft_temperature"])
+        prefix = DraftPrefix(model, widest=gamma + 1)
+        return cls(model, prefix, setup.target.vocab_size, gamma, warps, setup.record)
 
     def open(self, rows: int, capacity: int) -> None:
         """Prepare the draft's cache; it may be shorter than the target's, then drafting ends earlier."""
@@ -59,7 +61,7 @@ class DraftModel:
         self._written = {row.row: max(0, count - 1) for row, count in zip(rows, counts, strict=True)}
         drafting = [row for row, count in zip(rows, counts, strict=True) if count]
         if not drafting:
-            return DraftTree.empty(len(rows), self._runner.device)
+            return DraftTree.empty(len(rows), self._model.device)
         drawn, laws = self._draft(drafting, max(counts))
         if len(drafting) < len(rows):
             places = torch.tensor([i for i, count in enumerate(counts) if count], device=drawn.device)
@@ -82,7 +84,7 @@ class DraftModel:
     def _draft(self, rows: Sequence[ProposeRow], steps: int) -> tuple[Tensor, Tensor]:
         """Draw `steps` tokens: ids [B, steps], and the laws they came from [B, steps, V] (logits when greedy). Rows
         with fewer useful steps go along; what they write beyond is scratch."""
-        device = self._runner.device
+        device = self._model.device
         cache_rows = tuple(row.row for row in rows)
         logits = self._prefix.advance(cache_rows)
         ends = self._prefix.lengths(cache_rows)
@@ -94,7 +96,7 @@ class DraftModel:
             if step:
                 starts = tuple(end + step - 1 for end in ends)
                 block = Block(cache_rows, starts, drawn[-1].unsqueeze(1), Topology.of_chain(0, device))
-                logits = self._runner.forward(block)[:, 0]
+                logits = self._model.forward(block)[:, 0]
             logits = self._fit(logits)
             if self._warps.greedy:
                 laws.append(logits)
@@ -132,3 +134,9 @@ class DraftModel:
             confidence=confidence,
             alternatives=alternatives,
         )
+
+
+def draft_warps(warps: Warps, temperature: float | None) -> Warps:
+    """The draft's warps: the target's, but for a draft temperature of its own. Greedy decoding drafts greedily."""
+    own = warps.temperature if temperature is None or warps.greedy else float(temperature)
+    return Warps(own, warps.top_k, warps.top_p, warps.min_p)

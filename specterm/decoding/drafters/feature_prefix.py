@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from specterm.decoding.drafters.prefix import Prefix, PrefixRow
+from specterm.decoding.drafters.prefix import CachePrefix, PrefixRow
 from specterm.decoding.ports import Block
 from specterm.decoding.prefill import chunks
 
@@ -45,7 +45,7 @@ class FeatureModel(Protocol):
         tokens that follow, [B, T, W], or [B, 1, W] of token last[b] of each row; and the next features, [B, T, H]."""
 
 
-class FeaturePrefix(Prefix):
+class FeaturePrefix(CachePrefix):
     """The prefix of an EAGLE model. Rows whose prompt is longer than its context are not drafted for."""
 
     def __init__(self, model: FeatureModel, widest: int) -> None:

@@ -15,9 +15,9 @@ from specterm.decoding.drafters.beams import add_levels, grow, scratch_forward
 from specterm.decoding.drafters.budget import Budget, FixedBudget, tree_budget
 from specterm.decoding.drafters.candidates import Candidates, worth_verifying
 from specterm.decoding.drafters.draft_trie import to_draft_tree
-from specterm.decoding.drafters.prefix import DraftPrefix
+from specterm.decoding.drafters.prefix import DraftPrefix, Prefix
 from specterm.decoding.drafters.setup import DraftSetup
-from specterm.decoding.ports import Feedback, Needs, ProposeRow, Recording, Runner
+from specterm.decoding.ports import Feedback, LanguageModel, Needs, ProposeRow, Recording
 from specterm.decoding.tree import DraftTree
 
 
@@ -27,11 +27,18 @@ class MultiDraft:
     needs = Needs()
 
     def __init__(
-        self, runners: Sequence[Runner], vocab_size: int, width: int, depth: int, budget: Budget, record: Recording
+        self,
+        models: Sequence[LanguageModel],
+        prefixes: Sequence[Prefix],
+        vocab_size: int,
+        width: int,
+        depth: int,
+        budget: Budget,
+        record: Recording,
     ) -> None:
+        """`prefixes` are the models'; `vocab_size` is the target's."""
         self.max_nodes = budget.most
-        self._runners = tuple(runners)
-        self._prefixes = tuple(DraftPrefix(runner, widest=depth + 1) for runner in runners)
+        self._models, self._prefixes = tuple(models), tuple(prefixes)
         self._vocab_size = vocab_size
         self._width, self._depth = width, depth
         self._budget = budget
@@ -60,7 +67,8 @@ class MultiDraft:
 
     @classmethod
     def _build(cls, setup: DraftSetup, width: int, depth: int, budget: Budget) -> MultiDraft:
-        return cls(setup.drafts, setup.target.vocab_size, width, depth, budget, setup.record)
+        prefixes = [DraftPrefix(runner, widest=depth + 1) for runner in setup.drafts]
+        return cls(setup.drafts, prefixes, setup.target.vocab_size, width, depth, budget, setup.record)
 
     def open(self, rows: int, capacity: int) -> None:
         """Prepare every drafter's cache."""
@@ -77,7 +85,7 @@ class MultiDraft:
         """Let every drafter grow its candidates, merge them, and keep the most promising."""
         self._chains.clear()
         merged = [Candidates() for _ in rows]
-        for drafter, (runner, prefix) in enumerate(zip(self._runners, self._prefixes, strict=True)):
+        for drafter, (model, prefix) in enumerate(zip(self._models, self._prefixes, strict=True)):
             depths = [min(self._depth, row.limit, prefix.room(row.row)) for row in rows]
             drafting = [i for i, depth in enumerate(depths) if depth]
             if not drafting:
@@ -86,7 +94,7 @@ class MultiDraft:
             logits = prefix.advance(cache_rows)[:, : self._vocab_size]
             # The root is in the cache already: it is node 0 of the scratch tree.
             starts = [length - 1 for length in prefix.lengths(cache_rows)]
-            forward_level = scratch_forward(runner, cache_rows, starts, self._vocab_size)
+            forward_level = scratch_forward(model, cache_rows, starts, self._vocab_size)
             levels = grow(logits, forward_level, self._width, max(depths), shown=self._record.alternatives)
             paths = add_levels([merged[i] for i in drafting], levels, [depths[i] for i in drafting], drafter)
             if self._width == 1:
@@ -94,7 +102,7 @@ class MultiDraft:
                     self._chains[drafter, row] = path[:-1]  # the last one was never forwarded
         tries, promised = zip(*worth_verifying(merged, self._budget), strict=True)
         self._promised = {row.row: tokens for row, tokens in zip(rows, promised, strict=True)}
-        return to_draft_tree(tries, self._runners[0].device, self._record.shows_nodes)
+        return to_draft_tree(tries, self._models[0].device, self._record.shows_nodes)
 
     def catch_up(self, feedback: Sequence[Feedback]) -> None:
         """A chain drafter keeps what it wrote of the true text, but for the next root; beams are forwarded again."""

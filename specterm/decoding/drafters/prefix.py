@@ -19,6 +19,18 @@ from specterm.decoding.prefill import prefill
 from specterm.decoding.tree import Topology
 
 
+class Prefix(Protocol):
+    """What a drafting model has of the true text of each row. See `DraftPrefix`, which has a cache of its own."""
+
+    def open(self, rows: int, capacity: int, scratch: int) -> None: ...
+    def admit(self, row: int, prompt_ids: Tensor, first: int) -> None: ...
+    def release(self, row: int) -> None: ...
+    def room(self, row: int) -> int: ...
+    def advance(self, rows: Sequence[int]) -> Tensor: ...
+    def lengths(self, rows: Sequence[int]) -> tuple[int, ...]: ...
+    def learn(self, told: Feedback, in_place: int) -> None: ...
+
+
 @dataclass(slots=True)
 class PrefixRow:
     """One row; see above."""
@@ -35,7 +47,7 @@ class CachedModel(Protocol):
     def allocate(self, rows: int, capacity: int) -> None: ...
 
 
-class Prefix:
+class CachePrefix:
     """The bookkeeping of one model's cache, whatever it is fed with."""
 
     def __init__(self, model: CachedModel, widest: int) -> None:
@@ -77,7 +89,7 @@ class Prefix:
         return block, last
 
 
-class DraftPrefix(Prefix):
+class DraftPrefix(CachePrefix):
     """The prefix of a draft model."""
 
     def __init__(self, runner: Runner, widest: int) -> None:

@@ -13,9 +13,11 @@ from specterm.decoding.ports import Runner
 from specterm.models.heads.eagle import read_eagle
 from specterm.models.heads.eagle3 import read_eagle3
 from specterm.models.heads.medusa import read_medusa
+from specterm.models.heads.mlp import read_mlp
 
 READERS: dict[str, Callable[[Path, Runner], Any]] = {
     "medusa": read_medusa,
     "eagle": read_eagle,
     "eagle3": read_eagle3,
+    "mlp": read_mlp,
 }

@@ -8,16 +8,18 @@ rolled back this way and are refused.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import Cache, PreTrainedModel
 
 from specterm.decoding.ports import Block
 from specterm.errors import ModelError
 from specterm.models.cache import SlotCache, positions_of, visibility
+from specterm.models.runners.early_exit import EarlyExit
 
 _LAYER_TYPES = {"full_attention", "sliding_attention"}
 
@@ -119,6 +121,22 @@ class CausalLMRunner:
         states = [output.hidden_states[tap].to(self.device) for tap in taps]
         return logits, torch.cat(states, dim=-1) if taps else logits[..., :0]
 
+    def early_exit(self, layers: int) -> EarlyExit:
+        """See `Runner`."""
+        found = _layer_list(self._model, self.layers)
+        if found is None:
+            raise ModelError(
+                f"early-exit is not available for {type(self._model).__name__}: it has no list of {self.layers} layers"
+            )
+        owner, name = found
+        first = nn.ModuleList(list(getattr(owner, name))[:layers])
+
+        def forward(block: Block, last: Sequence[int] | None) -> Tensor:
+            with _replaced(owner, name, first):
+                return self.forward(block, last)
+
+        return EarlyExit(self, forward)
+
     def compact(self, rows: Sequence[int], starts: Sequence[int], path: Tensor) -> None:
         """See `Runner`."""
         assert self.cache is not None
@@ -136,6 +154,26 @@ class CausalLMRunner:
         shape = (len(block.rows), 1, block.width, block.end)
         mask = torch.zeros(shape, dtype=self.dtype, device=self.device)
         return mask if seen is None else mask.masked_fill(~seen.unsqueeze(1), torch.finfo(self.dtype).min)
+
+
+def _layer_list(model: PreTrainedModel, layers: int) -> tuple[nn.Module, str] | None:
+    """The module that goes through the list of the decoder's layers, and the list's name there."""
+    for module in model.get_decoder().modules():  # from the outside in: lists within a layer come later
+        for name, child in module.named_children():
+            if isinstance(child, nn.ModuleList) and len(child) == layers:
+                return module, name
+    return None
+
+
+@contextmanager
+def _replaced(owner: nn.Module, name: str, module: nn.Module) -> Iterator[None]:
+    """`module` in place of the one that `owner` has under `name`, for as long as this lasts."""
+    kept = getattr(owner, name)
+    setattr(owner, name, module)
+    try:
+        yield
+    finally:
+        setattr(owner, name, kept)
 
 
 def _layer_kinds(config: Any) -> tuple[str, ...]:

@@ -20,6 +20,7 @@ from specterm.decoding.ports import FINAL_NORM, Block
 from specterm.models.attention import grouped_attention, grouped_mask, rotated
 from specterm.models.cache import SlotCache, positions_of, visibility
 from specterm.models.rope import rope_tables
+from specterm.models.runners.early_exit import EarlyExit
 from specterm.models.weights import ReadTensor, tensor_reader, weight_files
 
 _FAMILIES = {"llama", "mistral", "qwen2", "qwen3"}
@@ -153,13 +154,23 @@ class LlamaRunner:
 
     def forward(self, block: Block, last: Sequence[int] | None = None) -> Tensor:
         """See `Runner`."""
-        return self.forward_tapped(block, (), last)[0]
+        return self._forward(block, self.layers, (), last)[0]
 
-    @torch.inference_mode()
     def forward_tapped(
         self, block: Block, taps: Sequence[int], last: Sequence[int] | None = None
     ) -> tuple[Tensor, Tensor]:
         """See `Runner`."""
+        return self._forward(block, self.layers, taps, last)
+
+    def early_exit(self, layers: int) -> EarlyExit:
+        """See `Runner`."""
+        return EarlyExit(self, lambda block, last: self._forward(block, layers, (), last)[0])
+
+    @torch.inference_mode()
+    def _forward(
+        self, block: Block, layers: int, taps: Sequence[int], last: Sequence[int] | None
+    ) -> tuple[Tensor, Tensor]:
+        """Logits after the first `layers` layers, and the states at `taps`."""
         assert self.cache is not None, "allocate() comes first"
         shape, (rows, width) = self.shape, block.ids.shape
         self.cache.begin(block)
@@ -169,7 +180,7 @@ class LlamaRunner:
         heads = [shape.heads + shape.kv_heads, shape.kv_heads]
         x = F.embedding(block.ids, self._embedding)  # [B, T, hidden]
         tapped: dict[int, Tensor] = {}
-        for index, layer in enumerate(self._layers):
+        for index, layer in enumerate(self._layers[:layers]):
             if index in taps:
                 tapped[index] = x
             h = F.rms_norm(x, (shape.hidden,), layer.attention_norm, shape.eps)

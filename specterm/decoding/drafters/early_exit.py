@@ -1,0 +1,124 @@
+"""Early exit: the target's own first layers, its final norm and its head draft; no second model.
+
+LayerSkip (Elhoushi et al. 2024, arXiv 2404.16710) and self-speculative decoding (Zhang et al. 2023, arXiv 2309.08168).
+The draft shares the target's KV: what the first layers have of the true prefix, verification has written. Drafting
+writes their keys and values of the root and the draft behind it, and the verifying pass writes the same slots again
+with the same values, so nothing is rolled back, and nothing is ever brought up to date.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from specterm.decoding.drafters.budget import Budget, CalibratedBudget, FixedBudget
+from specterm.decoding.drafters.cost import median_seconds
+from specterm.decoding.drafters.draft_model import DraftModel, draft_warps
+from specterm.decoding.drafters.multi_draft import MultiDraft
+from specterm.decoding.drafters.setup import DraftSetup
+from specterm.decoding.ports import Block, Drafter, Feedback, LanguageModel, Runner
+from specterm.decoding.tree import Topology
+from specterm.errors import ConfigError, ModelError
+
+_MOST_NODES = 64
+
+
+def build_early_exit(setup: DraftSetup) -> Drafter:
+    """See `DRAFTERS`. A chain as of a draft model; with a `tree_width` above 1 beams, whose children are fixed.
+
+    Raises:
+        ConfigError: `exit_layer` is not below the target's number of layers, or two parameters do not go together.
+        ModelError: the target cannot be left early.
+    """
+    parameters, target = setup.parameters, setup.target
+    model = target.early_exit(exit_layer(parameters["exit_layer"], target.layers))
+    gamma, width = int(parameters["num_draft_tokens"]), int(parameters["tree_width"])
+    nodes, temperature = parameters["tree_nodes"], parameters["draft_temperature"]
+    if width == 1:
+        if nodes is not None:
+            raise ConfigError(f"--tree-nodes is {nodes}; with early-exit it needs a --tree-width above 1")
+        prefix = SharedPrefix(target, model)
+        return DraftModel(model, prefix, target.vocab_size, gamma, draft_warps(setup.warps, temperature), setup.record)
+    if temperature is not None:
+        raise ConfigError(f"--draft-temperature is {temperature}; with early-exit it needs --tree-width 1")
+    budget = _budget(setup, model, width, gamma)
+    return MultiDraft((model,), (SharedPrefix(target, model),), target.vocab_size, width, gamma, budget, setup.record)
+
+
+def exit_layer(given: int | None, layers: int) -> int:
+    """How many of the target's `layers` draft; the lower half where nothing is given.
+
+    Raises:
+        ConfigError: `given` is not below `layers`.
+        ModelError: there is but one layer.
+    """
+    if layers < 2:
+        raise ModelError(f"early-exit needs a target of at least 2 layers; this one has {layers}")
+    if given is not None and given >= layers:
+        raise ConfigError(
+            f"--exit-layer is {given}; the target has {layers} layers, so it must be at most {layers - 1}"
+        )
+    return layers // 2 if given is None else given
+
+
+class SharedPrefix:
+    """The prefix of a draft that shares the target's cache: always up to date, but for the root. See `Prefix`."""
+
+    def __init__(self, target: Runner, model: LanguageModel) -> None:
+        self._target, self._model = target, model
+        self._committed: dict[int, int] = {}  # by row, the tokens before the root
+        self._roots: dict[int, int] = {}
+
+    def open(self, rows: int, capacity: int, scratch: int) -> None:
+        """Make room in the target's cache for the root and `scratch` slots behind it."""
+        self._target.allocate(rows, capacity + scratch + 1)
+        self._committed.clear()
+        self._roots.clear()
+
+    def admit(self, row: int, prompt_ids: Tensor, first: int) -> None:
+        """The target has the prompt already."""
+        self._committed[row], self._roots[row] = len(prompt_ids), first
+
+    def release(self, row: int) -> None:
+        """Forget the row."""
+        self._committed.pop(row, None)
+        self._roots.pop(row, None)
+
+    def room(self, row: int) -> int:
+        """How many tokens can be drafted before the context ends."""
+        return max(0, self._model.max_positions - self._committed[row])
+
+    def advance(self, rows: Sequence[int]) -> Tensor:
+        """Forward the roots; returns the logits after them, [B, V]."""
+        ids = torch.tensor([[self._roots[row]] for row in rows], device=self._model.device)
+        starts = tuple(self._committed[row] for row in rows)
+        return self._model.forward(Block(tuple(rows), starts, ids, Topology.of_chain(0, self._model.device)))[:, 0]
+
+    def lengths(self, rows: Sequence[int]) -> tuple[int, ...]:
+        """The true tokens in the first layers' slots of each row, the root included."""
+        return tuple(self._committed[row] + 1 for row in rows)
+
+    def learn(self, told: Feedback, in_place: int) -> None:
+        """A round ended: the target wrote what was emitted, but for the last token, the next root."""
+        self._committed[told.row] += len(told.emitted)
+        self._roots[told.row] = told.emitted[-1]
+
+
+def _budget(setup: DraftSetup, model: LanguageModel, width: int, depth: int) -> Budget:
+    every = width + (depth - 1) * width * width
+    nodes = setup.parameters["tree_nodes"]
+    if nodes is not None:
+        return FixedBudget(min(int(nodes), every))
+    if setup.costs is None:
+        return FixedBudget(min(width * depth, every))
+    return CalibratedBudget(setup.costs, depth * _step_s(setup.target, model, width), min(_MOST_NODES, every))
+
+
+def _step_s(target: Runner, model: LanguageModel, width: int) -> float:
+    """Median seconds of one level of drafting at the beginning of a context."""
+    target.allocate(1, width)
+    ids = torch.zeros((1, width), dtype=torch.int64, device=model.device)
+    block = Block((0,), (0,), ids, Topology.of_chain(width - 1, model.device))
+    return median_seconds(lambda: model.forward(block)[0, :, 0])

@@ -1,0 +1,170 @@
+"""The MLP speculator (Wertheimer et al. 2024, arXiv 2404.19124): the module and its published layout.
+
+A small recurrence that begins from the target's hidden state behind its final norm at token t, and reads the token
+after it: s_0 is the hidden state (with `scale_input` normalised to a root mean square of sqrt(1/2)), and level i, which
+has read token t + 1 + i, makes
+
+    s_{i+1} = GELU(norm_i(a * proj_i(s_i) + b * emb_i(token)))    logits of token t + 2 + i = head_i(s_{i+1})
+
+with a = 2^(-1/(2n)) and b = sqrt((1 - a^2) * inner / 2) for n levels of width `inner`: by the last level the state and
+the tokens weigh the same. norm is a root-mean-square norm with weight and bias.
+
+Layout: config.json with `emb_dim`, `inner_dim` (0: as emb_dim), `n_predict`, `vocab_size`, `tie_weights`,
+`scale_input`; tensors `speculator.{emb,proj,ln,head}.{level}.weight` and `speculator.ln.{level}.bias`. With
+`tie_weights` all levels share one embedding, norm and head, and those after the first one projection; then the first
+of each is read.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from specterm.decoding.ports import Runner
+from specterm.errors import ModelError
+from specterm.models.folders import read_config
+from specterm.models.heads.checkpoint import Checkpoint
+
+FILES = ("model.safetensors", "pytorch_model.bin")
+_EPS = 1e-6
+
+
+class MLPSpeculator(nn.Module):
+    """The speculator of one target. Where fewer weights of a kind are given than levels, the last one goes on serving.
+
+    emb: [V, inner] each; proj: [inner, hidden], then [inner, inner]; norm: weight and bias, [2, inner]; head:
+    [V, inner].
+    """
+
+    def __init__(
+        self,
+        levels: int,
+        emb: Sequence[Tensor],
+        proj: Sequence[Tensor],
+        norm: Sequence[Tensor],
+        head: Sequence[Tensor],
+        scale_input: bool,
+    ) -> None:
+        super().__init__()
+        self.levels, self.scale_input = levels, scale_input
+        self.emb, self.proj, self.norm, self.head = (
+            nn.ParameterList(nn.Parameter(weight, requires_grad=False) for weight in weights)
+            for weights in (emb, proj, norm, head)
+        )
+        self._state_weight = 0.5 ** (0.5 / levels)
+        self._token_weight = math.sqrt((1.0 - self._state_weight**2) * self.inner_size / 2.0)
+
+    @staticmethod
+    def untrained(embedding: Tensor, lm_head: Tensor, inner: int, levels: int) -> MLPSpeculator:
+        """A tied one with scaled input for a target of these weights, [V, hidden], in float32; inner <= hidden.
+
+        Its tokens stand to one another as the target's do, along the main directions of the target's weights, and its
+        states are the target's along those of the head: from random weights it needs several times as much text.
+        """
+        emb, head = (weight.detach().float().cpu() for weight in (embedding, lm_head))
+        proj = [_directions(head, inner).T.contiguous(), torch.eye(inner)]
+        emb, head = (weight @ _directions(weight, inner) for weight in (emb, head))
+        emb, head = (weight * (inner**-0.5 / weight.std()) for weight in (emb, head))
+        norm = torch.stack([torch.ones(inner), torch.zeros(inner)])
+        return MLPSpeculator(levels, [emb], proj, [norm], [head], scale_input=True)
+
+    @property
+    def hidden_size(self) -> int:
+        """The width of the hidden states that it begins from."""
+        return int(self.proj[0].shape[1])
+
+    @property
+    def inner_size(self) -> int:
+        """The width of its own states."""
+        return int(self.proj[0].shape[0])
+
+    @property
+    def vocab_size(self) -> int:
+        """V."""
+        return int(self.head[0].shape[0])
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The number format of the weights."""
+        weight: Tensor = self.head[0]
+        return weight.dtype
+
+    def begin(self, hidden: Tensor) -> Tensor:
+        """The first state from the target's, [..., hidden]."""
+        return F.rms_norm(hidden, hidden.shape[-1:], eps=_EPS) / math.sqrt(2.0) if self.scale_input else hidden
+
+    def forward(self, states: Tensor, ids: Tensor, level: int) -> tuple[Tensor, Tensor]:
+        """Read one more token at `level`, from 0: states [..., S] and the tokens after them, int64 [...], give logits
+        [..., V] of the next ones and the states [..., inner] of the next level."""
+        emb, proj, norm, head = (
+            weights[min(level, len(weights) - 1)] for weights in (self.emb, self.proj, self.norm, self.head)
+        )
+        mixed = self._state_weight * F.linear(states, proj) + self._token_weight * F.embedding(ids, emb)
+        states = F.gelu(F.rms_norm(mixed, mixed.shape[-1:], norm[0], _EPS) + norm[1])
+        return F.linear(states, head), states
+
+    def published(self) -> dict[str, Tensor]:
+        """The tensors under their published names, in bfloat16."""
+        kinds = {"emb": self.emb, "proj": self.proj, "head": self.head}
+        tensors = {
+            f"speculator.{kind}.{level}.weight": weight
+            for kind, weights in kinds.items()
+            for level, weight in enumerate(weights)
+        }
+        for level, norm in enumerate(self.norm):
+            tensors |= {f"speculator.ln.{level}.weight": norm[0], f"speculator.ln.{level}.bias": norm[1]}
+        return {name: tensor.detach().to("cpu", torch.bfloat16).contiguous() for name, tensor in tensors.items()}
+
+
+def _directions(weight: Tensor, count: int) -> Tensor:
+    """The `count` directions, [hidden, count], in which the rows of `weight` [V, hidden] are largest."""
+    directions: Tensor = torch.linalg.eigh(weight.T @ weight).eigenvectors[:, -count:]
+    return directions
+
+
+def read_mlp(folder: Path, target: Runner) -> MLPSpeculator:
+    """The speculator in `folder`, for `target`, on its device and in its number format.
+
+    Raises:
+        ModelError: a file is missing or broken, or a size or tensor does not fit the target; the text names it.
+    """
+    file = Checkpoint.read(folder, FILES, "MLP speculator").renamed(lambda name: name.removeprefix("speculator."))
+    config = read_config(folder)
+    hidden, vocab = target.hidden_size, target.vocab_size
+    for key, ours in (("emb_dim", hidden), ("vocab_size", vocab)):
+        if (theirs := config.get(key, ours)) != ours:
+            raise ModelError(f"{key} of the MLP speculator in {folder} is {theirs}; the target's is {ours}")
+    levels, inner = _size(config, "n_predict", folder), _size(config, "inner_dim", folder, zero_means=hidden)
+    tied = bool(config.get("tie_weights"))
+
+    def read(kind: str, count: int, *shapes: tuple[int, ...]) -> list[Tensor]:
+        wanted = [shapes[min(level, len(shapes) - 1)] for level in range(count)]
+        return [file.get(f"{kind}.{level}.weight", shape, _WANTED) for level, shape in enumerate(wanted)]
+
+    alike = 1 if tied else levels
+    biases = [file.get(f"ln.{level}.bias", (inner,), _WANTED) for level in range(alike)]
+    speculator = MLPSpeculator(
+        levels,
+        read("emb", alike, (vocab, inner)),
+        read("proj", min(2, levels) if tied else levels, (inner, hidden), (inner, inner)),
+        [torch.stack(pair) for pair in zip(read("ln", alike, (inner,)), biases, strict=True)],
+        read("head", alike, (vocab, inner)),
+        scale_input=bool(config.get("scale_input")),
+    )
+    return speculator.to(target.device, target.dtype)
+
+
+_WANTED = "the target and the config need"
+
+
+def _size(config: dict[str, Any], key: str, folder: Path, zero_means: int = 0) -> int:
+    value = config.get(key, zero_means) or zero_means
+    if not isinstance(value, int) or value < 1:
+        raise ModelError(f"config.json in {folder} says that {key} is {config.get(key)!r}; it must be a number above 0")
+    return value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ import typer
 from specterm.cli import OpenEngine, open_workbench
 from specterm.config import MethodSpec, PlanSpec, RunSpec
 from specterm.errors import ConfigError, ExitCode
-from specterm.options import DEFAULT_OUT, Given, signature
+from specterm.options import DEFAULT_OUT, Given, load_named, signature
 from specterm.version import __version__
 
 BATCH_ONLY = ("prompts", "num_prompts", "repeats", "batch_size", "out", "format", "dry_run")
@@ -27,6 +28,7 @@ def run_command(arguments: Sequence[str], open_engine: OpenEngine) -> int:
         ConfigError: the arguments cannot be used.
         KeyboardInterrupt: the person gave up.
     """
+    load_named(arguments, os.environ)
     command = typer.main.get_command(_app())
     try:
         code = command.main(args=list(arguments), prog_name="specterm", standalone_mode=False, obj=open_engine)

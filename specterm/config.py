@@ -74,7 +74,7 @@ class ModelSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
 
 
 class MethodSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A method of the catalogue and its parameters."""
+    """A method of the catalogue, by name or by a plug-in's reference, and its parameters."""
 
     name: str = "draft"
     parameters: dict[str, Any] = {}
@@ -92,9 +92,10 @@ class MethodSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     def label(self) -> str:
         """A short name that tells two settings of one method apart: gamma, and what is not as by default."""
         short = {"num_draft_tokens": "gamma"}
-        usual = {p.name: p.default for p in catalogue.method(self.name).parameters if p.name not in short}
+        found = catalogue.METHODS.get(self.name)  # a stored run may be of a plug-in that is not here any more
+        usual = {p.name: p.default for p in (found.parameters if found else ()) if p.name not in short}
         told = [f"{short.get(k, k.replace('_', '-'))} {v}" for k, v in self.parameters.items() if v != usual.get(k)]
-        return " ".join([self.name, *told])
+        return " ".join([found.name if found else self.name, *told])
 
 
 class SamplingSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -130,8 +131,9 @@ class RunSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     """One run: any number of prompts decoded with one method.
 
     `trace` is how much each round records: "counts" (tokens and states), "probs" (and text, p, q, confidence),
-    "alternatives" (and the top k of target and drafter at every node). `fresh_memory` has the run begin with nothing
-    learned and leave nothing behind, as a timed trial must; otherwise a drafter may use what earlier runs taught it.
+    "alternatives" (and the top k of target and drafter at every node). What a drafter learns goes into the `memory` of
+    that name, for later runs to use; with `fresh_memory` the run begins with nothing learned, and where no `memory` is
+    named it leaves nothing behind, as a timed trial must.
     """
 
     model: ModelSpec = ModelSpec()
@@ -143,6 +145,7 @@ class RunSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     ignore_eos: bool = False
     monitor: bool = True
     fresh_memory: bool = False
+    memory: str = ""
 
     def checked(self) -> RunSpec:
         """The spec with defaults filled in and everything checked together.

@@ -54,11 +54,15 @@ class ModelInfo:
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """Measured costs, in seconds: target forwards by number of tokens, and one step of each draft model."""
+    """Measured costs, in seconds: target forwards by number of tokens, and one step of each draft model.
+
+    drafts_together_s: a step of all draft models in threads of their own, where there are several on a CPU.
+    """
 
     target_forward_s: dict[int, float]
     draft_step_s: tuple[float, ...]
     context_tokens: int
+    drafts_together_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,14 +2,15 @@
 
 No default is written here: each comes from the catalogue or from the struct that holds the value. An option that was
 not given is None, so that a plan file can be told from a default: a typed option beats the plan, the plan beats the
-environment, the environment beats the default.
+environment, the environment beats the default. The parameters of plug-ins are options too, once they are loaded.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias, get_type_hints
 
@@ -17,7 +18,8 @@ import msgspec
 import typer
 
 from specterm import catalogue
-from specterm.catalogue import HEADS, METHODS, RULES, SAMPLING, Parameter
+from specterm.catalogue import HEADS, METHODS, RULES, SAMPLING, Method, Parameter
+from specterm.catalogue.plugins import discover
 from specterm.config import (
     DTYPES,
     FORMATS,
@@ -107,7 +109,7 @@ def _method_parameters() -> Iterator[Option]:
     parameters: dict[str, Parameter] = {}
     for method in METHODS.values():
         for parameter in method.parameters:
-            parameters[parameter.name] = parameter
+            parameters.setdefault(parameter.name, parameter)
             takers.setdefault(parameter.name, []).append(method.name)
     for name, parameter in parameters.items():
         yield _of_parameter(parameter, "method", "Method", f"{parameter.help} ({', '.join(takers[name])})")
@@ -168,7 +170,45 @@ def _options() -> Iterator[Option]:
     yield Option("dry_run", "command", report, "With --batch: check plan and prompts, say what would run, stop.", bool)
 
 
-OPTIONS: dict[str, Option] = {option.name: option for option in _options()}
+def options() -> dict[str, Option]:
+    """Every option by name, those of the plug-ins that are loaded by now included.
+
+    Raises:
+        ConfigError: a plug-in's parameter has the name of an option that is not a method's.
+    """
+    discover()
+    return _options_of(tuple(METHODS.values()))
+
+
+@lru_cache(maxsize=1)
+def _options_of(methods: tuple[Method, ...]) -> dict[str, Option]:
+    """See `options`; `methods` are all there are."""
+    made: dict[str, Option] = {}
+    for option in _options():
+        if option.name in made:  # only a plug-in can bring that about
+            owner = next(m.name for m in reversed(methods) if any(p.name == option.name for p in m.parameters))
+            raise ConfigError(
+                f"the drafter {owner!r} has a parameter {option.name!r}, and {option.flag} is another option; rename it"
+            )
+        made[option.name] = option
+    return made
+
+
+def load_named(arguments: Sequence[str], environment: Mapping[str, str]) -> None:
+    """Load the plug-ins that the command line or SPECTERM_METHOD names, so that their options can be parsed.
+
+    Raises:
+        ConfigError: one of them cannot be used.
+    """
+    given = [environment.get("SPECTERM_METHOD", "")]
+    for argument, following in zip(arguments, (*arguments[1:], ""), strict=True):
+        if argument == "--method":
+            given.append(following)
+        elif argument.startswith("--method="):
+            given.append(argument.removeprefix("--method="))
+    for name in ",".join(given).split(","):
+        if ":" in name:
+            catalogue.method(name.strip())
 
 
 def signature() -> inspect.Signature:
@@ -179,7 +219,7 @@ def signature() -> inspect.Signature:
         [
             inspect.Parameter("context", kind, annotation=typer.Context),
             inspect.Parameter("plan", kind, default=None, annotation=Annotated[str | None, plan]),
-            *(inspect.Parameter(o.name, kind, default=None, annotation=o.typer_annotation) for o in OPTIONS.values()),
+            *(inspect.Parameter(o.name, kind, default=None, annotation=o.typer_annotation) for o in options().values()),
         ]
     )
 
@@ -205,7 +245,7 @@ class Given:
         """Raise a ConfigError if one of `names` was typed."""
         for name in names:
             if name in self.typed:
-                raise ConfigError(f"{OPTIONS[name].flag} {why}")
+                raise ConfigError(f"{options()[name].flag} {why}")
 
     def plan(self, path: str | None, methods: tuple[MethodSpec, ...]) -> PlanSpec:
         """The checked plan: the environment, under the plan file at `path`, under what was typed.
@@ -242,16 +282,18 @@ def _source(context: typer.Context, name: str) -> str:
 def _fill(data: dict[str, Any], values: Mapping[str, Any]) -> None:
     """Write option values into plan data; parameters of methods wait until it is known which methods there are."""
     if "method" in values:
-        names = [name.strip() for name in values["method"].split(",")]
-        data["methods"] = [{"name": catalogue.method(name).name} for name in names]
+        data["methods"] = [{"name": name.strip()} for name in values["method"].split(",")]
+        for method in data["methods"]:
+            catalogue.method(method["name"])  # a misspelt one is told before anything else
     for name, value in values.items():
-        option = OPTIONS[name]
+        option = options()[name]
+        if option.group not in ("plan", "model", "sampling"):
+            continue
         checked = option.parameter.check(value) if option.parameter is not None else value
-        match option.group:
-            case "plan":
-                data[option.field] = _plan_value(option, checked)
-            case "model" | "sampling":
-                data.setdefault(option.group, {})[option.field] = checked
+        if option.group == "plan":
+            data[option.field] = _plan_value(option, checked)
+        else:
+            data.setdefault(option.group, {})[option.field] = checked
 
 
 def _plan_value(option: Option, value: Any) -> Any:
@@ -271,13 +313,12 @@ def _fill_methods(methods: list[dict[str, Any]], ambient: Mapping[str, Any], typ
         ConfigError: a typed parameter goes with none of the methods.
     """
     for name, value in (*ambient.items(), *typed.items()):
-        option = OPTIONS[name]
+        option = options()[name]
         if option.group != "method" or option.parameter is None:
             continue
-        takers = [m for m in methods if any(p.name == name for p in catalogue.method(m["name"]).parameters)]
+        takers = [(m, p) for m in methods for p in catalogue.method(m["name"]).parameters if p.name == name]
         if name in typed and not takers:
             raise ConfigError(f"{option.flag} does not go with --method {','.join(m['name'] for m in methods)}")
-        given = {name: option.parameter.check(value)}
-        for method in takers:
-            own = method.get("parameters", {})
+        for method, parameter in takers:
+            given, own = {name: parameter.check(value)}, method.get("parameters", {})
             method["parameters"] = own | given if name in typed else given | own

@@ -9,7 +9,7 @@ from typing import Any
 
 from specterm.config import MethodSpec
 from specterm.decoding.acceptance import RULES
-from specterm.decoding.drafters import DRAFTERS
+from specterm.decoding.drafters import build_drafter
 from specterm.decoding.drafters.memory import DraftMemory
 from specterm.decoding.drafters.setup import DraftSetup
 from specterm.decoding.loop import DecodeLoop, Settings
@@ -79,8 +79,9 @@ def decode(
 ) -> Decoded:
     """Decode `prompts` and collect everything."""
     spec = MethodSpec(name=method, parameters=parameters).checked()
-    drafter = DRAFTERS[method](
-        DraftSetup(target, tuple(drafts), warps, record, spec.parameters, memory or DraftMemory(), heads=heads or {})
+    drafter = build_drafter(
+        method,
+        DraftSetup(target, tuple(drafts), warps, record, spec.parameters, memory or DraftMemory(), heads=heads or {}),
     )
     settings = Settings(warps, max_tokens, context or target.max_positions, frozenset(eos), stop, batch_size, record)
     began = time.perf_counter()

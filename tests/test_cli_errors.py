@@ -216,9 +216,9 @@ sys.exit(cli.main())
 
 
 def test_help_lists_every_option(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    from specterm.options import OPTIONS
+    from specterm.options import options
 
     monkeypatch.setenv("COLUMNS", "200")
     assert main(["--help"]) == 0
     out = capsys.readouterr().out
-    assert [option.flag for option in OPTIONS.values() if option.flag not in out] == []
+    assert [option.flag for option in options().values() if option.flag not in out] == []

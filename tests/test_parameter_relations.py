@@ -5,7 +5,7 @@ import pytest
 from specterm.catalogue.method_parameters import DRAFT_MEMORY, NGRAM_STORE
 from specterm.config import MethodSpec
 from specterm.errors import ConfigError
-from specterm.options import OPTIONS
+from specterm.options import options
 
 
 def test_a_choice_is_one_of_its_words():
@@ -16,7 +16,7 @@ def test_a_choice_is_one_of_its_words():
     for empty in ("", None):
         with pytest.raises(ConfigError, match="--draft-memory is empty; it must be one of none, prompt, session"):
             DRAFT_MEMORY.check(empty)
-    assert OPTIONS["draft_memory"].metavar == "none|prompt|session"
+    assert options()["draft_memory"].metavar == "none|prompt|session"
 
 
 def test_an_optional_text_may_be_left_empty():

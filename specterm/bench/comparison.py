@@ -57,12 +57,14 @@ def output_must_match(spec: RunSpec, dtype: str | None) -> bool:
     """Whether a method's output must be naive's, token for token, when the target computes in `dtype` (None: unknown).
 
     It must under a lossless rule with greedy decoding. When tokens are sampled it must where the prefix fixes the draft
-    tokens (every drafter but a draft model at a temperature above 0) and the target computes in single or double
-    precision: in half precision rounding moves a draw now and then, and no gap tells that from a fault.
+    tokens (every drafter but one that draws them, as a draft model does at a temperature above 0) and the target
+    computes in single or double precision: in half precision rounding moves a draw now and then, and no gap tells that
+    from a fault.
     """
-    if not METHODS[spec.method.name].speculative or not RULES[spec.sampling.acceptance].lossless:
+    method = METHODS[spec.method.name]
+    if not method.speculative or not RULES[spec.sampling.acceptance].lossless:
         return False
-    fixed = spec.method.parameters.get("draft_temperature", 0) == 0  # who has no such option samples no drafts
+    fixed = method.fixed and spec.method.parameters.get("draft_temperature", 0) == 0
     return spec.sampling.greedy or (fixed and dtype in _EXACT_DTYPES)
 
 

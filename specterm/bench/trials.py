@@ -2,6 +2,10 @@
 
 Each method is warmed up first. Then, for each repeat and each chunk of `batch_size` prompts, all methods run in turn;
 who goes first rotates from chunk to chunk and from repeat to repeat, so that drift of the machine falls on all alike.
+
+No run profits from what an earlier one taught a drafter, unless that is what is studied: a configuration whose learned
+memory is the session's (`--draft-memory session`) keeps what its own timed runs teach it, from the first prompt of the
+first repeat on. Warm-ups and other configurations teach it nothing, and all see the prompts in the same order.
 """
 
 from __future__ import annotations
@@ -120,10 +124,11 @@ def run_trials(
 
 def _steps(plan: PlanSpec, requests: tuple[Request, ...]) -> Iterator[_Step]:
     """Warm-ups first; then for each repeat and chunk all methods, in an order that rotates."""
-    specs = [plan.run_spec(method) for method in plan.methods]
+    specs = [msgspec.structs.replace(plan.run_spec(method), fresh_memory=True) for method in plan.methods]
     for spec in specs:
         for _ in range(plan.warmup):
             yield _Step(spec, requests[: plan.batch_size], None)
+    remembering: set[str] = set()
     turn = 0
     for repeat in range(plan.repeats):
         for start in range(0, len(requests), plan.batch_size):
@@ -133,8 +138,18 @@ def _steps(plan: PlanSpec, requests: tuple[Request, ...]) -> Iterator[_Step]:
             )
             first = turn % len(specs)
             for spec in specs[first:] + specs[:first]:
-                yield _Step(spec, chunk, repeat)
+                yield _Step(_remembering(spec, remembering), chunk, repeat)
             turn += 1
+
+
+def _remembering(spec: RunSpec, begun: set[str]) -> RunSpec:
+    """The timed run of a configuration: one that studies a session's memory has its own, from its first run on."""
+    if spec.method.parameters.get("draft_memory") != "session":
+        return spec
+    label = spec.method.label
+    first = label not in begun
+    begun.add(label)
+    return msgspec.structs.replace(spec, fresh_memory=first, memory=f"trials of {label}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 the axes of a sweep are generated from here, so none of them knows a method by name. No torch.
 
 A method is an entry in `METHODS` and one file in `decoding/drafters/`; a rule is an entry in `RULES` and one file in
-`decoding/acceptance/`.
+`decoding/acceptance/`. Methods from outside the package come in through `plugins`.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any
 
 from specterm.catalogue.methods import HEADS, METHODS, Method
 from specterm.catalogue.parameter import Kind, Parameter, Value
+from specterm.catalogue.plugins import find_plugin
 from specterm.catalogue.rules import RULES, Rule
 from specterm.catalogue.sampling import SAMPLING
 from specterm.errors import ConfigError
@@ -33,13 +34,15 @@ __all__ = [
 
 
 def method(name: str) -> Method:
-    """The method called `name`.
+    """The method called `name`; a plug-in is loaded at the first call.
 
     Raises:
-        ConfigError: there is none; the text lists those that exist.
+        ConfigError: there is none, and the text lists those that exist; or it is a plug-in that cannot be used.
     """
     if name not in METHODS:
-        raise ConfigError(f"--method is {name!r}; it must be one of {', '.join(METHODS)}")
+        find_plugin(name)
+    if name not in METHODS:
+        raise ConfigError(f"--method is {name!r}; it must be one of {', '.join(METHODS)}, or FILE.py:NAME")
     return METHODS[name]
 
 

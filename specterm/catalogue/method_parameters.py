@@ -72,6 +72,16 @@ EXIT_LAYER = Parameter(
     optional=True,
     none_means="half of them",
 )
+MEDUSA_CHOICES = Parameter(
+    "medusa_choices",
+    "text",
+    None,
+    "A JSON file with the nodes of the static tree, each a list of ranks from 0 to 9: [[0], [0, 0], [1], ...].",
+    optional=True,
+    none_means="a tree that suits most heads",
+    label="choices file",
+    needs=(HEAD_TREE.name, "static"),
+)
 SUFFIX_FACTOR = Parameter(
     "suffix_factor", "float", 1.0, "Draft tokens for each matched token, at most.", minimum=0.1, maximum=64.0
 )

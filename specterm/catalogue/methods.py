@@ -11,6 +11,7 @@ from specterm.catalogue.method_parameters import (
     EXIT_LAYER,
     FILLER_TOP_K,
     HEAD_TREE,
+    MEDUSA_CHOICES,
     NGRAM_CAPACITY,
     NGRAM_MAX,
     NGRAM_MIN,
@@ -36,6 +37,7 @@ class Method:
     min_drafts: int = 0  # draft models it needs
     max_drafts: int = 0  # those that it uses, the first ones
     speculative: bool = True
+    fixed: bool = True  # its drafts are given by the text; False where it draws them whatever its options
     heads: str = ""  # the kind of heads that it needs (see `HEADS`): also the field of ModelSpec that names them
 
 
@@ -107,7 +109,7 @@ METHODS: dict[str, Method] = {
             "medusa",
             "Medusa",
             "Heads on the target's last hidden state draft a tree; no draft model.",
-            (HEAD_TREE, TREE_NODES),
+            (HEAD_TREE, TREE_NODES, MEDUSA_CHOICES),
             heads="medusa",
         ),
         Method(

@@ -46,8 +46,8 @@ def run_prompt(engine: Engine, specs: Sequence[RunSpec], prompt: str, output: Ou
     narration = Narration(Console(file=output.stderr), stages=output.mode == "colour")
     console = Console(file=output.stdout)
     runs = _Runs(engine, prompt, narration.observe, comparing=len(ordered) > 1)
-    for spec in ordered * warmup:
-        runs.run(spec, lambda event: None)
+    for spec in ordered * warmup:  # which teach the drafters nothing
+        runs.run(msgspec.structs.replace(spec, fresh_memory=True), lambda event: None)
         if runs.interrupted:
             return ExitCode.INTERRUPTED
     runs.results.clear()

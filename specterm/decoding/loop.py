@@ -127,16 +127,18 @@ class DecodeLoop:
             prompt.arrival_s, began,
         )  # fmt: skip
         self._timer.start()
-        ids = torch.tensor(prompt.ids, dtype=torch.int64)
-        filled = prefill(self._target, slot, ids, taps=self._drafter.needs.taps, cancelled=self._cancelled)
+        ids, needs = torch.tensor(prompt.ids, dtype=torch.int64), self._drafter.needs
+        filled = prefill(self._target, slot, ids, taps=needs.taps, cancelled=self._cancelled)
         if filled is None:
             return
         logits, taps = filled
-        emitted = None
+        emitted = top_ids = None
         if settings.max_tokens:
             tree = DraftTree.empty(1, self._target.device)
             judging = Judging(settings.warps, (prompt.key,), (len(prompt.ids) - 1,), (0,), settings.record.probs)
-            (outcome,) = read_outcomes(tree, self._rule.verify(tree, logits.unsqueeze(1), judging))
+            verdict = self._rule.verify(tree, logits.unsqueeze(1), judging)
+            (outcome,) = read_outcomes(tree, verdict, _likeliest(logits.unsqueeze(1), needs.top_k))
+            top_ids = outcome.top_ids[0] if outcome.top_ids else None
             (emitted,) = row.emit([outcome.next_token], ["plain"], [outcome.next_p])
         else:
             row.end("length")
@@ -145,7 +147,7 @@ class DecodeLoop:
             self._clock(), prompt.row, len(prompt.ids), 0, self._timer.elapsed(), self._timer.device_seconds(), emitted
         )
         if row.reason is None:
-            self._drafter.admit(slot, ids, row.root, taps)
+            self._drafter.admit(slot, ids, row.root, taps, top_ids)
 
     def _round(self) -> Round:
         rows = [self._active[slot] for slot in sorted(self._active)]
@@ -170,7 +172,7 @@ class DecodeLoop:
         verdict = self._rule.verify(tree, logits, judging)
         if not tree.topology.chain:
             self._target.compact(slots, starts, verdict.path)
-        outcomes = read_outcomes(tree, verdict, logits.topk(needs.top_k).indices if needs.top_k else None)
+        outcomes = read_outcomes(tree, verdict, _likeliest(logits, needs.top_k))
         self._timer.mark()
 
         alternatives = self._alternatives(tree, logits)
@@ -261,6 +263,11 @@ class DecodeLoop:
             row = self._active.pop(slot)
             self._drafter.release(slot)
             yield row.finished(self._clock())
+
+
+def _likeliest(logits: Tensor, top_k: int) -> Tensor | None:
+    """Of logits [B, T, V] the ids of the `top_k` likeliest tokens, int64 [B, T, top_k]; None where top_k is 0."""
+    return logits.topk(top_k).indices if top_k else None
 
 
 def _candidates(ids: Tensor, values: Tensor, detokenizer: Detokenizer) -> list[list[tuple[Candidate, ...]]]:

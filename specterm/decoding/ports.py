@@ -157,10 +157,13 @@ class Drafter(Protocol):
     def open(self, rows: int, capacity: int) -> None:
         """Prepare for `rows` sequences of at most `capacity` tokens."""
 
-    def admit(self, row: int, prompt_ids: Tensor, first: int, taps: Tensor | None) -> None:
+    def admit(
+        self, row: int, prompt_ids: Tensor, first: int, taps: Tensor | None, top_ids: tuple[int, ...] | None = None
+    ) -> None:
         """A prompt (int64 [L], on the host) took this row; `first` is its first emitted token, the next root.
 
-        taps: [L, F], the target's hidden states at every prompt token; None unless the drafter needs them.
+        taps: [L, F], the target's hidden states at every prompt token. top_ids: the ids of the target's likeliest
+        tokens after the prompt, the likeliest first. Each is None unless the drafter needs it.
         """
 
     def propose(self, rows: Sequence[ProposeRow]) -> DraftTree:

@@ -62,8 +62,9 @@ class Topology:
 
 @lru_cache(maxsize=64)
 def _chain(nodes: int, device: torch.device) -> Topology:
-    depth = torch.arange(nodes + 1, device=device).unsqueeze(0)
-    return Topology((depth - 1).clamp(min=0), depth, None, nodes)
+    # Made on the host: a copy waits for the device, so that every CUDA stream may use what is kept here.
+    depth = torch.arange(nodes + 1).unsqueeze(0)
+    return Topology((depth - 1).clamp(min=0).to(device), depth.to(device), None, nodes)
 
 
 @dataclass(frozen=True, slots=True)

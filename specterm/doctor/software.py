@@ -5,6 +5,8 @@ from __future__ import annotations
 import platform
 import sys
 
+from specterm.catalogue import METHODS
+from specterm.catalogue.plugins import BROKEN, GROUP, PLUGINS, discover
 from specterm.doctor.report import Line
 from specterm.telemetry.environment import package_version
 from specterm.version import __version__
@@ -24,6 +26,7 @@ def software_lines() -> list[Line]:
         *packages,
         _package("nvidia-ml-py", required=False),
         _bitsandbytes(),
+        *_drafters(),
     ]
 
 
@@ -91,6 +94,14 @@ def _bitsandbytes() -> Line:
     if error_4bit > 0.2 or error_8bit > 0.1:
         return Line(name, "note", f"{told}, which is more than it should be", "leave --quantize at none")
     return Line(name, "ok", told)
+
+
+def _drafters() -> list[Line]:
+    """The methods that installed packages offer."""
+    discover()
+    good = [Line(f"drafter {name}", "ok", METHODS[name].title) for name in PLUGINS]
+    advice = f"mend or remove the package; its entry point is in the group {GROUP}"
+    return good + [Line(f"drafter {name}", "note", str(error), advice) for name, error in BROKEN.items()]
 
 
 def _first_line(error: Exception) -> str:

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import statistics
 import time
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 
+from specterm.decoding.drafters.side_by_side import Threads
 from specterm.decoding.ports import Block, Runner
 from specterm.decoding.tree import Topology
 from specterm.events import Calibration
@@ -18,6 +21,7 @@ from specterm.models.loading import LoadedModels
 _WIDTHS = (1, 2, 5, 9, 17)
 _CONTEXT = 64
 _PASSES = 5
+_STEPS = 4  # of each draft model between two meetings of their threads
 _BUDGET_S = 0.25  # of one figure: a slow model is measured by fewer passes, not by a long wait
 
 
@@ -27,18 +31,48 @@ def calibrate(models: LoadedModels) -> Calibration:
     context = max(1, min(_CONTEXT, target.max_positions - max(_WIDTHS)))
     costs = {width: _forward_s(target, width, context) for width in _WIDTHS if context + width <= target.max_positions}
     steps = tuple(_forward_s(draft.runner, 1, min(context, draft.runner.max_positions - 1)) for draft in models.drafts)
-    return Calibration(costs, steps, context)
+    return Calibration(costs, steps, context, _together_s([draft.runner for draft in models.drafts], context))
 
 
 def _forward_s(runner: Runner, width: int, context: int) -> float:
     """Median seconds of a forward of `width` tokens behind `context` others (whose values do not matter)."""
+    block = _block(runner, width, context)
+    return _median_s(lambda: _timed(runner, block))
+
+
+def _together_s(drafts: Sequence[Runner], context: int) -> float | None:
+    """Median seconds of a step of all `drafts` at the same time; None where there is nothing to gain or to choose."""
+    if len(drafts) < 2 or any(draft.device.type != "cpu" for draft in drafts):
+        return None
+    blocks = [_block(draft, 1, min(context, draft.max_positions - 1)) for draft in drafts]
+    threads = Threads(len(drafts))
+
+    def steps(draft: Runner, block: Block) -> None:
+        for _ in range(_STEPS):
+            draft.forward(block)
+
+    def timed() -> float:
+        began = time.perf_counter()
+        threads.run([partial(steps, draft, block) for draft, block in zip(drafts, blocks, strict=True)])
+        return (time.perf_counter() - began) / _STEPS
+
+    try:
+        return _median_s(timed)
+    finally:
+        threads.close()
+
+
+def _block(runner: Runner, width: int, context: int) -> Block:
     runner.allocate(1, context + width)
     ids = torch.zeros((1, width), dtype=torch.int64, device=runner.device)
-    block = Block((0,), (context,), ids, Topology.of_chain(width - 1, runner.device))
-    _timed(runner, block)  # the first pass of a shape is not like the others
+    return Block((0,), (context,), ids, Topology.of_chain(width - 1, runner.device))
+
+
+def _median_s(timed: Callable[[], float]) -> float:
+    timed()  # the first pass of a shape is not like the others
     seconds: list[float] = []
     while len(seconds) < _PASSES and sum(seconds) < _BUDGET_S:
-        seconds.append(_timed(runner, block))
+        seconds.append(timed())
     return statistics.median(seconds)
 
 

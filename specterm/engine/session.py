@@ -11,7 +11,7 @@ import torch
 from specterm.catalogue import METHODS
 from specterm.config import ModelSpec, Request, RunSpec
 from specterm.decoding.acceptance import RULES
-from specterm.decoding.drafters import DRAFTERS
+from specterm.decoding.drafters import build_drafter
 from specterm.decoding.drafters.memory import DraftMemory
 from specterm.decoding.drafters.setup import DraftSetup
 from specterm.decoding.loop import DecodeLoop, Settings
@@ -33,7 +33,7 @@ class Session:
     def __init__(self) -> None:
         self._spec: ModelSpec | None = None
         self._models: LoadedModels | None = None
-        self._memory = DraftMemory()
+        self._memories: dict[str, DraftMemory] = {}
         self._calibration: Calibration | None = None
 
     def load(self, spec: ModelSpec, emit: Callable[[Event], None]) -> None:
@@ -45,7 +45,7 @@ class Session:
         started = time.perf_counter()
         spec = spec.checked()
         if spec != self._spec or self._models is None:
-            self._memory = DraftMemory()  # it holds for one pair
+            self._memories.clear()  # they hold for one pair
             if self._models is not None:  # room for the new ones
                 self._spec = self._models = None
                 gc.unfreeze()
@@ -105,11 +105,17 @@ class Session:
         )
         uses = METHODS[spec.method.name].max_drafts
         drafts = tuple(draft.runner for draft in models.drafts[:uses])
-        memory = DraftMemory(lasting=False) if spec.fresh_memory else self._memory
         setup = DraftSetup(
-            models.target.runner, drafts, warps, record, spec.method.parameters, memory, self._calibration, models.heads
+            models.target.runner,
+            drafts,
+            warps,
+            record,
+            spec.method.parameters,
+            self._memory(spec),
+            self._calibration,
+            models.heads,
         )
-        drafter = DRAFTERS[spec.method.name](setup)
+        drafter = build_drafter(spec.method.name, setup)
         settings = Settings(
             warps=warps,
             max_tokens=sampling.max_tokens,
@@ -127,6 +133,15 @@ class Session:
             yield from loop.run(prompts)
         finally:
             drafter.close()
+
+    def _memory(self, spec: RunSpec) -> DraftMemory:
+        """What the drafter of a run may use and add to."""
+        if not spec.fresh_memory:
+            return self._memories.setdefault(spec.memory, DraftMemory())
+        if not spec.memory:
+            return DraftMemory(lasting=False)
+        self._memories[spec.memory] = DraftMemory()
+        return self._memories[spec.memory]
 
     def shortfalls(self, ids: Sequence[int], start: int) -> list[float]:
         """Teacher forcing: how far the logit of each of ids[start:] lies below the target's highest there, 0 where it

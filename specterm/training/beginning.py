@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from specterm.errors import ModelError
+from specterm.errors import ConfigError, ModelError
 from specterm.models.folders import find_folder, read_config
 from specterm.models.rope import rope_tables
 from specterm.models.weights import tensor_reader
@@ -29,6 +29,7 @@ class Beginning:
     def __init__(self, setup: RecipeSetup) -> None:
         """Raises:
         ModelError: the target's folder has gone, or its config cannot be read.
+        ConfigError: the feed-forward part is to be wider than the target's.
         """
         self._folder = find_folder(setup.name, "target")
         config = read_config(self._folder)
@@ -36,6 +37,8 @@ class Beginning:
         self._hidden = hidden = setup.target.hidden_size
         heads = int(self._config.get("num_attention_heads") or max(1, hidden // 64))
         self._inner = int(self._config.get("intermediate_size") or 4 * hidden)
+        if setup.intermediate is not None and setup.intermediate > self._inner:
+            raise ConfigError(f"--intermediate is {setup.intermediate}; it must be at most the target's, {self._inner}")
         self.config: dict[str, Any] = {
             "model_type": "llama",
             "hidden_size": hidden,
@@ -52,6 +55,7 @@ class Beginning:
         }
         self.config |= {k: self._config[k] for k in ("rope_theta", "rope_scaling", "rope_parameters") if self._rope(k)}
         self._target = setup.target
+        self._make = torch.Generator().manual_seed(0)
 
     def layer(self) -> dict[str, Tensor]:
         """Weights of one layer under the names that a Llama model gives them, float32."""
@@ -83,7 +87,7 @@ class Beginning:
 
     def random(self, *shape: int) -> Tensor:
         """A weight to begin with where the target has none: ones for a norm."""
-        return torch.ones(shape) if len(shape) == 1 else torch.randn(shape) * _SPREAD
+        return torch.ones(shape) if len(shape) == 1 else torch.randn(shape, generator=self._make) * _SPREAD
 
     def _read(self, at: str, shapes: dict[str, tuple[int, ...]]) -> dict[str, Tensor] | None:
         """The target's tensors whose names begin with `at`; None where it does not have them all."""
@@ -106,6 +110,6 @@ class Beginning:
     def _narrowed(self, layer: dict[str, Tensor]) -> dict[str, Tensor]:
         gate, up, down = (layer[f"mlp.{name}_proj.weight"] for name in ("gate", "up", "down"))
         weigh = gate.norm(dim=1) * up.norm(dim=1) * down.norm(dim=0)
-        kept = weigh.topk(min(self.config["intermediate_size"], len(weigh))).indices.sort().values
+        kept = weigh.topk(self.config["intermediate_size"]).indices.sort().values
         own = {"gate": gate[kept], "up": up[kept], "down": down[:, kept]}
         return layer | {f"mlp.{name}_proj.weight": weight for name, weight in own.items()}

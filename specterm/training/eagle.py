@@ -30,7 +30,7 @@ class EagleRecipe:
 
     def __init__(self, setup: RecipeSetup) -> None:
         """Raises:
-        ModelError: see `Beginning`.
+        ModelError, ConfigError: see `Beginning`.
         """
         begin = Beginning(setup)
         layer = begin.layer()

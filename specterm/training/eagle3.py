@@ -25,7 +25,7 @@ class Eagle3Recipe:
 
     def __init__(self, setup: RecipeSetup) -> None:
         """Raises:
-        ModelError: see `Beginning`.
+        ModelError, ConfigError: see `Beginning`.
         """
         target, vocabulary = setup.target, setup.vocabulary
         hidden, head = target.hidden_size, target.head_weight().detach().float().cpu()

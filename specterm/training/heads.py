@@ -79,6 +79,11 @@ def _run(given: argparse.Namespace) -> None:
             f"--length is {given.length}; it must be above {heads} and at most the target's context, "
             f"{target.info.max_positions}"
         )
+    if given.inner_dim is not None and given.inner_dim > target.runner.hidden_size:
+        raise ConfigError(
+            f"--inner-dim is {given.inner_dim}; it must be at most the width of the target's states, "
+            f"{target.runner.hidden_size}"
+        )
     assert target.codec is not None, "a target has a tokenizer"
     eos = min(target.eos, default=None)
     batches = TokenBatches(documents, target.codec, eos, batch=given.batch_size, length=given.length, seed=given.seed)

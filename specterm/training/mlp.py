@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from torch import Tensor, nn
 
 from specterm.decoding.ports import FINAL_NORM
-from specterm.models.heads.mlp import FILES, MLPSpeculator
+from specterm.models.heads.mlp import MLPSpeculator
 from specterm.training.features import Features
+from specterm.training.saving import save_heads
 from specterm.training.setup import RecipeSetup
 
 _DISCOUNT = 0.8  # of each further level's loss: it is reached less often
@@ -44,10 +44,7 @@ class MLPRecipe:
 
     def save(self, folder: Path) -> None:
         """Write the speculator in the published layout."""
-        from safetensors.torch import save_file
-
         made = self._speculator
-        save_file(made.published(), folder / FILES[0])
         config = {
             "architectures": ["MLPSpeculatorPreTrainedModel"],
             "base_model_name_or_path": self._name,
@@ -59,4 +56,4 @@ class MLPRecipe:
             "tie_weights": True,
             "vocab_size": made.vocab_size,
         }
-        (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+        save_heads(folder, made.published(), config)

@@ -91,8 +91,9 @@ def test_heads_read_the_state_before_the_root(models, prompts):
 
 def test_a_truncated_vocabulary_proposes_the_targets_ids(models, prompts):
     whole = models.heads["medusa"]
-    ids = torch.arange(4095, 0, -3)
-    cut = MedusaHeads(whole.weight.data, whole.bias.data, whole.lm_heads.data[:, ids], ids)
+    kept = torch.arange(len(whole.token_ids) - 1, 0, -3)
+    ids = whole.token_ids[kept]
+    cut = MedusaHeads(whole.weight.data, whole.bias.data, whole.lm_heads.data[:, kept], ids)
     target = models.target.runner
     decoded = decode(target, prompts, method="medusa", heads={"medusa": cut}, max_tokens=TOKENS)
     assert decoded.ids == decode(target, prompts, max_tokens=TOKENS).ids
@@ -138,3 +139,25 @@ def test_static_trees_are_deep_rather_than_wide(heads):
     assert len(paths) == (10 if heads == 1 else 24)
     assert max(map(len, paths)) == min(heads, 4)
     assert paths[0] == (0,)
+
+
+def test_alternatives_are_each_heads_likeliest_tokens(models, prompts):
+    decoded = decode(
+        models.target.runner, prompts, method="medusa", heads=models.heads, max_tokens=TOKENS, batch_size=3,
+        record=Recording(alternatives=12),
+    )  # fmt: skip
+    heads, seen = models.heads["medusa"].heads, 0
+    for part in decoded.rounds:
+        depth = [0]
+        for parent in part.parents:
+            depth.append(depth[parent + 1] + 1)
+        said = [shown.drafter for shown in part.alternatives]
+        for node, own in enumerate(said if part.tokens else ()):
+            assert (own is None) == (depth[node] == heads)
+            assert own is None or len(own) == 12
+            assert own == said[depth.index(depth[node])]
+        for node, (token, parent) in enumerate(zip(part.tokens, part.parents, strict=True)):
+            (same,) = [candidate for candidate in said[parent + 1] if candidate.id == token]
+            assert part.confidence[node] == pytest.approx(same.probability)
+            seen += 1
+    assert seen > 100

@@ -77,6 +77,27 @@ def test_two_drafters_keep_more_than_either(models, prompts):
     assert length([first, second]) > max(length([first]), length([second]))
 
 
+@pytest.mark.parametrize(("method", "drafters", "parameters"), SETTINGS, ids=str)
+def test_alternatives_are_recorded_where_a_drafter_went_on(models, prompts, method, drafters, parameters):
+    target, drafts = models.target.runner, [draft.runner for draft in models.drafts][:drafters]
+    options = {"method": method, "drafts": drafts, "max_tokens": 16, "batch_size": 3} | parameters
+    decoded = decode(target, prompts, record=Recording(probs=True, alternatives=4), **options)
+    assert decoded.ids == decode(target, prompts, **options).ids
+    leaves = found = 0
+    for part in decoded.rounds:
+        said = [shown.drafter for shown in part.alternatives]
+        leaves += sum(own is None for own in said)
+        for token, parent, source, confidence in zip(part.tokens, part.parents, part.sources, part.confidence or ()):
+            assert len(said[parent + 1]) == 4
+            # They are the first drafter's there, so its own nodes are among them.
+            chances = {candidate.id: candidate.probability for candidate in said[parent + 1]}
+            if source == 1:
+                assert confidence == pytest.approx(chances[token])
+                found += 1
+    assert found > 20
+    assert leaves > 0
+
+
 @given(st.lists(st.tuples(st.integers(-1, 8), st.integers(0, 3), st.floats(0.01, 1.0), st.integers(0, 2)), max_size=20))
 @settings(max_examples=200, deadline=None)
 def test_every_beginning_of_the_ranking_is_a_tree(steps):

@@ -2,11 +2,13 @@
 
 import pytest
 import torch
+from feeding import chain
 from harness import decode
 from tiny_models import save_pair
 
 from specterm.bench.prompts import gather
 from specterm.config import ModelSpec
+from specterm.decoding.drafters.lookup import LookupDrafter
 from specterm.decoding.drafters.memory import DraftMemory
 from specterm.decoding.ports import Recording
 from specterm.decoding.sampling import Warps
@@ -119,3 +121,20 @@ def test_short_outputs_draft_nothing_that_cannot_be_used(builtin, method, tokens
     decoded = decode(builtin.target.runner, [[5, 6, 5, 6, 5, 6]], method=method, max_tokens=tokens, tree_width=3)
     assert len(decoded.ids[0]) == tokens
     assert all(part.parents.count(-1) == len(part.parents) for part in decoded.rounds)  # depth one at most
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_drafter_is_told_the_likeliest_tokens_after_the_prompt(builtin, prompts, method, monkeypatch):
+    told = []
+    admit = LookupDrafter.admit
+    monkeypatch.setattr(LookupDrafter, "admit", lambda self, *given: told.append(given[4]) or admit(self, *given))
+    target = builtin.target.runner
+    decode(target, prompts, method=method, max_tokens=2, batch_size=3)
+    if method != "nasd":
+        assert told == [None] * 3
+        return
+    expected = []
+    for ids in prompts:
+        logits = chain(target, [0], [0], [ids])[0, -1]
+        expected.append(tuple(logits.topk(3).indices.tolist()))
+    assert told == expected

@@ -141,6 +141,16 @@ def test_nasd_learns_what_the_target_held_likely():
 
 
 @pytest.mark.parametrize("method", METHODS)
+def test_only_nasd_learns_what_stood_in_the_place_of_the_first_token(method):
+    made = drafter(method, num_draft_tokens=1, tree_width=3, **({"ngram_max": 1} if method != "suffix" else {}))
+    for row, top_ids in ((0, (9, 8, 7)), (1, None)):
+        made.admit(row, torch.tensor([5]), 9, None, top_ids)
+        made.catch_up([Feedback(row, (5,), 0, ((5,),) if made.needs.top_k else None)])
+        tree = made.propose([ProposeRow(row, 4, 1, 1)])
+        assert tree.tokens[0].tolist() == ([9, 8, 7] if method == "nasd" and top_ids else [9])
+
+
+@pytest.mark.parametrize("method", METHODS)
 def test_scope_none_looks_at_the_output_only(method):
     text = [1, 2, 3, 1]
     assert proposed(drafter(method, draft_memory="none"), text).nodes == 0

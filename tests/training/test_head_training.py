@@ -8,8 +8,9 @@ from specterm.errors import ConfigError
 from specterm.models.loading import load_models
 from specterm.training.corpus import TokenBatches, read_documents
 from specterm.training.features import target_features
-from specterm.training.heads import main
+from specterm.training.heads import KINDS, main
 from specterm.training.medusa import MedusaRecipe
+from specterm.training.setup import RecipeSetup, frequent_tokens
 from specterm.training.trainer import CHECKPOINT, train
 
 STORY = "Once upon a time, there was a little girl named {}. She loved to play with her dog in the park.\n"
@@ -59,7 +60,7 @@ def test_batches_go_on_where_they_were(target, text):
 
 def test_loss_is_the_cross_entropy_against_the_target(target):
     """By hand: head i at t against the target's distribution at t + 1 + i."""
-    recipe = MedusaRecipe(target.runner, "builtin", heads=2)
+    recipe = MedusaRecipe(RecipeSetup(target.runner, "builtin", heads=2))
     features = target_features(target.runner, torch.tensor([[5, 9, 33, 70, 12]]), recipe.taps)
     wanted = features.logits[0].softmax(-1)
     own = (features.states[0] @ target.runner.head_weight().T).log_softmax(-1)  # untrained heads are the target's own
@@ -67,28 +68,53 @@ def test_loss_is_the_cross_entropy_against_the_target(target):
     assert recipe.loss(features).item() == pytest.approx((losses[0] + 0.8 * losses[1]) / 1.8, rel=1e-4)
 
 
-def test_training_lowers_the_loss_and_goes_on(target, text, tmp_path):
+def test_the_tokens_that_a_text_has_most_often(target):
+    documents = ["the the the cat", "the cat sat"]
+    tokens = frequent_tokens(documents, target.codec, 0, 3)
+    assert tokens.tolist() == sorted({0, target.codec.encode("the")[0], target.codec.encode(" the")[0]})
+    assert tokens.dtype == torch.int64
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        ("medusa", {"heads": 2}),
+        ("medusa", {"heads": 2, "vocabulary": torch.arange(0, 4096, 3)}),
+        ("eagle", {}),
+        ("eagle", {"intermediate": 200}),
+        ("eagle3", {}),
+        ("eagle3", {"vocabulary": torch.arange(0, 4096, 3), "intermediate": 200}),
+    ],
+)
+def test_training_lowers_the_loss_and_goes_on(target, text, tmp_path, kind, options):
     documents, out = read_documents(text), tmp_path / "heads"
-    recipe = MedusaRecipe(target.runner, "builtin", heads=2)
+
+    def recipe(**changes):
+        return KINDS[kind](RecipeSetup(target.runner, "builtin", **(options | changes)))
+
+    made = recipe()
     ids = next(iter(batches(documents, target)))
 
     def loss(of):
         with torch.no_grad():
             return float(of.loss(target_features(target.runner, ids, of.taps)))
 
-    losses = [loss(recipe)]
-    done = train(recipe, target.runner, batches(documents, target), out, seconds=2.0, learning_rate=1e-3)
-    losses.append(loss(recipe))
-    again, stream = MedusaRecipe(target.runner, "builtin", heads=2), batches(documents, target)
-    more = train(again, target.runner, stream, out, seconds=4.0, learning_rate=1e-3, resume=True)
+    losses = [loss(made)]
+    done = train(made, target.runner, batches(documents, target), out, seconds=1.0, learning_rate=1e-3)
+    losses.append(loss(made))
+    again, stream = recipe(), batches(documents, target)
+    more = train(again, target.runner, stream, out, seconds=2.0, learning_rate=1e-3, resume=True)
     losses.append(loss(again))
     assert losses[0] > losses[1] > losses[2]
     assert more.step > done.step > 0
-    assert more.elapsed_s >= 4.0 > done.elapsed_s >= 2.0
-    loaded = load_models(ModelSpec(medusa=str(out))).heads["medusa"]
-    torch.testing.assert_close(loaded.lm_heads, again.module.lm_heads.detach(), rtol=1e-2, atol=1e-2)
+    assert more.elapsed_s >= 2.0 > done.elapsed_s >= 1.0
+    loaded = load_models(ModelSpec(**{kind: str(out)})).heads[kind]
+    vocabulary = options.get("vocabulary")
+    assert vocabulary is None if loaded.token_ids is None else torch.equal(loaded.token_ids, vocabulary)
+    for name, weight in again.module.named_parameters():
+        torch.testing.assert_close(loaded.get_parameter(name), weight.detach(), rtol=1e-2, atol=1e-2)
 
-    other = MedusaRecipe(target.runner, "builtin", heads=3)
+    other = recipe(**({"heads": 3} if kind == "medusa" else {"intermediate": 300}))
     with pytest.raises(ConfigError, match=r"checkpoint.pt is broken or of other heads"):
         train(other, target.runner, stream, out, seconds=9.0, learning_rate=1e-3, resume=True)
     (out / CHECKPOINT).unlink()
@@ -104,7 +130,9 @@ def test_the_command(text, tmp_path, capsys):
     assert "loss" in capsys.readouterr().err
     for flag, value, said in (
         ("--minutes", "0", "--minutes is 0.0; it must be above 0"),
-        ("--length", "3", "--length is 3; it must be above --heads, 3, and at most the target's context, 1024"),
+        ("--length", "3", "--length is 3; it must be above 3 and at most the target's context, 1024"),
+        ("--draft-vocab", "0", "--draft-vocab is 0; it must be above 0"),
+        ("--intermediate", "64", "--intermediate does not go with --kind medusa; leave it out"),
         ("--text", str(tmp_path / "none.txt"), "none.txt cannot be read: No such file or directory"),
     ):
         assert main([*command, flag, value]) == 2

@@ -57,7 +57,8 @@ async def test_the_models_are_loaded_at_the_start_and_shown() -> None:
     app = workbench(engine, spec=RunSpec(model=ModelSpec(target="builtin")).checked())
     async with app.run_test(size=SIZE) as pilot:
         await settle(pilot)
-        assert engine.loads == [ModelSpec(target="builtin", drafts=("builtin",), medusa="builtin")]
+        builtin = ModelSpec(target="builtin", drafts=("builtin",), medusa="builtin", eagle="builtin", eagle3="builtin")
+        assert engine.loads == [builtin]
         assert "builtin (21M)" in status(app)
         assert "builtin (2.4M)" in status(app)
         assert status(app).rstrip().endswith("ready")

@@ -1,9 +1,11 @@
-"""The ways to draft, one file a family; `DRAFTERS` maps the catalogue's names to their builders."""
+"""The ways to draft, one file a family; `DRAFTERS` maps the catalogue's names to their builders, but for plug-ins."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
+from specterm.catalogue.plugins import PLUGINS
+from specterm.decoding.drafters.checked import CheckedDrafter
 from specterm.decoding.drafters.draft_model import DraftModel
 from specterm.decoding.drafters.eagle import Eagle
 from specterm.decoding.drafters.early_exit import build_early_exit
@@ -33,3 +35,14 @@ DRAFTERS: dict[str, Builder] = {
     "mlp": MLP.build,
     "early-exit": build_early_exit,
 }
+
+
+def build_drafter(method: str, setup: DraftSetup) -> Drafter:
+    """The drafter of a method of the catalogue; what a plug-in proposes is checked.
+
+    Raises:
+        SpectermError: it cannot be built from `setup`.
+    """
+    if method in PLUGINS:
+        return CheckedDrafter(PLUGINS[method], setup)
+    return DRAFTERS[method](setup)

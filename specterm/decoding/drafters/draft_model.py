@@ -51,7 +51,9 @@ class DraftModel:
         self._prefix.open(rows, capacity, scratch=self.max_nodes)
         self._written.clear()
 
-    def admit(self, row: int, prompt_ids: Tensor, first: int, taps: Tensor | None) -> None:
+    def admit(
+        self, row: int, prompt_ids: Tensor, first: int, taps: Tensor | None, top_ids: tuple[int, ...] | None = None
+    ) -> None:
         """Prefill the prompt as far as the draft's context goes."""
         self._prefix.admit(row, prompt_ids, first)
 

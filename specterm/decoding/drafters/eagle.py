@@ -80,7 +80,9 @@ class Eagle:
         self._promised.clear()
 
     @torch.inference_mode()
-    def admit(self, row: int, prompt_ids: Tensor, first: int, taps: Tensor | None) -> None:
+    def admit(
+        self, row: int, prompt_ids: Tensor, first: int, taps: Tensor | None, top_ids: tuple[int, ...] | None = None
+    ) -> None:
         """Prefill the pairs of the prompt."""
         assert taps is not None, "taps are needed"
         self._prefix.admit(row, prompt_ids, first, taps)

@@ -13,16 +13,15 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from specterm.decoding.drafters.budget import Budget, CalibratedBudget, FixedBudget
+from specterm.decoding.drafters.budget import tree_budget
 from specterm.decoding.drafters.cost import median_seconds
 from specterm.decoding.drafters.draft_model import DraftModel, draft_warps
 from specterm.decoding.drafters.multi_draft import MultiDraft
 from specterm.decoding.drafters.setup import DraftSetup
+from specterm.decoding.drafters.side_by_side import InTurn
 from specterm.decoding.ports import Block, Drafter, Feedback, LanguageModel, Runner
 from specterm.decoding.tree import Topology
 from specterm.errors import ConfigError, ModelError
-
-_MOST_NODES = 64
 
 
 def build_early_exit(setup: DraftSetup) -> Drafter:
@@ -43,8 +42,12 @@ def build_early_exit(setup: DraftSetup) -> Drafter:
         return DraftModel(model, prefix, target.vocab_size, gamma, draft_warps(setup.warps, temperature), setup.record)
     if temperature is not None:
         raise ConfigError(f"--draft-temperature is {temperature}; with early-exit it needs --tree-width 1")
-    budget = _budget(setup, model, width, gamma)
-    return MultiDraft((model,), (SharedPrefix(target, model),), target.vocab_size, width, gamma, budget, setup.record)
+    every = width + (gamma - 1) * width * width
+    budget = tree_budget(
+        setup.costs, nodes, every, lambda: gamma * _level_s(target, model, width), unmeasured=width * gamma
+    )
+    prefix = SharedPrefix(target, model)
+    return MultiDraft((model,), (prefix,), target.vocab_size, width, gamma, budget, setup.record, InTurn())
 
 
 def exit_layer(given: int | None, layers: int) -> int:
@@ -106,17 +109,7 @@ class SharedPrefix:
         self._roots[told.row] = told.emitted[-1]
 
 
-def _budget(setup: DraftSetup, model: LanguageModel, width: int, depth: int) -> Budget:
-    every = width + (depth - 1) * width * width
-    nodes = setup.parameters["tree_nodes"]
-    if nodes is not None:
-        return FixedBudget(min(int(nodes), every))
-    if setup.costs is None:
-        return FixedBudget(min(width * depth, every))
-    return CalibratedBudget(setup.costs, depth * _step_s(setup.target, model, width), min(_MOST_NODES, every))
-
-
-def _step_s(target: Runner, model: LanguageModel, width: int) -> float:
+def _level_s(target: Runner, model: LanguageModel, width: int) -> float:
     """Median seconds of one level of drafting at the beginning of a context."""
     target.allocate(1, width)
     ids = torch.zeros((1, width), dtype=torch.int64, device=model.device)

@@ -29,10 +29,13 @@ class FeatureModel(Protocol):
 
     taps: tuple[int, ...]
     hidden_size: int
-    dtype: torch.dtype
-    device: torch.device
     token_ids: Tensor | None
     max_positions: int
+
+    @property
+    def dtype(self) -> torch.dtype: ...
+    @property
+    def device(self) -> torch.device: ...
 
     def allocate(self, rows: int, capacity: int) -> None:
         """Make room for `rows` sequences of `capacity` pairs each; keeps the cache when it is already large enough."""

@@ -79,13 +79,14 @@ class LookupDrafter(ABC):
         if self._scope == "session":
             self._shared = self._memory.recall(self.memory_key, self.new_index)
 
-    def admit(self, row: int, prompt_ids: Tensor, first: int, taps: Tensor | None) -> None:
+    def admit(
+        self, row: int, prompt_ids: Tensor, first: int, taps: Tensor | None, top_ids: tuple[int, ...] | None = None
+    ) -> None:
         """Learn the prompt, if the scope says so, and the first token."""
-        text = RowText(self.new_index() if self._shared is None else self._shared, [])
+        text = self._texts[row] = RowText(self.new_index() if self._shared is None else self._shared, [])
         for token in [] if self._scope == "none" else prompt_ids.tolist():
             text.append(token)
-        text.append(first)
-        self._texts[row] = text
+        self.learn(text, (first,), None if top_ids is None else (top_ids,))
 
     def propose(self, rows: Sequence[ProposeRow]) -> DraftTree:
         """A trie for each row."""
@@ -95,9 +96,13 @@ class LookupDrafter(ABC):
     def catch_up(self, feedback: Sequence[Feedback]) -> None:
         """Learn what was emitted."""
         for told in feedback:
-            text = self._texts[told.row]
-            for token in told.emitted:
-                text.append(token)
+            self.learn(self._texts[told.row], told.emitted, told.top_ids)
+
+    def learn(self, text: RowText, emitted: Sequence[int], top_ids: Sequence[Sequence[int]] | None) -> None:
+        """The text goes on with `emitted`; `top_ids`, where the method asked for them, are what the target held
+        likeliest in the place of each."""
+        for token in emitted:
+            text.append(token)
 
     def release(self, row: int) -> None:
         """Forget where the row stands; what a session's index learned from it stays."""

@@ -8,6 +8,7 @@ their likeliest tokens, and a path's score is the product of its tokens' probabi
 
 from __future__ import annotations
 
+import pathlib
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -17,10 +18,12 @@ from torch import Tensor
 from specterm.decoding.drafters.budget import Budget, FixedBudget, tree_budget
 from specterm.decoding.drafters.cost import median_seconds
 from specterm.decoding.drafters.draft_trie import DraftTrie, to_draft_tree
+from specterm.decoding.drafters.medusa_choices import read_choices
 from specterm.decoding.drafters.rank_paths import Path, likeliest_paths, static_paths, trie_of
 from specterm.decoding.drafters.setup import DraftSetup
 from specterm.decoding.ports import FINAL_NORM, Feedback, Needs, ProposeRow, Recording
 from specterm.decoding.tree import DraftTree
+from specterm.errors import ConfigError
 
 _RANKS = 10  # of each head, as in the published trees
 _STATIC_NODES = 24
@@ -62,6 +65,13 @@ class Medusa:
         heads: Heads = setup.heads["medusa"]
         device, nodes, record = setup.target.device, setup.parameters["tree_nodes"], setup.record
         every = sum(_RANKS**level for level in range(1, heads.heads + 1))
+        if (file := setup.parameters.get("medusa_choices")) is not None:
+            if nodes is not None:
+                raise ConfigError(
+                    "--tree-nodes does not go with --medusa-choices, which lists the nodes; leave one out"
+                )
+            chosen = read_choices(pathlib.Path(file).expanduser(), heads.heads, _RANKS)
+            return cls(heads, device, FixedBudget(len(chosen)), chosen, record)
         if setup.parameters["head_tree"] == "static":
             count = min(_STATIC_NODES if nodes is None else int(nodes), every)
             static = static_paths(heads.heads, _RANKS, count, fading=_FADING)
@@ -77,7 +87,9 @@ class Medusa:
         """Nothing to prepare: heads have no cache."""
         self._states.clear()
 
-    def admit(self, row: int, prompt_ids: Tensor, first: int, taps: Tensor | None) -> None:
+    def admit(
+        self, row: int, prompt_ids: Tensor, first: int, taps: Tensor | None, top_ids: tuple[int, ...] | None = None
+    ) -> None:
         """The state at the last prompt token is the one before the first root."""
         assert taps is not None, "taps are needed"
         self._states[row] = taps[-1]

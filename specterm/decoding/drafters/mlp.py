@@ -14,15 +14,13 @@ import torch
 from torch import Tensor
 
 from specterm.decoding.drafters.beams import Level, Step, add_levels, grow
-from specterm.decoding.drafters.budget import Budget, CalibratedBudget, FixedBudget
+from specterm.decoding.drafters.budget import Budget, tree_budget
 from specterm.decoding.drafters.candidates import Candidates, worth_verifying
 from specterm.decoding.drafters.cost import median_seconds
 from specterm.decoding.drafters.draft_trie import to_draft_tree
 from specterm.decoding.drafters.setup import DraftSetup
 from specterm.decoding.ports import FINAL_NORM, Feedback, Needs, ProposeRow, Recording
 from specterm.decoding.tree import DraftTree
-
-_MOST_NODES = 64
 
 
 class Speculator(Protocol):
@@ -62,13 +60,12 @@ class MLP:
         device, width, nodes = setup.target.device, int(setup.parameters["tree_width"]), setup.parameters["tree_nodes"]
         depth = min(int(setup.parameters["tree_depth"]), speculator.levels)
         every = width + (depth - 1) * width * width
-        budget: Budget
-        if nodes is not None or setup.costs is None:
-            budget = FixedBudget(min(int(nodes or width * depth), every))
-        else:
-            hidden, root = torch.zeros((1, speculator.hidden_size), device=device), torch.tensor([0], device=device)
-            draft_s = median_seconds(lambda: beams(speculator, hidden, root, width, depth)[-1].score)
-            budget = CalibratedBudget(setup.costs, draft_s, min(_MOST_NODES, every))
+        hidden, root = torch.zeros((1, speculator.hidden_size), device=device), torch.tensor([0], device=device)
+
+        def draft_s() -> float:
+            return median_seconds(lambda: beams(speculator, hidden, root, width, depth)[-1].score)
+
+        budget = tree_budget(setup.costs, nodes, every, draft_s, unmeasured=width * depth)
         return cls(speculator, device, width, depth, budget, setup.record)
 
     def open(self, rows: int, capacity: int) -> None:
@@ -76,7 +73,9 @@ class MLP:
         self._states.clear()
         self._roots.clear()
 
-    def admit(self, row: int, prompt_ids: Tensor, first: int, taps: Tensor | None) -> None:
+    def admit(
+        self, row: int, prompt_ids: Tensor, first: int, taps: Tensor | None, top_ids: tuple[int, ...] | None = None
+    ) -> None:
         """The state at the last prompt token is the one before the first root."""
         assert taps is not None, "taps are needed"
         self._states[row], self._roots[row] = taps[-1], first

@@ -8,15 +8,17 @@ sampled chains separately and keeping the longest would bias the output.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from torch import Tensor
 
-from specterm.decoding.drafters.beams import add_levels, grow, scratch_forward
+from specterm.decoding.drafters.beams import Level, add_levels, grow, scratch_forward
 from specterm.decoding.drafters.budget import Budget, FixedBudget, tree_budget
 from specterm.decoding.drafters.candidates import Candidates, worth_verifying
 from specterm.decoding.drafters.draft_trie import to_draft_tree
 from specterm.decoding.drafters.prefix import DraftPrefix, Prefix
 from specterm.decoding.drafters.setup import DraftSetup
+from specterm.decoding.drafters.side_by_side import SideBySide, side_by_side, step_seconds
 from specterm.decoding.ports import Feedback, LanguageModel, Needs, ProposeRow, Recording
 from specterm.decoding.tree import DraftTree
 
@@ -35,14 +37,16 @@ class MultiDraft:
         depth: int,
         budget: Budget,
         record: Recording,
+        together: SideBySide,
     ) -> None:
-        """`prefixes` are the models'; `vocab_size` is the target's."""
+        """`prefixes` are the models'; `vocab_size` is the target's; `together` runs the drafters."""
         self.max_nodes = budget.most
         self._models, self._prefixes = tuple(models), tuple(prefixes)
         self._vocab_size = vocab_size
         self._width, self._depth = width, depth
         self._budget = budget
         self._record = record
+        self._together = together
         self._chains: dict[tuple[int, int], list[int]] = {}  # (drafter, row) -> what a chain drafter left in its cache
         self._promised: dict[int, float] = {}  # row -> the sum of the scores of its verified nodes
 
@@ -56,19 +60,21 @@ class MultiDraft:
     def build_tree(cls, setup: DraftSetup) -> MultiDraft:
         """Beams of `tree_width` x `tree_depth`, of which `tree_nodes` are verified, by calibration where it is None."""
         width, depth = int(setup.parameters["tree_width"]), int(setup.parameters["tree_depth"])
-        nodes, costs, drafters = setup.parameters["tree_nodes"], setup.costs, len(setup.drafts)
+        nodes, costs = setup.parameters["tree_nodes"], setup.costs
+        drafters = len(setup.drafts)
         every = drafters * (width + (depth - 1) * width * width)
 
         def draft_s() -> float:
             assert costs is not None
-            return depth * sum(costs.draft_step_s[:drafters])
+            return depth * step_seconds(costs)
 
         return cls._build(setup, width, depth, tree_budget(costs, nodes, every, draft_s, unmeasured=width * depth))
 
     @classmethod
     def _build(cls, setup: DraftSetup, width: int, depth: int, budget: Budget) -> MultiDraft:
+        together = side_by_side([draft.device for draft in setup.drafts], setup.costs)
         prefixes = [DraftPrefix(runner, widest=depth + 1) for runner in setup.drafts]
-        return cls(setup.drafts, prefixes, setup.target.vocab_size, width, depth, budget, setup.record)
+        return cls(setup.drafts, prefixes, setup.target.vocab_size, width, depth, budget, setup.record, together)
 
     def open(self, rows: int, capacity: int) -> None:
         """Prepare every drafter's cache."""
@@ -76,7 +82,9 @@ class MultiDraft:
             prefix.open(rows, capacity, scratch=self._width * self._depth)
         self._chains.clear()
 
-    def admit(self, row: int, prompt_ids: Tensor, first: int, taps: Tensor | None) -> None:
+    def admit(
+        self, row: int, prompt_ids: Tensor, first: int, taps: Tensor | None, top_ids: tuple[int, ...] | None = None
+    ) -> None:
         """Prefill the prompt with every drafter."""
         for prefix in self._prefixes:
             prefix.admit(row, prompt_ids, first)
@@ -85,24 +93,34 @@ class MultiDraft:
         """Let every drafter grow its candidates, merge them, and keep the most promising."""
         self._chains.clear()
         merged = [Candidates() for _ in rows]
-        for drafter, (model, prefix) in enumerate(zip(self._models, self._prefixes, strict=True)):
-            depths = [min(self._depth, row.limit, prefix.room(row.row)) for row in rows]
-            drafting = [i for i, depth in enumerate(depths) if depth]
-            if not drafting:
+        depths = [[min(self._depth, row.limit, prefix.room(row.row)) for row in rows] for prefix in self._prefixes]
+        drafting = [[i for i, depth in enumerate(own) if depth] for own in depths]
+        work = [
+            partial(self._grow, drafter, [rows[i].row for i in places], max(depths[drafter]))
+            for drafter, places in enumerate(drafting)
+            if places
+        ]
+        grown = iter(self._together.run(work))
+        for drafter, places in enumerate(drafting):
+            if not places:
                 continue
-            cache_rows = [rows[i].row for i in drafting]
-            logits = prefix.advance(cache_rows)[:, : self._vocab_size]
-            # The root is in the cache already: it is node 0 of the scratch tree.
-            starts = [length - 1 for length in prefix.lengths(cache_rows)]
-            forward_level = scratch_forward(model, cache_rows, starts, self._vocab_size)
-            levels = grow(logits, forward_level, self._width, max(depths), shown=self._record.alternatives)
-            paths = add_levels([merged[i] for i in drafting], levels, [depths[i] for i in drafting], drafter)
+            own_depths = [depths[drafter][i] for i in places]
+            paths = add_levels([merged[i] for i in places], next(grown), own_depths, drafter)
             if self._width == 1:
-                for row, path in zip(cache_rows, paths, strict=True):
-                    self._chains[drafter, row] = path[:-1]  # the last one was never forwarded
+                for i, path in zip(places, paths, strict=True):
+                    self._chains[drafter, rows[i].row] = path[:-1]  # the last one was never forwarded
         tries, promised = zip(*worth_verifying(merged, self._budget), strict=True)
         self._promised = {row.row: tokens for row, tokens in zip(rows, promised, strict=True)}
         return to_draft_tree(tries, self._models[0].device, self._record.shows_nodes)
+
+    def _grow(self, drafter: int, cache_rows: Sequence[int], depth: int) -> list[Level]:
+        """One drafter's part of a round; it touches nothing of the others."""
+        model, prefix = self._models[drafter], self._prefixes[drafter]
+        logits = prefix.advance(cache_rows)[:, : self._vocab_size]
+        # The root is in the cache already: it is node 0 of the scratch tree.
+        starts = [length - 1 for length in prefix.lengths(cache_rows)]
+        forward_level = scratch_forward(model, cache_rows, starts, self._vocab_size)
+        return grow(logits, forward_level, self._width, depth, shown=self._record.alternatives)
 
     def catch_up(self, feedback: Sequence[Feedback]) -> None:
         """A chain drafter keeps what it wrote of the true text, but for the next root; beams are forwarded again."""
@@ -124,3 +142,4 @@ class MultiDraft:
 
     def close(self) -> None:
         """Nothing outlasts the run."""
+        self._together.close()

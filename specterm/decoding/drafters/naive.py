@@ -29,7 +29,9 @@ class Naive:
     def open(self, rows: int, capacity: int) -> None:
         """Nothing to prepare."""
 
-    def admit(self, row: int, prompt_ids: Tensor, first: int, taps: Tensor | None) -> None:
+    def admit(
+        self, row: int, prompt_ids: Tensor, first: int, taps: Tensor | None, top_ids: tuple[int, ...] | None = None
+    ) -> None:
         """Nothing to remember."""
 
     def propose(self, rows: Sequence[ProposeRow]) -> DraftTree:

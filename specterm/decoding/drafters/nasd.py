@@ -1,9 +1,9 @@
 """N-gram assisted decoding: a store learned from the text and from what the target thought at every step.
 
 The store counts, for contexts of `ngram_min` to `ngram_max` tokens, the tokens that followed them: those emitted, and
-once more each of the target's `filler_top_k` likeliest at every verified position. A node is continued by the most
-counted follower of the longest known context; where none is known the draft ends. It is bounded, and may be kept in a
-file.
+once more each of the target's `filler_top_k` likeliest at every position that it judged, the first token's included. A
+node is continued by the most counted follower of the longest known context; where none is known the draft ends. It is
+bounded, and may be kept in a file.
 
 The known implementation (romsto) draws a fresh token after a refusal, which makes the drafted token too likely at any
 temperature above 0; here the token that refused the draft is the output, as the exact rule has it.
@@ -19,7 +19,7 @@ from specterm.decoding.drafters.lookup import LookupDrafter, RowText
 from specterm.decoding.drafters.ngram_index import NgramIndex
 from specterm.decoding.drafters.ngram_store import check_writable, load_store, save_store
 from specterm.decoding.drafters.setup import DraftSetup
-from specterm.decoding.ports import Feedback, Needs
+from specterm.decoding.ports import Needs
 
 
 class Nasd(LookupDrafter):
@@ -58,15 +58,12 @@ class Nasd(LookupDrafter):
     def trie(self, text: RowText, depth: int) -> DraftTrie:
         return grow(text.tail, text.index.likeliest, depth=depth, width=self.width)
 
-    def catch_up(self, feedback: Sequence[Feedback]) -> None:
+    def learn(self, text: RowText, emitted: Sequence[int], top_ids: Sequence[Sequence[int]] | None) -> None:
         """Learn what was emitted, and what the target held likely instead."""
-        for told in feedback:
-            text = self._texts[told.row]
-            alternatives = told.top_ids or ((),) * len(told.emitted)
-            for token, likely in zip(told.emitted, alternatives, strict=True):
-                for other in reversed(likely):  # the likeliest last: of equal counts the latest leads
-                    text.index.learn(text.tail, other)
-                text.append(token)
+        for token, likely in zip(emitted, top_ids or ((),) * len(emitted), strict=True):
+            for other in reversed(likely):  # the likeliest last: of equal counts the latest leads
+                text.index.learn(text.tail, other)
+            text.append(token)
 
     def close(self) -> None:
         """Write the store to its file, unless the run's memory is not to last.

@@ -1,4 +1,5 @@
-"""Reading the checkpoint of heads: one file of tensors, every shape checked, and errors that name tensor and sizes."""
+"""Reading the checkpoint of heads: tensors of one file or of the shards of one, every shape checked, and errors that
+name tensor and sizes."""
 
 from __future__ import annotations
 
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 
 from specterm.errors import ModelError, one_line
+from specterm.models.weights import weight_files
 
 
 class Checkpoint:
@@ -21,15 +23,18 @@ class Checkpoint:
 
     @staticmethod
     def read(folder: Path, names: Sequence[str], noun: str) -> Checkpoint:
-        """The first of the files `names` that `folder` has: safetensors, or a pickle of tensors alone.
+        """The first of the files `names` that `folder` has: safetensors, or a pickle of tensors alone; where it has
+        none, the shards that its model.safetensors.index.json names.
 
         Raises:
             ModelError: there is none ("the folder holds no `noun`"), or it cannot be read.
         """
         path = next((folder / name for name in names if (folder / name).is_file()), None)
-        if path is None:
-            raise ModelError(f"the folder {folder} holds no {noun}: it has no {names[0]} and no {names[1]}")
-        return Checkpoint(path, _read(path))
+        if path is not None:
+            return Checkpoint(path, _read(path))
+        if shards := weight_files(folder):
+            return Checkpoint(folder, {name: tensor for shard in shards for name, tensor in _read(shard).items()})
+        raise ModelError(f"the folder {folder} holds no {noun}: it has no {names[0]} and no {names[1]}")
 
     def __contains__(self, name: str) -> bool:
         return name in self._tensors

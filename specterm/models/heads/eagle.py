@@ -39,7 +39,7 @@ class EagleHeads(FeatureHeads):
         self.fc = nn.Parameter(weight, requires_grad=False)
         bias = config.options.get("bias", "fc.bias" in file)
         self.fc_bias = nn.Parameter(file.get("fc.bias", (hidden,)), requires_grad=False) if bias else None
-        self.register_buffer("lm_head", target.head_weight(), persistent=False)
+        self.register_buffer("lm_head", target.head_weight().detach(), persistent=False)
 
     def fuse(self, taps: Tensor) -> Tensor:
         """The feature is the target's state itself."""

@@ -139,10 +139,10 @@ def _taps(config: HeadConfig, target: Runner) -> tuple[int, ...]:
             "heads"
         )
     ids = config.options.get("eagle_aux_hidden_state_layer_ids") or default_taps(target.layers)
-    if not all(isinstance(i, int) and 0 <= i < target.layers for i in ids):
+    if not isinstance(ids, list | tuple) or not all(isinstance(i, int) and 0 <= i < target.layers for i in ids):
         raise ModelError(
-            f"eagle_aux_hidden_state_layer_ids in {config.folder} are {list(ids)}; the target has {target.layers} "
-            "layers to read from"
+            f"eagle_aux_hidden_state_layer_ids in {config.folder} are {ids}; the target has {target.layers} layers to "
+            "read from"
         )
     return tuple(ids)
 

@@ -51,7 +51,7 @@ class FeatureHeads(nn.Module):
             kind = config.options.get("rope_scaling") or config.options.get("rope_parameters")
             raise ModelError(f"the heads in {config.folder} want rotary embeddings of a kind not known here: {kind}")
         # Weights of the target and tables: no part of what is trained or saved.
-        self.register_buffer("embedding", embedding, persistent=False)
+        self.register_buffer("embedding", embedding.detach(), persistent=False)
         self.register_buffer("token_ids", token_ids, persistent=False)
         self.register_buffer("_cos", tables[0], persistent=False)
         self.register_buffer("_sin", tables[1], persistent=False)

@@ -110,7 +110,7 @@ class MLPSpeculator(nn.Module):
         return F.linear(states, head), states
 
     def published(self) -> dict[str, Tensor]:
-        """The tensors under their published names, in bfloat16."""
+        """The tensors under their published names."""
         kinds = {"emb": self.emb, "proj": self.proj, "head": self.head}
         tensors = {
             f"speculator.{kind}.{level}.weight": weight
@@ -119,7 +119,7 @@ class MLPSpeculator(nn.Module):
         }
         for level, norm in enumerate(self.norm):
             tensors |= {f"speculator.ln.{level}.weight": norm[0], f"speculator.ln.{level}.bias": norm[1]}
-        return {name: tensor.detach().to("cpu", torch.bfloat16).contiguous() for name, tensor in tensors.items()}
+        return tensors
 
 
 def _directions(weight: Tensor, count: int) -> Tensor:
@@ -148,15 +148,11 @@ def read_mlp(folder: Path, target: Runner) -> MLPSpeculator:
         return [file.get(f"{kind}.{level}.weight", shape, _WANTED) for level, shape in enumerate(wanted)]
 
     alike = 1 if tied else levels
+    emb, head = read("emb", alike, (vocab, inner)), read("head", alike, (vocab, inner))
+    proj = read("proj", min(2, levels) if tied else levels, (inner, hidden), (inner, inner))
     biases = [file.get(f"ln.{level}.bias", (inner,), _WANTED) for level in range(alike)]
-    speculator = MLPSpeculator(
-        levels,
-        read("emb", alike, (vocab, inner)),
-        read("proj", min(2, levels) if tied else levels, (inner, hidden), (inner, inner)),
-        [torch.stack(pair) for pair in zip(read("ln", alike, (inner,)), biases, strict=True)],
-        read("head", alike, (vocab, inner)),
-        scale_input=bool(config.get("scale_input")),
-    )
+    norm = [torch.stack(pair) for pair in zip(read("ln", alike, (inner,)), biases, strict=True)]
+    speculator = MLPSpeculator(levels, emb, proj, norm, head, scale_input=bool(config.get("scale_input")))
     return speculator.to(target.device, target.dtype)
 
 

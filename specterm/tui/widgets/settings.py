@@ -9,6 +9,7 @@ from textual.content import Content
 from textual.widgets import Label, Select, Static
 
 from specterm.catalogue import METHODS, RULES, SAMPLING, Value
+from specterm.catalogue.plugins import discover
 from specterm.config import MethodSpec, RunSpec
 from specterm.errors import ConfigError
 from specterm.tui.widgets.parameter_field import ParameterField
@@ -39,6 +40,7 @@ and holds back Enter. **Tab** and **Shift+Tab** move, **Enter** opens a list.
         self.call_after_refresh(self._build)
 
     async def _build(self) -> None:
+        discover()
         await self.mount(
             Horizontal(
                 Label("method", classes="field-label"),

@@ -14,7 +14,7 @@ A node of the tree ends in one state:
 An emitted token has one origin:
 
 * ``accepted``: a draft token that was kept;
-* ``correction``: the target's token where the first draft token was refused;
+* ``correction``: the target's token where every draft token was refused;
 * ``bonus``: the target's token after a fully accepted draft;
 * ``plain``: there was no draft (naive decoding, the prefill's token, a round with an empty tree).
 
@@ -173,6 +173,13 @@ class RowRound:
     confidence: tuple[float | None, ...] | None = None
     sources: tuple[int, ...] | None = None
     alternatives: tuple[Alternatives, ...] | None = None
+
+    @property
+    def refused(self) -> tuple[int, ...]:
+        """The nodes that the target's own token stands in place of: rejected, and no sibling of theirs was kept."""
+        nodes = tuple(zip(self.parents, self.states, strict=True))
+        went_on = {parent for parent, state in nodes if state in ("accepted", "cut")}
+        return tuple(i for i, (parent, state) in enumerate(nodes) if state == "rejected" and parent not in went_on)
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,7 +64,8 @@ def output_must_match(spec: RunSpec, dtype: str | None) -> bool:
     method = METHODS[spec.method.name]
     if not method.speculative or not RULES[spec.sampling.acceptance].lossless:
         return False
-    fixed = method.fixed and spec.method.parameters.get("draft_temperature", 0) == 0
+    told = spec.method.parameters  # who has no such options samples no drafts
+    fixed = method.fixed and told.get("draft_temperature", 0) == 0 and told.get("tree_children") != "sampled"
     return spec.sampling.greedy or (fixed and dtype in _EXACT_DTYPES)
 
 

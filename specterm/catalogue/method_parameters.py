@@ -45,6 +45,16 @@ TREE_NODES = Parameter(
     optional=True,
     none_means="chosen each round from measured costs",
 )
+TREE_CHILDREN = Parameter(
+    "tree_children",
+    "text",
+    "likeliest",
+    "How the tokens of the tree are chosen: likeliest, the best of each drafter; sampled, drawn from its distribution "
+    "without replacement into a tree of fixed shape. Greedy decoding takes the likeliest always; sampled trees have "
+    "width x depth nodes where no number is given.",
+    choices=("likeliest", "sampled"),
+    label="children",
+)
 DRAFT_MEMORY = Parameter(
     "draft_memory",
     "text",

@@ -19,6 +19,7 @@ from specterm.catalogue.method_parameters import (
     NUM_DRAFT_TOKENS,
     SUFFIX_FACTOR,
     SUFFIX_MIN_PROBABILITY,
+    TREE_CHILDREN,
     TREE_DEPTH,
     TREE_NODES,
     TREE_WIDTH,
@@ -72,8 +73,8 @@ METHODS: dict[str, Method] = {
         Method(
             "tree",
             "Draft tree",
-            "Every draft model grows a beam; the likeliest nodes merge into one tree for one masked pass.",
-            (BEAM_WIDTH, TREE_DEPTH, TREE_NODES),
+            "Every draft model grows branches; their nodes form one tree for one masked pass.",
+            (BEAM_WIDTH, TREE_DEPTH, TREE_NODES, TREE_CHILDREN),
             min_drafts=1,
             max_drafts=8,
         ),

@@ -54,7 +54,7 @@ class ColouredStream:
             self._console.print(line, end="", soft_wrap=True, highlight=False)
 
     def _append_row(self, line: Text, row: RowRound) -> None:
-        refused = "".join(text for text, state in zip(row.texts or (), row.states, strict=False) if state == "rejected")
+        refused = "".join(row.texts[node] for node in row.refused) if row.texts else ""
         for token in row.emitted:
             if self._rejected and refused and token.origin == "correction":
                 line.append(visible(refused), STYLES["rejected"])

@@ -204,7 +204,7 @@ class DecodeLoop:
         """Append what a row was given, and tell the round as the row saw it."""
         row.round += 1
         path = outcome.path
-        own: Origin = "plain" if not outcome.tokens else "correction" if "rejected" in outcome.states else "bonus"
+        own: Origin = "plain" if not outcome.tokens else "correction" if outcome.corrected else "bonus"
         p: Sequence[float | None] = outcome.p if outcome.p is not None else (None,) * len(outcome.tokens)
         origins: list[Origin] = ["accepted"] * len(path)
         texts = self._texts(row, outcome) if self._settings.record.probs else None
@@ -217,8 +217,12 @@ class DecodeLoop:
         for node in path[len(emitted) :]:
             states[node - 1] = "cut"
         if row.reason and len(emitted) <= len(path):
-            # The row ended inside the draft: nothing was refused there, the rest of the tree was simply not needed.
-            states = ["unused" if state == "rejected" else state for state in states]
+            # The row ended inside the draft: what was refused behind its end was simply not needed.
+            above = {-1, *(node - 1 for node in path[: len(emitted) - 1])}
+            states = [
+                "unused" if state == "rejected" and parent not in above else state
+                for state, parent in zip(states, outcome.parents, strict=True)
+            ]
         recorded = texts is not None
         return RowRound(
             row.prompt.row,

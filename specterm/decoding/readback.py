@@ -42,6 +42,14 @@ class Outcome:
         self.top_ids = self._top_ids(row["top_ids"], len(row["tokens"]) + 1) if "top_ids" in row else None
         self.sources = tuple(int(x) for x in row["sources"][:count]) if "sources" in row else (1,) * count
 
+    @property
+    def corrected(self) -> bool:
+        """Whether the target's own token stands where draft tokens were refused, and not behind a whole branch."""
+        last = self.path[-1] - 1 if self.path else -1
+        return any(
+            state == "rejected" and parent == last for state, parent in zip(self.states, self.parents, strict=True)
+        )
+
     def _top_ids(self, flat: list[float], nodes: int) -> tuple[tuple[int, ...], ...]:
         """Of the root and the accepted nodes."""
         k = len(flat) // nodes

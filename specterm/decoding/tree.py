@@ -13,7 +13,7 @@ from typing import Literal, TypeAlias
 import torch
 from torch import Tensor
 
-Children: TypeAlias = Literal["fixed", "sampled"]
+Children: TypeAlias = Literal["fixed", "sampled", "without replacement"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +72,12 @@ class DraftTree:
     """The draft tokens of a batch of B rows with at most N nodes each.
 
     tokens: int64 [B, N], padded with 0. counts: nodes of each row, on the host; a row's nodes come first.
-    children: "fixed" (given the prefix: greedy chains, tries, heads) or "sampled" (drawn independently from q).
-    q: [B, N, V], the distribution that node i was drawn from; only for sampled children.
+    children: "fixed" (given the prefix: greedy chains, tries, heads), "sampled" (chains: node i drawn from q[:, i]) or
+    "without replacement" (trees whose shape was settled before anything was drawn). q: the laws that the nodes were
+    drawn from, only where they were drawn; [B, N, V] of a sampled chain. Without replacement it is [B, L, V], not
+    necessarily normalised, and law_of, int64 [R, N] with R 1 or B, tells the law of each node: siblings of one law
+    stand together and were drawn from it in their order, each from what those before it had left. So one full law is
+    kept of each expanded node and drafter, not one of each child. most_children: the most that a node has, on the host.
     confidence: [B, N], the drafter's own probability of a fixed node; sources: int64 [B, N], bit masks of drafters
     (None: all from drafter 0). alternatives: ids int64 and probabilities [B, M, k] of the drafter's likeliest tokens
     after nodes 0 to M - 1 (0 is the root); a node whose probabilities are all 0 was not expanded and has none. None
@@ -85,6 +89,8 @@ class DraftTree:
     counts: tuple[int, ...]
     children: Children = "fixed"
     q: Tensor | None = None
+    law_of: Tensor | None = None
+    most_children: int = 1
     confidence: Tensor | None = None
     sources: Tensor | None = None
     alternatives: tuple[Tensor, Tensor] | None = None

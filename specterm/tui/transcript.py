@@ -24,13 +24,14 @@ class Page(Protocol):
 
 
 def refused_chain(part: RowRound) -> Iterator[tuple[str, State]]:
-    """The first refused branch: the rejected node, then what was drafted behind it and never judged.
+    """The first branch that the target's own token stands in place of: the rejected node, then what was drafted behind
+    it and never judged.
 
-    Siblings are left out. Nothing is yielded where no node was rejected or texts were not recorded.
+    Siblings are left out. Nothing is yielded where there is none or texts were not recorded.
     """
-    if part.texts is None or "rejected" not in part.states:
+    if part.texts is None or not part.refused:
         return
-    node = part.states.index("rejected")
+    node = part.refused[0]
     yield part.texts[node], State.REJECTED
     for child in range(node + 1, len(part.tokens)):
         if part.parents[child] == node and part.states[child] == "unused":

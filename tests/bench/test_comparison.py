@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Never
+from typing import Any, Never
 
 import pytest
 
@@ -42,20 +42,22 @@ def test_identical_outputs_are_not_teacher_forced() -> None:
 
 
 @pytest.mark.parametrize(
-    ("method", "draft_temperature", "temperature", "dtype", "must"),
+    ("method", "parameters", "temperature", "dtype", "must"),
     [
-        ("naive", None, 0.0, "float32", False),
-        ("draft", None, 0.0, "bfloat16", True),
-        ("draft", None, 0.7, "float32", False),
-        ("draft", 0.0, 0.7, "float32", True),
-        ("draft", 0.0, 0.7, "bfloat16", False),
-        ("draft", 0.0, 0.7, None, False),
+        ("naive", {}, 0.0, "float32", False),
+        ("draft", {}, 0.0, "bfloat16", True),
+        ("draft", {}, 0.7, "float32", False),
+        ("draft", {"draft_temperature": 0.0}, 0.7, "float32", True),
+        ("draft", {"draft_temperature": 0.0}, 0.7, "bfloat16", False),
+        ("draft", {"draft_temperature": 0.0}, 0.7, None, False),
+        ("tree", {}, 0.7, "float32", True),
+        ("tree", {"tree_children": "sampled"}, 0.7, "float32", False),
+        ("tree", {"tree_children": "sampled"}, 0.0, "float32", True),
     ],
 )
 def test_when_outputs_must_match(
-    method: str, draft_temperature: float | None, temperature: float, dtype: str | None, must: bool
+    method: str, parameters: dict[str, Any], temperature: float, dtype: str | None, must: bool
 ) -> None:
-    parameters = {} if method == "naive" else {"draft_temperature": draft_temperature}
     spec = RunSpec(
         method=MethodSpec(name=method, parameters=parameters), sampling=SamplingSpec(temperature=temperature)
     ).checked()

@@ -8,6 +8,7 @@ import itertools
 
 import pytest
 import torch
+from chi_square import chi_square
 
 from specterm.decoding.acceptance import exact
 from specterm.decoding.ports import Judging
@@ -142,18 +143,6 @@ def test_fixed_children_enumerated(monkeypatch, name):
     assert_target_law(joint_law(outputs, [1.0 / len(grid)] * len(grid), 3), 3)
 
 
-def chi_square(counts: torch.Tensor, expected: torch.Tensor) -> tuple[float, float]:
-    """The statistic with bins of small expectation merged, and the threshold df + 10 sqrt(2 df)."""
-    small = expected < 5
-    counts = torch.cat([counts[~small], counts[small].sum().view(1)])
-    expected = torch.cat([expected[~small], expected[small].sum().view(1)])
-    keep = expected > 0
-    assert float(counts[~keep].sum()) == 0.0, "a token of probability zero came out"
-    counts, expected = counts[keep], expected[keep]
-    freedom = len(expected) - 1
-    return float(((counts - expected) ** 2 / expected).sum()), freedom + 10 * (2 * freedom) ** 0.5
-
-
 WARPS = [
     Warps(1.0),
     Warps(0.5),
@@ -165,7 +154,7 @@ WARPS = [
 
 
 @pytest.mark.parametrize("warps", WARPS, ids=str)
-@pytest.mark.parametrize("drafter", ["adversarial", "unrelated", "truncated"])
+@pytest.mark.parametrize("drafter", ["adversarial", "unrelated", "truncated", "one token"])
 def test_sampled_chain_small_vocabulary(warps, drafter):
     run_chain(vocab=16, trials=40_000, warps=warps, drafter=drafter)
 
@@ -183,6 +172,7 @@ def run_chain(vocab: int, trials: int, warps: Warps, drafter: str) -> None:
         "adversarial": (-table, Warps(1.0)),
         "unrelated": (table.flip(1), Warps(2.0)),
         "truncated": (0.8 * table, warps),
+        "one token": (table, Warps(1.0, top_k=1)),
     }[drafter]
     q = probabilities(draft_logits, draft_warps)
     p = probabilities(table, warps).double()

@@ -55,6 +55,23 @@ def test_of_a_tree_the_first_refused_branch_is_taken() -> None:
     assert list(refused_chain(part)) == [("x", State.REJECTED), ("x1", State.DRAFT), ("x2", State.DRAFT)]
 
 
+def test_what_was_refused_beside_an_accepted_sibling_is_left_out() -> None:
+    #  root - y(rejected) - y1(unused)
+    #       \ a(accepted) - x(rejected)
+    part = RowRound(
+        row=0,
+        tokens=(1, 2, 3, 4),
+        parents=(-1, -1, 0, 1),
+        states=("rejected", "accepted", "unused", "rejected"),
+        emitted=(EmittedToken(2, "a", "accepted"), EmittedToken(9, "c", "correction")),
+        texts=("y", "a", "y1", "x"),
+    )
+    assert list(refused_chain(part)) == [("x", State.REJECTED)]
+    whole = dataclasses.replace(part, tokens=(1, 2), parents=(-1, -1), states=("rejected", "accepted"))
+    assert whole.refused == ()
+    assert list(refused_chain(whole)) == []
+
+
 def test_without_recorded_texts_nothing_refused_is_written() -> None:
     (part,) = round_of(0, ["a"], ["x"], "b").rows
     assert list(refused_chain(dataclasses.replace(part, texts=None))) == []

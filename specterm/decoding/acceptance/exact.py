@@ -4,7 +4,8 @@ Its walk follows how the children were made. Greedy warps take the path along wh
 *Fixed* children (the tree is a function of the prefix): one draw y from p at each node, go on where y is a child; the
 drawn token serves as test and as output, so the output equals naive sampling with the same random numbers. *Sampled*
 chains: Leviathan et al. 2023 (arXiv 2211.17192), algorithm 1: keep x drawn from q with probability min(1, p(x)/q(x)),
-otherwise draw from norm(max(p - q, 0)); after full acceptance draw from p.
+otherwise draw from norm(max(p - q, 0)); after full acceptance draw from p. Trees drawn *without replacement*: see
+`multi_candidate`.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from specterm.decoding.acceptance.walk import accepted_nodes, node_states, path_of
+from specterm.decoding.acceptance.multi_candidate import multi_candidate
+from specterm.decoding.acceptance.walk import accepted_nodes, node_states, path_of, probability_at
 from specterm.decoding.ports import Judging, Verdict
 from specterm.decoding.sampling import ROUND_STRIDE, Purpose, draw, probabilities, purpose_keys, uniforms
 from specterm.decoding.tree import DraftTree
@@ -25,15 +27,17 @@ class Exact:
         """See `Rule.verify`.
 
         Raises:
-            ValueError: sampled children that are not a chain; their rule is another one.
+            ValueError: sampled children that are not a chain.
         """
         if judging.warps.greedy:
             return self._matched(tree, logits, logits.argmax(dim=-1), judging)
         probs = probabilities(logits, judging.warps)
         if tree.children == "fixed" or tree.nodes == 0:
             return self._matched(tree, probs, self._target_draws(tree, probs, judging), judging)
+        if tree.children == "without replacement":
+            return multi_candidate(tree, probs, judging)
         if not tree.topology.chain:
-            raise ValueError("sampled trees need a multi-candidate walk; the exact rule has one for chains only")
+            raise ValueError("a tree with branches cannot be 'sampled'; its children are drawn 'without replacement'")
         return self._sampled_chain(tree, probs, judging)
 
     @staticmethod
@@ -55,8 +59,8 @@ class Exact:
         p = next_p = None
         if judging.record:
             probs = probabilities(scores, judging.warps) if judging.warps.greedy else scores
-            p = _at(probs, parents, tree.tokens)
-            next_p = _at(probs, last.unsqueeze(1), next_token.unsqueeze(1)).squeeze(1)
+            p = probability_at(probs, parents, tree.tokens)
+            next_p = probability_at(probs, last.unsqueeze(1), next_token.unsqueeze(1)).squeeze(1)
         return Verdict(count, path, next_token, node_states(topology, accepted, last), p, None, next_p)
 
     @staticmethod
@@ -67,7 +71,7 @@ class Exact:
         steps = torch.arange(nodes, device=device).unsqueeze(0)
         u = uniforms(purpose_keys(judging.keys, Purpose.RATIO, device), rounds + steps)
         q = tree.q.gather(2, tree.tokens.unsqueeze(2)).squeeze(2)
-        p = _at(probs, steps.expand_as(tree.tokens), tree.tokens)
+        p = probability_at(probs, steps.expand_as(tree.tokens), tree.tokens)
         # u * q < p needs no division, and refuses p = 0 even where u = 0.
         accepted = accepted_nodes(tree.topology, (u * q < p) & tree.valid())
         path, count = path_of(tree.topology, accepted)
@@ -96,9 +100,3 @@ class Exact:
             return Verdict(count, path, next_token, states, None, None, None)
         next_p = at_last.gather(1, next_token.unsqueeze(1)).squeeze(1)
         return Verdict(count, path, next_token, states, p, q, next_p)
-
-
-def _at(probs: Tensor, nodes: Tensor, tokens: Tensor) -> Tensor:
-    """probs[b, nodes[b, i], tokens[b, i]]: [B, N]."""
-    rows = torch.arange(probs.shape[0], device=probs.device).unsqueeze(1)
-    return probs[rows, nodes, tokens]

@@ -46,3 +46,9 @@ def node_states(topology: Topology, accepted: Tensor, last: Tensor) -> Tensor:
     states = torch.full_like(parents, UNUSED)
     states = states.masked_fill(parents == last.unsqueeze(1), REJECTED)
     return states.masked_fill(accepted[:, 1:], ACCEPTED)
+
+
+def probability_at(probs: Tensor, nodes: Tensor, tokens: Tensor) -> Tensor:
+    """probs[b, nodes[b, i], tokens[b, i]]: [B, N]."""
+    rows = torch.arange(probs.shape[0], device=probs.device).unsqueeze(1)
+    return probs[rows, nodes, tokens]

@@ -15,6 +15,7 @@ from specterm.decoding.drafters.multi_draft import MultiDraft
 from specterm.decoding.drafters.naive import Naive
 from specterm.decoding.drafters.nasd import Nasd
 from specterm.decoding.drafters.ngram import Ngram
+from specterm.decoding.drafters.sampled_tree import build_tree
 from specterm.decoding.drafters.setup import DraftSetup
 from specterm.decoding.drafters.suffix import Suffix
 from specterm.decoding.ports import Drafter
@@ -28,7 +29,7 @@ DRAFTERS: dict[str, Builder] = {
     "nasd": Nasd.build,
     "suffix": Suffix.build,
     "sequential": MultiDraft.build_sequential,
-    "tree": MultiDraft.build_tree,
+    "tree": build_tree,
     "medusa": Medusa.build,
     "eagle": Eagle.build_eagle,
     "eagle3": Eagle.build_eagle3,

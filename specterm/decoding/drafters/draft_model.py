@@ -14,6 +14,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from specterm.decoding.drafters.draft_law import over_vocabulary
 from specterm.decoding.drafters.prefix import DraftPrefix, Prefix
 from specterm.decoding.drafters.setup import DraftSetup
 from specterm.decoding.ports import Block, Feedback, LanguageModel, Needs, ProposeRow, Recording
@@ -99,7 +100,7 @@ class DraftModel:
                 starts = tuple(end + step - 1 for end in ends)
                 block = Block(cache_rows, starts, drawn[-1].unsqueeze(1), Topology.of_chain(0, device))
                 logits = self._model.forward(block)[:, 0]
-            logits = self._fit(logits)
+            logits = over_vocabulary(logits, self._vocab_size)
             if self._warps.greedy:
                 laws.append(logits)
                 drawn.append(logits.argmax(dim=-1))
@@ -107,13 +108,6 @@ class DraftModel:
                 laws.append(probabilities(logits, self._warps))
                 drawn.append(draw(laws[-1], uniforms(keys, rounds + step).squeeze(1)))
         return torch.stack(drawn, dim=1), torch.stack(laws, dim=1)
-
-    def _fit(self, logits: Tensor) -> Tensor:
-        """Logits over the target's vocabulary, where embeddings are padded to different sizes."""
-        missing = self._vocab_size - logits.shape[-1]
-        if missing > 0:
-            return torch.nn.functional.pad(logits, (0, missing), value=float("-inf"))
-        return logits[..., : self._vocab_size]
 
     def _tree(self, drawn: Tensor, laws: Tensor, counts: tuple[int, ...]) -> DraftTree:
         topology = Topology.of_chain(drawn.shape[1], drawn.device)

@@ -26,11 +26,12 @@ from specterm.errors import ConfigError
 if TYPE_CHECKING:
     from specterm.decoding.drafters.setup import DraftSetup
     from specterm.decoding.drafters.token_paths import tree_of_paths
-    from specterm.decoding.ports import FINAL_NORM, Block, Drafter, Feedback, Needs, ProposeRow, Runner
+    from specterm.decoding.ports import FINAL_NORM, Admission, Block, Drafter, Feedback, Needs, ProposeRow, Runner
     from specterm.decoding.tree import DraftTree, Topology
 
 __all__ = [
     "FINAL_NORM",
+    "Admission",
     "Block",
     "ConfigError",
     "DraftSetup",
@@ -50,7 +51,9 @@ __all__ = [
 _HOME = {
     "DraftSetup": "drafters.setup",
     "tree_of_paths": "drafters.token_paths",
-    **dict.fromkeys(("FINAL_NORM", "Block", "Drafter", "Feedback", "Needs", "ProposeRow", "Runner"), "ports"),
+    **dict.fromkeys(
+        ("FINAL_NORM", "Admission", "Block", "Drafter", "Feedback", "Needs", "ProposeRow", "Runner"), "ports"
+    ),
     **dict.fromkeys(("DraftTree", "Topology"), "tree"),
 }
 

@@ -15,7 +15,18 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from specterm.decoding.ports import Block, Detokenizer, Drafter, Feedback, Judging, ProposeRow, Recording, Rule, Runner
+from specterm.decoding.ports import (
+    Admission,
+    Block,
+    Detokenizer,
+    Drafter,
+    Feedback,
+    Judging,
+    ProposeRow,
+    Recording,
+    Rule,
+    Runner,
+)
 from specterm.decoding.prefill import prefill
 from specterm.decoding.readback import Outcome, read_outcomes
 from specterm.decoding.row import Prompt, Row
@@ -147,7 +158,7 @@ class DecodeLoop:
             self._clock(), prompt.row, len(prompt.ids), 0, self._timer.elapsed(), self._timer.device_seconds(), emitted
         )
         if row.reason is None:
-            self._drafter.admit(slot, ids, row.root, taps, top_ids)
+            self._drafter.admit(Admission(slot, ids, row.root, taps, top_ids))
 
     def _round(self) -> Round:
         rows = [self._active[slot] for slot in sorted(self._active)]

@@ -133,6 +133,22 @@ class Needs:
 
 
 @dataclass(frozen=True, slots=True)
+class Admission:
+    """A prompt that took cache row `row`: prompt_ids, int64 [L], on the host; `first` is its first emitted token, the
+    next root.
+
+    taps: [L, F], the target's hidden states at every prompt token. top_ids: the ids of the target's likeliest tokens
+    after the prompt, the likeliest first. Each is None unless the drafter needs it.
+    """
+
+    row: int
+    prompt_ids: Tensor
+    first: int
+    taps: Tensor | None = None
+    top_ids: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Feedback:
     """What one row really emitted in a round: `accepted` draft tokens, then the target's own token.
 
@@ -157,14 +173,8 @@ class Drafter(Protocol):
     def open(self, rows: int, capacity: int) -> None:
         """Prepare for `rows` sequences of at most `capacity` tokens."""
 
-    def admit(
-        self, row: int, prompt_ids: Tensor, first: int, taps: Tensor | None, top_ids: tuple[int, ...] | None = None
-    ) -> None:
-        """A prompt (int64 [L], on the host) took this row; `first` is its first emitted token, the next root.
-
-        taps: [L, F], the target's hidden states at every prompt token. top_ids: the ids of the target's likeliest
-        tokens after the prompt, the likeliest first. Each is None unless the drafter needs it.
-        """
+    def admit(self, admission: Admission) -> None:
+        """A prompt took a row."""
 
     def propose(self, rows: Sequence[ProposeRow]) -> DraftTree:
         """A tree for each row, none deeper than its limit. Depths are decided before anything is sampled."""

@@ -37,7 +37,7 @@ class Scripted:
         self.tree = tree
 
     def open(self, rows, capacity): ...
-    def admit(self, row, prompt_ids, first, taps, top_ids): ...
+    def admit(self, admission): ...
     def catch_up(self, feedback): ...
     def release(self, row): ...
     def close(self): ...
@@ -128,8 +128,8 @@ def test_good_trees_pass_and_change_nothing(run, target, warps):
 
     def build(setup):
         class Knowing(Scripted):
-            def admit(self, row, prompt_ids, first, taps, top_ids):
-                self.at = {**getattr(self, "at", {}), row: 1}
+            def admit(self, admission):
+                self.at = {**getattr(self, "at", {}), admission.row: 1}
 
             def catch_up(self, feedback):
                 for told in feedback:

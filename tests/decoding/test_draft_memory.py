@@ -14,7 +14,7 @@ from specterm.decoding.drafters.memory import DraftMemory
 from specterm.decoding.drafters.ngram_index import NgramIndex
 from specterm.decoding.drafters.ngram_store import load_store, save_store
 from specterm.decoding.drafters.setup import DraftSetup
-from specterm.decoding.ports import ProposeRow, Recording
+from specterm.decoding.ports import Admission, ProposeRow, Recording
 from specterm.decoding.sampling import Warps
 from specterm.engine.session import Session
 from specterm.errors import ConfigError
@@ -198,13 +198,13 @@ def test_a_failed_write_leaves_the_old_store(tmp_path, monkeypatch):
     memory = DraftMemory()
     first = nasd(file, memory)
     first.open(1, 100)
-    first.admit(0, torch.tensor([1, 2, 1]), 2, None)
+    first.admit(Admission(0, torch.tensor([1, 2, 1]), 2))
     assert first.propose([ProposeRow(0, 4, 1, 0)]).nodes == 4
     first.close()
     written = file.read_bytes()
     second = nasd(file, memory)
     second.open(1, 100)
-    second.admit(0, torch.tensor([5, 6, 7]), 8, None)
+    second.admit(Admission(0, torch.tensor([5, 6, 7]), 8))
     monkeypatch.setattr(os, "replace", lambda a, b: (_ for _ in ()).throw(OSError(28, "No space left on device")))
     with pytest.raises(ConfigError, match=r"store cannot be written: No space left on device"):
         second.close()

@@ -11,7 +11,7 @@ from specterm.decoding.drafters.eagle import Eagle
 from specterm.decoding.drafters.memory import DraftMemory
 from specterm.decoding.drafters.rank_paths import static_paths
 from specterm.decoding.drafters.setup import DraftSetup
-from specterm.decoding.ports import Feedback, ProposeRow, Recording
+from specterm.decoding.ports import Admission, Feedback, ProposeRow, Recording
 from specterm.decoding.sampling import Warps
 from specterm.events import Calibration
 
@@ -34,7 +34,7 @@ class Text:
         return torch.randn((count, 2 * TARGET), generator=self._random, dtype=torch.float64)
 
     def admit(self, drafter: Eagle) -> None:
-        drafter.admit(self.row, torch.tensor(self.tokens[:-1]), self.tokens[-1], self.states)
+        drafter.admit(Admission(self.row, torch.tensor(self.tokens[:-1]), self.tokens[-1], self.states))
 
     def go_on(self, accepted: list[int]) -> Feedback:
         """`accepted` and a token of the target's own are emitted."""

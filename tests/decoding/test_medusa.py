@@ -15,7 +15,7 @@ from specterm.decoding.drafters.medusa import Medusa
 from specterm.decoding.drafters.memory import DraftMemory
 from specterm.decoding.drafters.rank_paths import likeliest_paths, static_paths
 from specterm.decoding.drafters.setup import DraftSetup
-from specterm.decoding.ports import ProposeRow, Recording
+from specterm.decoding.ports import Admission, ProposeRow, Recording
 from specterm.decoding.sampling import Warps
 from specterm.events import Calibration
 from specterm.models.heads.medusa import MedusaHeads
@@ -110,7 +110,9 @@ def test_calibrated_costs_choose_the_nodes(models, prompts):
         )  # fmt: skip
         drafter = Medusa.build(setup)
         drafter.open(1, 100)
-        drafter.admit(0, torch.tensor([1]), 2, torch.randn(1, 384, generator=torch.Generator().manual_seed(0)).double())
+        drafter.admit(
+            Admission(0, torch.tensor([1]), 2, torch.randn(1, 384, generator=torch.Generator().manual_seed(0)).double())
+        )
         return drafter.propose([ProposeRow(0, 9, 0, 0)]).counts[0]
 
     assert nodes(1e-9) == 64

@@ -11,7 +11,7 @@ from specterm.config import MethodSpec
 from specterm.decoding.drafters import DRAFTERS
 from specterm.decoding.drafters.memory import DraftMemory
 from specterm.decoding.drafters.setup import DraftSetup
-from specterm.decoding.ports import Feedback, ProposeRow, Recording
+from specterm.decoding.ports import Admission, Feedback, ProposeRow, Recording
 from specterm.decoding.sampling import Warps
 
 ROUNDS = 400
@@ -38,7 +38,7 @@ def round_seconds(method: str, length: int, words: list[int]) -> float:
     spec = MethodSpec(name=method).checked()
     drafter = DRAFTERS[method](DraftSetup(Target(), (), Warps(0.0), Recording(), spec.parameters, DraftMemory()))
     drafter.open(1, LONG + 1000)
-    drafter.admit(0, torch.tensor(words[: length - 1]), words[length - 1], None)
+    drafter.admit(Admission(0, torch.tensor(words[: length - 1]), words[length - 1]))
     top_k = drafter.needs.top_k
     took, drafted = [], 0
     for turn in range(ROUNDS):

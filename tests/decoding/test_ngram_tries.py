@@ -10,7 +10,7 @@ from specterm.decoding.drafters import DRAFTERS
 from specterm.decoding.drafters.draft_trie import grow, to_draft_tree
 from specterm.decoding.drafters.memory import DraftMemory
 from specterm.decoding.drafters.setup import DraftSetup
-from specterm.decoding.ports import Feedback, ProposeRow, Recording
+from specterm.decoding.ports import Admission, Feedback, ProposeRow, Recording
 from specterm.decoding.sampling import Warps
 
 METHODS = ["ngram", "nasd", "suffix"]
@@ -32,7 +32,7 @@ def drafter(method, record=Recording(), **parameters):
 
 
 def proposed(made, text, limit=64, row=0):
-    made.admit(row, torch.tensor(text[:-1]), text[-1], None)
+    made.admit(Admission(row, torch.tensor(text[:-1]), text[-1]))
     return made.propose([ProposeRow(row, limit, 1, 0)])
 
 
@@ -120,7 +120,7 @@ def test_suffix_stops_where_it_is_no_longer_likely():
     text = [5, 1, 5, 2, 5, 3, 5, 4, 5]
     for floor, nodes in ((0.2, 1), (0.3, 0)):
         made = drafter("suffix", num_draft_tokens=1, suffix_min_probability=floor)
-        made.admit(0, torch.tensor([0, *text[:-1]]), text[-1], None)
+        made.admit(Admission(0, torch.tensor([0, *text[:-1]]), text[-1]))
         # The longest match of the end is of one token: 4 5 has not come before.
         assert made.propose([ProposeRow(0, 4, 1, 0)]).counts == (nodes,)
 
@@ -128,14 +128,14 @@ def test_suffix_stops_where_it_is_no_longer_likely():
 def test_nasd_learns_what_the_target_held_likely():
     made = drafter("nasd", Recording(probs=True), num_draft_tokens=1, tree_width=3, ngram_max=1, filler_top_k=3)
     assert made.needs.top_k == 3
-    made.admit(0, torch.tensor([1]), 2, None)
+    made.admit(Admission(0, torch.tensor([1]), 2))
     made.catch_up([Feedback(0, (30, 2), 1, ((30, 31, 32), (2, 3, 4)))])
     tree = made.propose([ProposeRow(0, 4, 1, 1)])
     assert tree.tokens[0].tolist() == [30, 31, 32]
     assert tree.confidence[0].tolist() == pytest.approx([0.5, 0.25, 0.25])
     alone = drafter("nasd", num_draft_tokens=1, tree_width=3, ngram_max=1, filler_top_k=0)
     assert alone.needs.top_k == 0
-    alone.admit(0, torch.tensor([1]), 2, None)
+    alone.admit(Admission(0, torch.tensor([1]), 2))
     alone.catch_up([Feedback(0, (30, 2), 1, None)])
     assert alone.propose([ProposeRow(0, 4, 1, 1)]).tokens[0].tolist() == [30]
 
@@ -144,7 +144,7 @@ def test_nasd_learns_what_the_target_held_likely():
 def test_only_nasd_learns_what_stood_in_the_place_of_the_first_token(method):
     made = drafter(method, num_draft_tokens=1, tree_width=3, **({"ngram_max": 1} if method != "suffix" else {}))
     for row, top_ids in ((0, (9, 8, 7)), (1, None)):
-        made.admit(row, torch.tensor([5]), 9, None, top_ids)
+        made.admit(Admission(row, torch.tensor([5]), 9, None, top_ids))
         made.catch_up([Feedback(row, (5,), 0, ((5,),) if made.needs.top_k else None)])
         tree = made.propose([ProposeRow(row, 4, 1, 1)])
         assert tree.tokens[0].tolist() == ([9, 8, 7] if method == "nasd" and top_ids else [9])
@@ -160,7 +160,7 @@ def test_scope_none_looks_at_the_output_only(method):
 def test_ragged_rows_are_padded_and_a_row_without_a_draft_has_no_nodes():
     made = drafter("ngram", num_draft_tokens=3, tree_width=2)
     for row, text in enumerate(([1, 2, 1, 3, 1], [1, 2, 3], [4, 5, 4])):
-        made.admit(row, torch.tensor(text[:-1]), text[-1], None)
+        made.admit(Admission(row, torch.tensor(text[:-1]), text[-1]))
     tree = made.propose([ProposeRow(row, limit, 1, 0) for row, limit in ((0, 3), (1, 3), (2, 2))])
     assert tree.counts == (6, 0, 2)
     assert tree.valid().tolist() == [[node < count for node in range(6)] for count in tree.counts]

@@ -9,12 +9,11 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
 
 from specterm.catalogue.plugins import Plugin, told_with_place
 from specterm.decoding.drafters.setup import DraftSetup
 from specterm.decoding.drafters.tree_check import fault
-from specterm.decoding.ports import FINAL_NORM, Drafter, Feedback, Needs, ProposeRow
+from specterm.decoding.ports import FINAL_NORM, Admission, Drafter, Feedback, Needs, ProposeRow
 from specterm.decoding.tree import DraftTree
 from specterm.errors import SpectermError
 
@@ -51,10 +50,8 @@ class CheckedDrafter:
         """See `Drafter`; so for the others."""
         self._call("open", self._drafter.open, rows, capacity)
 
-    def admit(
-        self, row: int, prompt_ids: Tensor, first: int, taps: Tensor | None, top_ids: tuple[int, ...] | None = None
-    ) -> None:
-        self._call("admit", self._drafter.admit, row, prompt_ids, first, taps, top_ids)
+    def admit(self, admission: Admission) -> None:
+        self._call("admit", self._drafter.admit, admission)
 
     def propose(self, rows: Sequence[ProposeRow]) -> DraftTree:
         """The plug-in's trees.

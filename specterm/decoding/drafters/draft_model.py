@@ -17,7 +17,7 @@ from torch import Tensor
 from specterm.decoding.drafters.draft_law import over_vocabulary
 from specterm.decoding.drafters.prefix import DraftPrefix, Prefix
 from specterm.decoding.drafters.setup import DraftSetup
-from specterm.decoding.ports import Block, Feedback, LanguageModel, Needs, ProposeRow, Recording
+from specterm.decoding.ports import Admission, Block, Feedback, LanguageModel, Needs, ProposeRow, Recording
 from specterm.decoding.sampling import ROUND_STRIDE, Purpose, Warps, draw, probabilities, purpose_keys, uniforms
 from specterm.decoding.tree import DraftTree, Topology
 
@@ -52,11 +52,9 @@ class DraftModel:
         self._prefix.open(rows, capacity, scratch=self.max_nodes)
         self._written.clear()
 
-    def admit(
-        self, row: int, prompt_ids: Tensor, first: int, taps: Tensor | None, top_ids: tuple[int, ...] | None = None
-    ) -> None:
+    def admit(self, admission: Admission) -> None:
         """Prefill the prompt as far as the draft's context goes."""
-        self._prefix.admit(row, prompt_ids, first)
+        self._prefix.admit(admission.row, admission.prompt_ids, admission.first)
 
     def propose(self, rows: Sequence[ProposeRow]) -> DraftTree:
         """Draft a chain for each row: the pending tokens first, then one forward a token."""

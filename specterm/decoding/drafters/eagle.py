@@ -24,7 +24,7 @@ from specterm.decoding.drafters.draft_trie import DraftTrie, to_draft_tree
 from specterm.decoding.drafters.feature_prefix import FeatureModel, FeaturePrefix
 from specterm.decoding.drafters.rank_paths import Path, static_paths
 from specterm.decoding.drafters.setup import DraftSetup
-from specterm.decoding.ports import Block, Feedback, Needs, ProposeRow, Recording
+from specterm.decoding.ports import Admission, Block, Feedback, Needs, ProposeRow, Recording
 from specterm.decoding.tree import DraftTree, Topology
 
 _NODES = 24  # where nobody measured
@@ -80,12 +80,10 @@ class Eagle:
         self._promised.clear()
 
     @torch.inference_mode()
-    def admit(
-        self, row: int, prompt_ids: Tensor, first: int, taps: Tensor | None, top_ids: tuple[int, ...] | None = None
-    ) -> None:
+    def admit(self, admission: Admission) -> None:
         """Prefill the pairs of the prompt."""
-        assert taps is not None, "taps are needed"
-        self._prefix.admit(row, prompt_ids, first, taps)
+        assert admission.taps is not None, "taps are needed"
+        self._prefix.admit(admission.row, admission.prompt_ids, admission.first, admission.taps)
 
     @torch.inference_mode()
     def propose(self, rows: Sequence[ProposeRow]) -> DraftTree:

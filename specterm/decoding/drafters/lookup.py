@@ -14,12 +14,10 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Self
 
-from torch import Tensor
-
 from specterm.decoding.drafters.draft_trie import DraftTrie, to_draft_tree
 from specterm.decoding.drafters.ngram_index import NgramIndex
 from specterm.decoding.drafters.setup import DraftSetup
-from specterm.decoding.ports import Feedback, Needs, ProposeRow
+from specterm.decoding.ports import Admission, Feedback, Needs, ProposeRow
 from specterm.decoding.tree import DraftTree
 
 
@@ -79,14 +77,12 @@ class LookupDrafter(ABC):
         if self._scope == "session":
             self._shared = self._memory.recall(self.memory_key, self.new_index)
 
-    def admit(
-        self, row: int, prompt_ids: Tensor, first: int, taps: Tensor | None, top_ids: tuple[int, ...] | None = None
-    ) -> None:
+    def admit(self, admission: Admission) -> None:
         """Learn the prompt, if the scope says so, and the first token."""
-        text = self._texts[row] = RowText(self.new_index() if self._shared is None else self._shared, [])
-        for token in [] if self._scope == "none" else prompt_ids.tolist():
+        text = self._texts[admission.row] = RowText(self.new_index() if self._shared is None else self._shared, [])
+        for token in [] if self._scope == "none" else admission.prompt_ids.tolist():
             text.append(token)
-        self.learn(text, (first,), None if top_ids is None else (top_ids,))
+        self.learn(text, (admission.first,), None if admission.top_ids is None else (admission.top_ids,))
 
     def propose(self, rows: Sequence[ProposeRow]) -> DraftTree:
         """A trie for each row."""

@@ -21,7 +21,7 @@ from specterm.decoding.drafters.draft_trie import DraftTrie, to_draft_tree
 from specterm.decoding.drafters.medusa_choices import read_choices
 from specterm.decoding.drafters.rank_paths import Path, likeliest_paths, static_paths, trie_of
 from specterm.decoding.drafters.setup import DraftSetup
-from specterm.decoding.ports import FINAL_NORM, Feedback, Needs, ProposeRow, Recording
+from specterm.decoding.ports import FINAL_NORM, Admission, Feedback, Needs, ProposeRow, Recording
 from specterm.decoding.tree import DraftTree
 from specterm.errors import ConfigError
 
@@ -87,12 +87,10 @@ class Medusa:
         """Nothing to prepare: heads have no cache."""
         self._states.clear()
 
-    def admit(
-        self, row: int, prompt_ids: Tensor, first: int, taps: Tensor | None, top_ids: tuple[int, ...] | None = None
-    ) -> None:
+    def admit(self, admission: Admission) -> None:
         """The state at the last prompt token is the one before the first root."""
-        assert taps is not None, "taps are needed"
-        self._states[row] = taps[-1]
+        assert admission.taps is not None, "taps are needed"
+        self._states[admission.row] = admission.taps[-1]
 
     def propose(self, rows: Sequence[ProposeRow]) -> DraftTree:
         """One product for all rows and heads, then the likeliest paths of each row."""

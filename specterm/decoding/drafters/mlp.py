@@ -19,7 +19,7 @@ from specterm.decoding.drafters.candidates import Candidates, worth_verifying
 from specterm.decoding.drafters.cost import median_seconds
 from specterm.decoding.drafters.draft_trie import to_draft_tree
 from specterm.decoding.drafters.setup import DraftSetup
-from specterm.decoding.ports import FINAL_NORM, Feedback, Needs, ProposeRow, Recording
+from specterm.decoding.ports import FINAL_NORM, Admission, Feedback, Needs, ProposeRow, Recording
 from specterm.decoding.tree import DraftTree
 
 
@@ -73,12 +73,10 @@ class MLP:
         self._states.clear()
         self._roots.clear()
 
-    def admit(
-        self, row: int, prompt_ids: Tensor, first: int, taps: Tensor | None, top_ids: tuple[int, ...] | None = None
-    ) -> None:
+    def admit(self, admission: Admission) -> None:
         """The state at the last prompt token is the one before the first root."""
-        assert taps is not None, "taps are needed"
-        self._states[row], self._roots[row] = taps[-1], first
+        assert admission.taps is not None, "taps are needed"
+        self._states[admission.row], self._roots[admission.row] = admission.taps[-1], admission.first
 
     def propose(self, rows: Sequence[ProposeRow]) -> DraftTree:
         """Grow beams for all rows at once, and keep the most promising nodes of each."""

@@ -10,8 +10,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
-from torch import Tensor
-
 from specterm.decoding.drafters.beams import Level, add_levels, grow, scratch_forward
 from specterm.decoding.drafters.budget import Budget, FixedBudget, tree_budget
 from specterm.decoding.drafters.candidates import Candidates, worth_verifying
@@ -19,7 +17,7 @@ from specterm.decoding.drafters.draft_trie import to_draft_tree
 from specterm.decoding.drafters.prefix import DraftPrefix, Prefix
 from specterm.decoding.drafters.setup import DraftSetup
 from specterm.decoding.drafters.side_by_side import SideBySide, side_by_side, step_seconds
-from specterm.decoding.ports import Feedback, LanguageModel, Needs, ProposeRow, Recording
+from specterm.decoding.ports import Admission, Feedback, LanguageModel, Needs, ProposeRow, Recording
 from specterm.decoding.tree import DraftTree
 
 
@@ -82,12 +80,10 @@ class MultiDraft:
             prefix.open(rows, capacity, scratch=self._width * self._depth)
         self._chains.clear()
 
-    def admit(
-        self, row: int, prompt_ids: Tensor, first: int, taps: Tensor | None, top_ids: tuple[int, ...] | None = None
-    ) -> None:
+    def admit(self, admission: Admission) -> None:
         """Prefill the prompt with every drafter."""
         for prefix in self._prefixes:
-            prefix.admit(row, prompt_ids, first)
+            prefix.admit(admission.row, admission.prompt_ids, admission.first)
 
     def propose(self, rows: Sequence[ProposeRow]) -> DraftTree:
         """Let every drafter grow its candidates, merge them, and keep the most promising."""

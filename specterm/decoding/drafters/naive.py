@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
 
 from specterm.decoding.drafters.setup import DraftSetup
-from specterm.decoding.ports import Feedback, Needs, ProposeRow
+from specterm.decoding.ports import Admission, Feedback, Needs, ProposeRow
 from specterm.decoding.tree import DraftTree
 
 
@@ -29,9 +28,7 @@ class Naive:
     def open(self, rows: int, capacity: int) -> None:
         """Nothing to prepare."""
 
-    def admit(
-        self, row: int, prompt_ids: Tensor, first: int, taps: Tensor | None, top_ids: tuple[int, ...] | None = None
-    ) -> None:
+    def admit(self, admission: Admission) -> None:
         """Nothing to remember."""
 
     def propose(self, rows: Sequence[ProposeRow]) -> DraftTree:

@@ -18,7 +18,7 @@ from specterm.decoding.drafters.multi_draft import MultiDraft
 from specterm.decoding.drafters.prefix import DraftPrefix
 from specterm.decoding.drafters.sampled_shape import SampledShape, sampled_shape
 from specterm.decoding.drafters.setup import DraftSetup
-from specterm.decoding.ports import Block, Drafter, Feedback, Needs, ProposeRow, Recording, Runner
+from specterm.decoding.ports import Admission, Block, Drafter, Feedback, Needs, ProposeRow, Recording, Runner
 from specterm.decoding.sampling import ROUND_STRIDE, Purpose, Warps, draw, purpose_keys, uniforms
 from specterm.decoding.tree import DraftTree, Topology
 
@@ -60,12 +60,10 @@ class SampledTree:
         for prefix in self._prefixes:
             prefix.open(rows, capacity, scratch=self._shape.nodes)
 
-    def admit(
-        self, row: int, prompt_ids: Tensor, first: int, taps: Tensor | None, top_ids: tuple[int, ...] | None = None
-    ) -> None:
+    def admit(self, admission: Admission) -> None:
         """Prefill the prompt with every drafter."""
         for prefix in self._prefixes:
-            prefix.admit(row, prompt_ids, first)
+            prefix.admit(admission.row, admission.prompt_ids, admission.first)
 
     def propose(self, rows: Sequence[ProposeRow]) -> DraftTree:
         """Let every drafter draw its part of the tree, level by level."""

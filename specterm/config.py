@@ -94,7 +94,8 @@ class MethodSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
         short = {"num_draft_tokens": "gamma"}
         found = catalogue.METHODS.get(self.name)  # a stored run may be of a plug-in that is not here any more
         usual = {p.name: p.default for p in (found.parameters if found else ()) if p.name not in short}
-        told = [f"{short.get(k, k.replace('_', '-'))} {v}" for k, v in self.parameters.items() if v != usual.get(k)]
+        names = {k: short.get(k, k.replace("_", "-")) for k in self.parameters}
+        told = [names[k] if v is True else f"{names[k]} {v}" for k, v in self.parameters.items() if v != usual.get(k)]
         return " ".join([found.name if found else self.name, *told])
 
 

@@ -9,14 +9,15 @@ from typing import Any
 
 from specterm.config import MethodSpec
 from specterm.decoding.acceptance import RULES
+from specterm.decoding.adaptive import AdaptiveLength
 from specterm.decoding.drafters import build_drafter
 from specterm.decoding.drafters.memory import DraftMemory
-from specterm.decoding.drafters.setup import DraftSetup
+from specterm.decoding.drafters.setup import DraftSetup, adaptive_length
 from specterm.decoding.loop import DecodeLoop, Settings
 from specterm.decoding.ports import Detokenizer, Recording, Runner
 from specterm.decoding.row import Prompt
 from specterm.decoding.sampling import Warps, row_key
-from specterm.events import Event, Prefilled, Round, RowFinished, RowRound
+from specterm.events import Calibration, Event, Prefilled, Round, RowFinished, RowRound
 
 
 @dataclass
@@ -75,19 +76,21 @@ def decode(
     rule: Any = None,
     memory: DraftMemory | None = None,
     heads: Mapping[str, Any] | None = None,
+    costs: Calibration | None = None,
+    length: AdaptiveLength | None = None,
     **parameters: Any,
 ) -> Decoded:
     """Decode `prompts` and collect everything."""
     spec = MethodSpec(name=method, parameters=parameters).checked()
-    drafter = build_drafter(
-        method,
-        DraftSetup(target, tuple(drafts), warps, record, spec.parameters, memory or DraftMemory(), heads=heads or {}),
+    setup = DraftSetup(
+        target, tuple(drafts), warps, record, spec.parameters, memory or DraftMemory(), costs, heads or {}
     )
+    drafter = build_drafter(method, setup)
     settings = Settings(warps, max_tokens, context or target.max_positions, frozenset(eos), stop, batch_size, record)
     began = time.perf_counter()
     loop = DecodeLoop(
         target, drafter, rule or RULES["exact"](), detokenizer or Numbers(), settings,
-        clock=lambda: time.perf_counter() - began,
+        clock=lambda: time.perf_counter() - began, adaptive=length or adaptive_length(setup, drafter),
     )  # fmt: skip
     seeds = seeds or [0] * len(prompts)
     rows = [

@@ -7,6 +7,13 @@ from specterm.catalogue.parameter import Parameter
 NUM_DRAFT_TOKENS = Parameter(
     "num_draft_tokens", "int", 4, "Draft tokens a round (gamma).", minimum=1, maximum=64, label="gamma"
 )
+ADAPTIVE = Parameter(
+    "adaptive",
+    "bool",
+    False,
+    "Choose each round's draft length, up to the given one, from acceptance and measured costs; decode without drafts "
+    "while they do not pay.",
+)
 DRAFT_TEMPERATURE = Parameter(
     "draft_temperature",
     "float",

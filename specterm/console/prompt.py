@@ -78,8 +78,8 @@ class _Runs:
         """Run `spec`, painting its events as they come."""
 
         def observe(event: Event) -> None:
-            self._narrate(event)
             paint(event)
+            self._narrate(event)
 
         watched = watch(self._engine.run(spec, (self._request,)), observe)
         watched.raise_failure()

@@ -8,7 +8,17 @@ from rich.console import Console
 from rich.text import Text
 
 from specterm.console.visible import visible
-from specterm.events import EmittedToken, Event, LoadProgress, Notice, Prefilled, Round, RowFinished, RowRound
+from specterm.events import (
+    EmittedToken,
+    Event,
+    LoadProgress,
+    Notice,
+    Prefilled,
+    Round,
+    RowFinished,
+    RowRound,
+    RunFinished,
+)
 
 # An attribute besides the colour for each state, so that they stay apart without colours.
 STYLES = {
@@ -84,21 +94,41 @@ class PlainStream:
 
 
 class Narration:
-    """Says on standard error what a person should know while waiting: loading stages (on a terminal) and notices."""
+    """Says on standard error what a person should know while waiting: loading stages (on a terminal) and notices.
+
+    What comes while a row's text is being written waits for its end, so that it does not break a line of it.
+    """
 
     def __init__(self, console: Console, *, stages: bool) -> None:
         self._console = console
         self._stages = stages and console.is_terminal
         self._stage = ""
+        self._rows: set[int] = set()  # those whose text is being written
+        self._waiting: list[Notice] = []
 
     def observe(self, event: Event) -> None:
         """Say what the event tells."""
         if isinstance(event, LoadProgress) and self._stages and event.stage != self._stage:
             self._stage = event.stage
             self._console.print(Text(visible(event.stage), "dim"), soft_wrap=True)
-        elif isinstance(event, Notice) and event.level != "info":
-            text = f"specterm: {event.level}: {event.text}" + (f"; {event.advice}" if event.advice else "")
-            self._console.print(Text(visible(text)), soft_wrap=True)
+        match event:
+            case Notice():
+                self._waiting.append(event)
+            case Prefilled():
+                self._rows.add(event.row)
+            case RowFinished():
+                self._rows.discard(event.row)
+            case RunFinished():
+                self._rows.clear()
+        if not self._rows:
+            for notice in self._waiting:
+                self._say(notice)
+            self._waiting.clear()
+
+    def _say(self, notice: Notice) -> None:
+        level = "note" if notice.level == "info" else notice.level
+        text = f"specterm: {level}: {notice.text}" + (f"; {notice.advice}" if notice.advice else "")
+        self._console.print(Text(visible(text)), soft_wrap=True)
 
 
 def _append(line: Text, token: EmittedToken) -> None:

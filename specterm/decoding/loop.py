@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from specterm.decoding.adaptive import AdaptiveLength, RowDraft
 from specterm.decoding.ports import (
     Admission,
     Block,
@@ -39,6 +40,7 @@ from specterm.events import (
     Candidate,
     Event,
     NodeState,
+    Notice,
     Origin,
     Prefilled,
     Round,
@@ -63,7 +65,10 @@ class Settings:
 
 
 class DecodeLoop:
-    """Decodes prompts with one target, drafter and rule; yields the events as they happen."""
+    """Decodes prompts with one target, drafter and rule; yields the events as they happen.
+
+    `adaptive`, where given, chooses how deep each round may draft; otherwise drafters go as deep as is of use.
+    """
 
     def __init__(
         self,
@@ -75,6 +80,7 @@ class DecodeLoop:
         *,
         clock: Callable[[], float],
         cancelled: Callable[[], bool] = lambda: False,
+        adaptive: AdaptiveLength | None = None,
     ) -> None:
         self._target = target
         self._drafter = drafter
@@ -83,6 +89,7 @@ class DecodeLoop:
         self._settings = settings
         self._clock = clock
         self._cancelled = cancelled
+        self._adaptive = adaptive
         self._timer = PhaseTimer(target.device)
         self._active: dict[int, Row] = {}  # by slot
         self._rounds = 0
@@ -98,7 +105,7 @@ class DecodeLoop:
             if self._cancelled():  # a cancelled prefill leaves its row unfit for a round
                 break
             if self._active:
-                yield self._round()
+                yield from self._round()
                 yield from self._retire()
             elif waiting:
                 time.sleep(min(_ARRIVAL_POLL_S, max(0.0, waiting[0].arrival_s - self._clock())))
@@ -160,7 +167,7 @@ class DecodeLoop:
         if row.reason is None:
             self._drafter.admit(Admission(slot, ids, row.root, taps, top_ids))
 
-    def _round(self) -> Round:
+    def _round(self) -> Iterator[Event]:
         rows = [self._active[slot] for slot in sorted(self._active)]
         slots = tuple(row.slot for row in rows)
         starts = tuple(row.committed for row in rows)
@@ -168,7 +175,12 @@ class DecodeLoop:
         keys = tuple(row.prompt.key for row in rows)
         self._timer.start()
 
-        tree = self._drafter.propose([ProposeRow(row.slot, row.draft_limit, row.prompt.key, row.round) for row in rows])
+        limits = [row.draft_limit for row in rows]
+        depth = max(limits) if self._adaptive is None else self._adaptive.choose(limits)
+        limits = [min(limit, depth) for limit in limits]
+        tree = self._drafter.propose(
+            [ProposeRow(row.slot, limit, row.prompt.key, row.round) for row, limit in zip(rows, limits, strict=True)]
+        )
         self._timer.mark()
 
         roots = torch.tensor([[row.root] for row in rows], device=self._target.device)
@@ -206,10 +218,18 @@ class DecodeLoop:
         draft, verify, _, learn = self._timer.phases()
         self._rounds += 1
         elapsed = self._timer.elapsed()
-        return Round(
+        yield Round(
             self._clock(), self._rounds - 1, draft + learn, verify, max(0.0, elapsed - draft - learn - verify),
             self._timer.device_seconds(), parts,
         )  # fmt: skip
+        if self._adaptive is not None:
+            told = [
+                RowDraft(limit, count, outcome.accepted)
+                for limit, count, outcome in zip(limits, tree.counts, outcomes, strict=True)
+            ]
+            change = self._adaptive.observe(depth, told, draft + learn, max(verify, elapsed - draft - learn))
+            if change is not None:
+                yield Notice(self._clock(), "info", change.text, change.advice)
 
     def _emit(self, row: Row, outcome: Outcome, alternatives: tuple[Alternatives, ...] | None) -> RowRound:
         """Append what a row was given, and tell the round as the row saw it."""

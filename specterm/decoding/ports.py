@@ -114,8 +114,8 @@ class Recording:
 
 @dataclass(frozen=True, slots=True)
 class ProposeRow:
-    """What a drafter is told of one row: its cache row, how deep its tree may be, the key of its random numbers and
-    the number of its round."""
+    """What a drafter is told of one row: its cache row, how deep its tree may be (0: it gets none, and no time should
+    be spent on it), the key of its random numbers and the number of its round."""
 
     row: int
     limit: int
@@ -168,6 +168,7 @@ class Drafter(Protocol):
     """Proposes trees. What it writes to its own cache while drafting is scratch; `catch_up` tells what was kept."""
 
     max_nodes: int
+    max_depth: int
     needs: Needs
 
     def open(self, rows: int, capacity: int) -> None:

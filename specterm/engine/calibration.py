@@ -1,11 +1,10 @@
 """A short measurement when a pair is loaded: what a forward costs by its number of tokens, and a step of each draft.
 
-The costs feed predictions and notices. They are medians of a few passes at a short context: ratios, not benchmarks.
+The costs feed predictions and notices. They are the quickest of a few passes at a short context: ratios, no benchmarks.
 """
 
 from __future__ import annotations
 
-import statistics
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -29,19 +28,32 @@ def calibrate(models: LoadedModels) -> Calibration:
     """Measure the loaded models; takes a few dozen forward passes at most, which also warm them up."""
     target = models.target.runner
     context = max(1, min(_CONTEXT, target.max_positions - max(_WIDTHS)))
-    costs = {width: _forward_s(target, width, context) for width in _WIDTHS if context + width <= target.max_positions}
-    steps = tuple(_forward_s(draft.runner, 1, min(context, draft.runner.max_positions - 1)) for draft in models.drafts)
-    return Calibration(costs, steps, context, _together_s([draft.runner for draft in models.drafts], context))
+    widths = [width for width in _WIDTHS if context + width <= target.max_positions]
+    runners = [draft.runner for draft in models.drafts]
+    steps = [_forward_s(draft, [1], min(context, draft.max_positions - 1))[1] for draft in runners]
+    return Calibration(_forward_s(target, widths, context), tuple(steps), context, _together_s(runners, context))
 
 
-def _forward_s(runner: Runner, width: int, context: int) -> float:
-    """Median seconds of a forward of `width` tokens behind `context` others (whose values do not matter)."""
-    block = _block(runner, width, context)
-    return _median_s(lambda: _timed(runner, block))
+def _forward_s(runner: Runner, widths: Sequence[int], context: int) -> dict[int, float]:
+    """Seconds of a forward of each of `widths` tokens behind `context` others (whose values do not matter).
+
+    The widths take turns, so that a busy spell of the machine is not taken for the cost of one of them, and the
+    quickest pass of each counts: whatever else the machine does only ever adds.
+    """
+    runner.allocate(1, context + max(widths))
+    blocks = {width: _block(runner, width, context) for width in widths}
+    for block in blocks.values():
+        _timed(runner, block)  # the first pass of a shape is not like the others
+    seconds: dict[int, list[float]] = {width: [] for width in widths}
+    for _ in range(_PASSES):
+        for width, block in blocks.items():
+            if sum(seconds[width]) < _BUDGET_S:
+                seconds[width].append(_timed(runner, block))
+    return {width: min(own) for width, own in seconds.items()}
 
 
 def _together_s(drafts: Sequence[Runner], context: int) -> float | None:
-    """Median seconds of a step of all `drafts` at the same time; None where there is nothing to gain or to choose."""
+    """Seconds of a step of all `drafts` at the same time; None where there is nothing to gain or to choose."""
     if len(drafts) < 2 or any(draft.device.type != "cpu" for draft in drafts):
         return None
     blocks = [_block(draft, 1, min(context, draft.max_positions - 1)) for draft in drafts]
@@ -57,23 +69,22 @@ def _together_s(drafts: Sequence[Runner], context: int) -> float | None:
         return (time.perf_counter() - began) / _STEPS
 
     try:
-        return _median_s(timed)
+        return _quickest_s(timed)
     finally:
         threads.close()
 
 
 def _block(runner: Runner, width: int, context: int) -> Block:
-    runner.allocate(1, context + width)
     ids = torch.zeros((1, width), dtype=torch.int64, device=runner.device)
     return Block((0,), (context,), ids, Topology.of_chain(width - 1, runner.device))
 
 
-def _median_s(timed: Callable[[], float]) -> float:
-    timed()  # the first pass of a shape is not like the others
+def _quickest_s(timed: Callable[[], float]) -> float:
+    timed()  # the first pass is not like the others
     seconds: list[float] = []
     while len(seconds) < _PASSES and sum(seconds) < _BUDGET_S:
         seconds.append(timed())
-    return statistics.median(seconds)
+    return min(seconds)
 
 
 def _timed(runner: Runner, block: Block) -> float:

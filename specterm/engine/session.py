@@ -13,7 +13,7 @@ from specterm.config import ModelSpec, Request, RunSpec
 from specterm.decoding.acceptance import RULES
 from specterm.decoding.drafters import build_drafter
 from specterm.decoding.drafters.memory import DraftMemory
-from specterm.decoding.drafters.setup import DraftSetup
+from specterm.decoding.drafters.setup import DraftSetup, adaptive_length
 from specterm.decoding.loop import DecodeLoop, Settings
 from specterm.decoding.ports import Block, Recording
 from specterm.decoding.row import Prompt
@@ -127,7 +127,7 @@ class Session:
         )
         loop = DecodeLoop(
             models.target.runner, drafter, RULES[sampling.acceptance](), models.codec, settings,
-            clock=clock, cancelled=cancelled,
+            clock=clock, cancelled=cancelled, adaptive=adaptive_length(setup, drafter),
         )  # fmt: skip
         try:
             yield from loop.run(prompts)

@@ -56,7 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--inner-dim", type=int, help="the width of the states of mlp (the target's)")
     parser.add_argument("--batch-size", type=int, default=4, help="blocks a step (%(default)s)")
     parser.add_argument("--length", type=int, default=256, help="tokens of a block (%(default)s)")
-    parser.add_argument("--learning-rate", type=float, default=1e-3, help="at its highest (%(default)s)")
+    parser.add_argument("--learning-rate", type=float, default=1e-3, help="at its highest (%(default)s; for mlp 0.02)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     parser.add_argument("--dtype", default="auto", help="the target's number format; heads are trained in float32")
     parser.add_argument("--seed", type=int, default=0, help="of the order of the documents")

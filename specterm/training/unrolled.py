@@ -40,7 +40,8 @@ class AnchorAttention:
         """q: [B, A, heads, D], k and v: [B, A, kv_heads, D]; returns [B, A, heads * D]."""
         kept = self._kept.setdefault(layer, [])
         group = q.shape[2] // k.shape[2]
-        kept.append(tuple(x.repeat_interleave(group, dim=2).transpose(1, 2) for x in (k, v)))  # type: ignore[arg-type]
+        k, v = (x.repeat_interleave(group, dim=2).transpose(1, 2) for x in (k, v))  # [B, heads, A, D]
+        kept.append((k, v))
         q = q.transpose(1, 2)  # [B, heads, A, D]
         (keys, values), *own = kept
         if not own:

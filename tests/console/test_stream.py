@@ -13,7 +13,7 @@ from scripted_engine import run_events, word
 from specterm.config import MethodSpec, Request, RunSpec
 from specterm.console.stream import STYLES, ColouredStream, Narration, PlainStream, legend
 from specterm.console.visible import visible
-from specterm.events import EmittedToken, Event, LoadProgress, Notice, Prefilled
+from specterm.events import EmittedToken, Event, LoadProgress, Notice, Prefilled, Round, RowFinished, RowRound
 
 SPEC = RunSpec(method=MethodSpec(name="draft", parameters={"num_draft_tokens": 2})).checked()
 TEXT = "".join(word(token) for token in range(6))
@@ -121,14 +121,32 @@ def test_model_text_reaches_no_terminal_unchecked() -> None:
     assert file.getvalue() == "␛[2J[bold]x[/bold]"
 
 
-def test_narration_speaks_of_warnings_and_stages() -> None:
+def test_narration_speaks_of_notices_and_stages() -> None:
     file = io.StringIO()
     narration = Narration(Console(file=file, force_terminal=True, color_system=None, width=200), stages=True)
     for event in (
         LoadProgress(0.0, "reading weights", 0.1),
         LoadProgress(0.1, "reading weights", 0.9),
-        Notice(0.2, "info", "all is well"),
+        Notice(0.2, "info", "speculation pays again"),
         Notice(0.3, "warning", "8 bits on a CPU are slow", "use --quantize none"),
     ):
         narration.observe(event)
-    assert file.getvalue() == ("reading weights\nspecterm: warning: 8 bits on a CPU are slow; use --quantize none\n")
+    assert file.getvalue() == (
+        "reading weights\nspecterm: note: speculation pays again\n"
+        "specterm: warning: 8 bits on a CPU are slow; use --quantize none\n"
+    )
+
+
+def test_narration_breaks_no_line_of_the_output() -> None:
+    file = io.StringIO()
+    console = Console(file=file, force_terminal=True, color_system=None, width=200)
+    narration, stream = Narration(console, stages=True), ColouredStream(console)
+    for event in (
+        Prefilled(0.0, 0, 1, 0, 0.0, None, EmittedToken(0, "Once upon", "plain")),
+        Notice(0.1, "info", "speculation is losing", "try another draft"),
+        Round(0.2, 0, 0.0, 0.1, 0.0, None, (RowRound(0, (), (), (), (EmittedToken(0, " a time", "plain"),)),)),
+        RowFinished(0.3, 0, "length", "Once upon a time", (0, 1)),
+    ):
+        stream.observe(event)
+        narration.observe(event)
+    assert file.getvalue() == "Once upon a time\nspecterm: note: speculation is losing; try another draft\n"

@@ -20,6 +20,7 @@ TREES = [  # and how many nodes the largest has
     ({"tree_width": 4, "tree_depth": 3, "tree_nodes": 9}, 9),
     ({"head_tree": "static", "tree_nodes": 12}, 12),
     ({"head_tree": "static", "tree_width": 1, "tree_depth": 3}, 3),
+    ({"head_tree": "static", "tree_depth": 9, "tree_nodes": 3}, 3),  # shallower than allowed
 ]
 WARPS = [Warps(0.0), Warps(0.7, top_p=0.9)]
 

@@ -8,8 +8,9 @@ from tiny_models import save_pair
 
 from specterm.bench.prompts import gather
 from specterm.config import ModelSpec
-from specterm.decoding.drafters.budget import CalibratedBudget, forward_seconds
+from specterm.decoding.drafters.budget import CalibratedBudget
 from specterm.decoding.drafters.candidates import Candidates
+from specterm.decoding.estimates import forward_seconds
 from specterm.decoding.ports import Recording
 from specterm.decoding.sampling import Warps
 from specterm.events import Calibration
@@ -118,21 +119,47 @@ def costs(per_token: float) -> Calibration:
     return Calibration({width: 1.0 + per_token * width for width in (1, 2, 5, 9, 17)}, (0.1,), 64)
 
 
+def stopped() -> float:
+    return 0.0
+
+
 def test_budget_weighs_hope_against_cost():
     falling = [[0.9 * 0.8**i for i in range(30)]]
-    free, dear = (CalibratedBudget(costs(c), draft_s=0.4, most=30).choose(falling) for c in (1e-6, 0.5))
+    free, dear = (CalibratedBudget(costs(c), draft_s=0.4, most=30, clock=stopped).choose(falling) for c in (1e-6, 0.5))
     assert free == 30
     assert 1 <= dear < 6
-    assert CalibratedBudget(costs(0.01), 0.4, most=30).choose([[0.001] * 30]) == 1
+    assert CalibratedBudget(costs(0.01), 0.4, most=30, clock=stopped).choose([[0.001] * 30]) == 1
 
 
 def test_budget_learns_that_a_drafter_is_too_sure():
-    budget = CalibratedBudget(costs(0.05), draft_s=0.4, most=30)
+    budget = CalibratedBudget(costs(0.05), draft_s=0.4, most=30, clock=stopped)
     falling = [[0.9 * 0.9**i for i in range(30)]]
     before = budget.choose(falling)
     for _ in range(50):
         budget.learn(expected=4.0, accepted=1)
     assert budget.choose(falling) < before
+
+
+def test_budget_learns_what_drafts_and_passes_really_cost():
+    """Drafting is ten times as dear as calibrated, so more is worth verifying; then passes become dear, and less is."""
+    now = 0.0
+    budget = CalibratedBudget(costs(0.05), draft_s=0.4, most=30, clock=lambda: now)
+
+    def settled(draft_s, token_s):
+        nonlocal now
+        chosen = []
+        for turn in range(180):
+            budget.begin()
+            now += draft_s
+            hope = (0.5, 0.7, 0.9)[turn % 3]
+            chosen.append(budget.choose([[hope ** (i + 1) for i in range(30)]]))
+            now += 1.0 + token_s * (chosen[-1] + 1)
+            budget.learn(expected=4.0, accepted=4)
+        return sum(chosen[-30:]) / 30
+
+    as_calibrated = settled(0.4, 0.05)
+    assert settled(4.0, 0.05) > 1.2 * as_calibrated
+    assert settled(0.4, 1.0) < 0.8 * as_calibrated
 
 
 @given(st.integers(1, 64))

@@ -17,7 +17,6 @@ from specterm.decoding.drafters.draft_law import inexhaustible_law
 from specterm.decoding.drafters.sampled_shape import sampled_shape
 from specterm.decoding.ports import Recording
 from specterm.decoding.sampling import Warps, probabilities
-from specterm.events import Round
 from specterm.models.loading import load_models
 
 CPU = torch.device("cpu")
@@ -54,14 +53,13 @@ def test_a_row_does_not_depend_on_its_batch(models, prompts, drafters, parameter
     assert alone.ids == together.ids
     assert {"accepted", "rejected"} <= set(alone.states)
     assert {source for part in alone.rounds for source in part.sources} == set(range(1, drafters + 1))
-    for part in (part for event in together.events if isinstance(event, Round) for part in event.rows):
+    for part in together.rounds:
         if part.emitted[-1].origin != "accepted" and part.tokens:
             assert part.emitted[-1].origin == ("correction" if part.refused else "bonus")
         kept = [i for i, state in enumerate(part.states) if state == "accepted"]
         assert [part.tokens[i] for i in kept] == [t.id for t in part.emitted if t.origin == "accepted"]
-        expanded = {-1, *part.parents}
         assert [shown.drafter is not None for shown in part.alternatives] == [
-            node in expanded for node in range(-1, len(part.tokens))
+            node in part.parents for node in range(-1, len(part.tokens))
         ]
         for p, q, state in zip(part.p, part.q, part.states, strict=True):
             assert 0.0 <= p <= 1.0 + 1e-9

@@ -89,7 +89,7 @@ def grow_ranks(
 ) -> list[Level]:
     """Grow the tree of `paths`, parents first, no deeper than `depth`: those that have children go on, in the order of
     `paths`. The rest as in `grow`; every rank is below V."""
-    ranks = 1 + max(path[-1] for path in paths)
+    ranks, depth = 1 + max(path[-1] for path in paths), min(depth, max(map(len, paths)))
     inner = inner_paths(paths, depth)
 
     def choose(level: int, score: Tensor) -> Tensor:
@@ -169,7 +169,7 @@ def add_levels(
 
 def rank_tries(paths: Sequence[Path], levels: Sequence[Level], depths: Sequence[int]) -> list[DraftTrie]:
     """What `grow_ranks` grew as the trie of each row, no deeper than its own of `depths`."""
-    inner = inner_paths(paths, max(depths))
+    inner = inner_paths(paths, len(levels))
     return [
         _rank_trie([path for path in paths if len(path) <= depth], inner[:depth], own_levels)
         for depth, own_levels in zip(depths, _by_row(levels), strict=True)

@@ -39,6 +39,7 @@ class CheckedDrafter:
         self.max_nodes: int = getattr(self._drafter, "max_nodes", -1)
         if not isinstance(self.max_nodes, int) or self.max_nodes < 0:
             raise self._error("has no max_nodes; set it to the most nodes that a tree of it may have")
+        self.max_depth: int = getattr(self._drafter, "max_depth", self.max_nodes)
         self.needs: Needs = getattr(self._drafter, "needs", Needs())
         if not isinstance(self.needs, Needs) or not 0 <= self.needs.top_k <= self._vocab_size:
             raise self._error(f"needs {self.needs!r}; it must be Needs of at most {self._vocab_size} tokens")

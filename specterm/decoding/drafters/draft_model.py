@@ -31,7 +31,7 @@ class DraftModel:
         self, model: LanguageModel, prefix: Prefix, vocab_size: int, gamma: int, warps: Warps, record: Recording
     ) -> None:
         """`prefix` is the model's; `vocab_size` the target's."""
-        self.max_nodes = gamma
+        self.max_nodes = self.max_depth = gamma
         self._model = model
         self._prefix = prefix
         self._vocab_size = vocab_size

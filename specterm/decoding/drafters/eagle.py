@@ -47,7 +47,7 @@ class Eagle:
         self.max_nodes = budget.most
         self.needs = Needs(taps=model.taps)
         self._model = model
-        self._width, self._depth = width, depth
+        self._width, self.max_depth = width, depth
         self._budget, self._static, self._record = budget, tuple(static), record
         self._prefix = FeaturePrefix(model, widest=depth + 1)
         self._promised: dict[int, float] = {}  # row -> the tokens that its verified nodes promise
@@ -71,12 +71,19 @@ class Eagle:
             static = static_paths(depth, width, _NODES if nodes is None else int(nodes), fading=_FADING)
             return cls(model, width, depth, FixedBudget(len(static)), static, setup.record)
         every = width + (depth - 1) * width * width
-        budget = tree_budget(setup.costs, nodes, every, lambda: depth * _forward_s(model, width), _NODES)
+        budget = tree_budget(
+            setup.costs,
+            nodes,
+            every,
+            lambda: depth * _forward_s(model, width),
+            _NODES,
+            adaptive=setup.parameters["adaptive"],
+        )
         return cls(model, width, depth, budget, (), setup.record)
 
     def open(self, rows: int, capacity: int) -> None:
         """Prepare the model's cache."""
-        self._prefix.open(rows, capacity, scratch=max(self._width * self._depth, len(self._static)))
+        self._prefix.open(rows, capacity, scratch=max(self._width * self.max_depth, len(self._static)))
         self._promised.clear()
 
     @torch.inference_mode()
@@ -88,7 +95,8 @@ class Eagle:
     @torch.inference_mode()
     def propose(self, rows: Sequence[ProposeRow]) -> DraftTree:
         """Bring the model up to date with the target's features, and grow a tree for each row on its own ones."""
-        depths = [min(self._depth, row.limit, self._prefix.room(row.row)) for row in rows]
+        self._budget.begin()
+        depths = [min(self.max_depth, row.limit, self._prefix.room(row.row)) for row in rows]
         drafting = [row.row for row, depth in zip(rows, depths, strict=True) if depth]
         found: dict[int, tuple[DraftTrie, float]] = {}
         if drafting:

@@ -44,7 +44,12 @@ def build_early_exit(setup: DraftSetup) -> Drafter:
         raise ConfigError(f"--draft-temperature is {temperature}; with early-exit it needs --tree-width 1")
     every = width + (gamma - 1) * width * width
     budget = tree_budget(
-        setup.costs, nodes, every, lambda: gamma * _level_s(target, model, width), unmeasured=width * gamma
+        setup.costs,
+        nodes,
+        every,
+        lambda: gamma * _level_s(target, model, width),
+        unmeasured=width * gamma,
+        adaptive=parameters["adaptive"],
     )
     prefix = SharedPrefix(target, model)
     return MultiDraft((model,), (prefix,), target.vocab_size, width, gamma, budget, setup.record, InTurn())

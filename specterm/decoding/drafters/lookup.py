@@ -43,9 +43,9 @@ class LookupDrafter(ABC):
     def __init__(self, setup: DraftSetup) -> None:
         """Draft models and warps take no part; the memory does at scope `session` only."""
         parameters = setup.parameters
-        self.gamma = int(parameters["num_draft_tokens"])
+        self.max_depth = int(parameters["num_draft_tokens"])
         self.width = int(parameters["tree_width"])
-        self.max_nodes = self.gamma * self.width
+        self.max_nodes = self.max_depth * self.width
         self.needs = Needs()
         self._scope = str(parameters["draft_memory"])
         self._device = setup.target.device
@@ -86,7 +86,7 @@ class LookupDrafter(ABC):
 
     def propose(self, rows: Sequence[ProposeRow]) -> DraftTree:
         """A trie for each row."""
-        tries = [self.trie(self._texts[row.row], min(self.gamma, row.limit)) for row in rows]
+        tries = [self.trie(self._texts[row.row], min(self.max_depth, row.limit)) for row in rows]
         return to_draft_tree(tries, self._device, self._show_confidence)
 
     def catch_up(self, feedback: Sequence[Feedback]) -> None:

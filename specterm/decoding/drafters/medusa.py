@@ -53,7 +53,7 @@ class Medusa:
         self, heads: Heads, device: torch.device, budget: Budget, static: Sequence[Path], record: Recording
     ) -> None:
         """static: the tree of every round, parents first; empty for one that is chosen anew each round."""
-        self.max_nodes = budget.most
+        self.max_nodes, self.max_depth = budget.most, heads.heads
         self._heads, self._device = heads, device
         self._budget, self._static, self._record = budget, tuple(static), record
         self._states: dict[int, Tensor] = {}  # row -> [hidden], the state before the root
@@ -81,7 +81,9 @@ class Medusa:
         def draft_s() -> float:
             return median_seconds(lambda: likeliest_tokens(heads, state, _RANKS)[1])
 
-        return cls(heads, device, tree_budget(setup.costs, nodes, every, draft_s, _STATIC_NODES), (), record)
+        adaptive = setup.parameters["adaptive"]
+        budget = tree_budget(setup.costs, nodes, every, draft_s, _STATIC_NODES, adaptive=adaptive)
+        return cls(heads, device, budget, (), record)
 
     def open(self, rows: int, capacity: int) -> None:
         """Nothing to prepare: heads have no cache."""
@@ -94,6 +96,10 @@ class Medusa:
 
     def propose(self, rows: Sequence[ProposeRow]) -> DraftTree:
         """One product for all rows and heads, then the likeliest paths of each row."""
+        if not any(row.limit for row in rows):
+            self._promised = {row.row: 0.0 for row in rows}
+            return DraftTree.empty(len(rows), self._device)
+        self._budget.begin()
         states = torch.stack([self._states[row.row] for row in rows])
         ids, chances = likeliest_tokens(self._heads, states, max(_RANKS, self._record.alternatives))
         host = list(zip(ids.tolist(), chances.tolist(), strict=True))

@@ -47,7 +47,7 @@ class MLP:
         """depth: at most the speculator's levels."""
         self.max_nodes = budget.most
         self._speculator, self._device = speculator, device
-        self._width, self._depth = width, depth
+        self._width, self.max_depth = width, depth
         self._budget, self._record = budget, record
         self._states: dict[int, Tensor] = {}  # row -> [hidden], the target's state before the root
         self._roots: dict[int, int] = {}
@@ -65,7 +65,8 @@ class MLP:
         def draft_s() -> float:
             return median_seconds(lambda: beams(speculator, hidden, root, width, depth)[-1].score)
 
-        budget = tree_budget(setup.costs, nodes, every, draft_s, unmeasured=width * depth)
+        adaptive = setup.parameters["adaptive"]
+        budget = tree_budget(setup.costs, nodes, every, draft_s, unmeasured=width * depth, adaptive=adaptive)
         return cls(speculator, device, width, depth, budget, setup.record)
 
     def open(self, rows: int, capacity: int) -> None:
@@ -80,11 +81,12 @@ class MLP:
 
     def propose(self, rows: Sequence[ProposeRow]) -> DraftTree:
         """Grow beams for all rows at once, and keep the most promising nodes of each."""
-        hidden = torch.stack([self._states[row.row] for row in rows])
-        roots = torch.tensor([self._roots[row.row] for row in rows], device=self._device)
-        depths = [min(self._depth, row.limit) for row in rows]
+        self._budget.begin()
+        depths = [min(self.max_depth, row.limit) for row in rows]
         merged = [Candidates() for _ in rows]
         if any(depths):
+            hidden = torch.stack([self._states[row.row] for row in rows])
+            roots = torch.tensor([self._roots[row.row] for row in rows], device=self._device)
             shown = self._record.alternatives
             add_levels(merged, beams(self._speculator, hidden, roots, self._width, max(depths), shown), depths)
         tries, promised = zip(*worth_verifying(merged, self._budget), strict=True)

@@ -41,7 +41,7 @@ class MultiDraft:
         self.max_nodes = budget.most
         self._models, self._prefixes = tuple(models), tuple(prefixes)
         self._vocab_size = vocab_size
-        self._width, self._depth = width, depth
+        self._width, self.max_depth = width, depth
         self._budget = budget
         self._record = record
         self._together = together
@@ -66,7 +66,9 @@ class MultiDraft:
             assert costs is not None
             return depth * step_seconds(costs)
 
-        return cls._build(setup, width, depth, tree_budget(costs, nodes, every, draft_s, unmeasured=width * depth))
+        adaptive = setup.parameters["adaptive"]
+        budget = tree_budget(costs, nodes, every, draft_s, unmeasured=width * depth, adaptive=adaptive)
+        return cls._build(setup, width, depth, budget)
 
     @classmethod
     def _build(cls, setup: DraftSetup, width: int, depth: int, budget: Budget) -> MultiDraft:
@@ -77,7 +79,7 @@ class MultiDraft:
     def open(self, rows: int, capacity: int) -> None:
         """Prepare every drafter's cache."""
         for prefix in self._prefixes:
-            prefix.open(rows, capacity, scratch=self._width * self._depth)
+            prefix.open(rows, capacity, scratch=self._width * self.max_depth)
         self._chains.clear()
 
     def admit(self, admission: Admission) -> None:
@@ -88,8 +90,9 @@ class MultiDraft:
     def propose(self, rows: Sequence[ProposeRow]) -> DraftTree:
         """Let every drafter grow its candidates, merge them, and keep the most promising."""
         self._chains.clear()
+        self._budget.begin()
         merged = [Candidates() for _ in rows]
-        depths = [[min(self._depth, row.limit, prefix.room(row.row)) for row in rows] for prefix in self._prefixes]
+        depths = [[min(self.max_depth, row.limit, prefix.room(row.row)) for row in rows] for prefix in self._prefixes]
         drafting = [[i for i, depth in enumerate(own) if depth] for own in depths]
         work = [
             partial(self._grow, drafter, [rows[i].row for i in places], max(depths[drafter]))

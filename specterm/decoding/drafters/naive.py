@@ -14,7 +14,7 @@ from specterm.decoding.tree import DraftTree
 class Naive:
     """Proposes nothing."""
 
-    max_nodes = 0
+    max_nodes = max_depth = 0
     needs = Needs()
 
     def __init__(self, device: torch.device) -> None:

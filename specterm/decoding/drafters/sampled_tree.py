@@ -39,7 +39,7 @@ class SampledTree:
         self, runners: Sequence[Runner], vocab_size: int, shape: SampledShape, warps: Warps, record: Recording
     ) -> None:
         """`warps`: the target's, temperature above 0; the drafters draw by the same."""
-        self.max_nodes = shape.nodes
+        self.max_nodes, self.max_depth = shape.nodes, max(shape.depths)
         self._runners = tuple(runners)
         self._prefixes = tuple(DraftPrefix(runner, widest=max(shape.depths) + 1) for runner in runners)
         self._vocab_size, self._shape = vocab_size, shape

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from specterm.decoding.adaptive import AdaptiveLength
 from specterm.decoding.drafters.memory import DraftMemory
-from specterm.decoding.ports import Recording, Runner
+from specterm.decoding.ports import Drafter, Recording, Runner
 from specterm.decoding.sampling import Warps
 from specterm.events import Calibration
 
@@ -29,3 +30,10 @@ class DraftSetup:
     memory: DraftMemory
     costs: Calibration | None = None
     heads: Mapping[str, Any] = field(default_factory=dict)
+
+
+def adaptive_length(setup: DraftSetup, drafter: Drafter) -> AdaptiveLength | None:
+    """What chooses the rounds' lengths for `drafter`; None where it is not asked for."""
+    if not setup.parameters.get("adaptive"):
+        return None
+    return AdaptiveLength(drafter.max_depth, drafter.max_nodes, setup.costs, len(setup.drafts))

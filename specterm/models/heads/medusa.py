@@ -78,6 +78,7 @@ class MedusaHeads(nn.Module):
     def truncated(self, token_ids: Tensor) -> MedusaHeads:
         """Heads of the whole vocabulary, for `token_ids`, int64 [W], alone."""
         assert self.token_ids is None, "the vocabulary is still whole"
+        token_ids = token_ids.to(self.lm_heads.device)
         return MedusaHeads(self.weight.data, self.bias.data, self.lm_heads.data[:, token_ids].contiguous(), token_ids)
 
     def published(self) -> dict[str, Tensor]:

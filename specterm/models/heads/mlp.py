@@ -32,6 +32,7 @@ from specterm.models.folders import read_config
 from specterm.models.heads.checkpoint import Checkpoint
 
 FILES = ("model.safetensors", "pytorch_model.bin")
+_WANTED = "the target and the config need"
 _EPS = 1e-6
 
 
@@ -65,7 +66,7 @@ class MLPSpeculator(nn.Module):
         """A tied one with scaled input for a target of these weights, [V, hidden], in float32; inner <= hidden.
 
         Its tokens stand to one another as the target's do, along the main directions of the target's weights, and its
-        states are the target's along those of the head: from random weights it needs several times as much text.
+        states are the target's along those of the head: from random weights its loss falls more slowly.
         """
         emb, head = (weight.detach().float().cpu() for weight in (embedding, lm_head))
         proj = [_directions(head, inner).T.contiguous(), torch.eye(inner)]
@@ -154,9 +155,6 @@ def read_mlp(folder: Path, target: Runner) -> MLPSpeculator:
     norm = [torch.stack(pair) for pair in zip(read("ln", alike, (inner,)), biases, strict=True)]
     speculator = MLPSpeculator(levels, emb, proj, norm, head, scale_input=bool(config.get("scale_input")))
     return speculator.to(target.device, target.dtype)
-
-
-_WANTED = "the target and the config need"
 
 
 def _size(config: dict[str, Any], key: str, folder: Path, zero_means: int = 0) -> int:

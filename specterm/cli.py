@@ -21,7 +21,10 @@ from specterm.config import RunSpec
 from specterm.errors import ConfigError, ExitCode, SpectermError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from specterm.engine.job import Engine
+    from specterm.engine.replay import ReplayEngine
     from specterm.telemetry.monitor import Monitor
 
 OpenEngine: TypeAlias = "Callable[[bool], AbstractContextManager[Engine]]"
@@ -46,7 +49,9 @@ def main(arguments: Sequence[str] | None = None, open_engine: OpenEngine | None 
 def _run(arguments: Sequence[str], open_engine: OpenEngine) -> int:
     try:
         if not arguments and not any(name.startswith("SPECTERM_") for name in os.environ):
-            return open_workbench(RunSpec(trace="probs").checked())
+            from specterm.history.location import data_folder
+
+            return open_workbench(RunSpec(trace="probs").checked(), history=data_folder())
         from specterm.command import run_command
 
         code = run_command(arguments, open_engine)
@@ -69,8 +74,9 @@ def _run(arguments: Sequence[str], open_engine: OpenEngine) -> int:
     return _fail("interrupted", code) if code == ExitCode.INTERRUPTED else code
 
 
-def open_workbench(spec: RunSpec) -> int:
-    """The screen, beginning with `spec` (a checked one); returns when it is left.
+def open_workbench(spec: RunSpec, *, history: Path | None = None, replay: ReplayEngine | None = None) -> int:
+    """The screen, beginning with `spec` (a checked one); returns when it is left. Runs are stored in the folder
+    `history`, if it is given; with `replay` that run is shown.
 
     Raises:
         ConfigError: standard input or output is no terminal.
@@ -82,7 +88,8 @@ def open_workbench(spec: RunSpec) -> int:
     from specterm.tui.app import SpectermApp
 
     with _monitor(spec.monitor) as monitor:
-        app = SpectermApp(LocalEngine(monitor if spec.monitor else None), monitor, spec)
+        engine = replay or LocalEngine(monitor if spec.monitor else None)
+        app = SpectermApp(engine, monitor, spec, prompt=replay.prompts[0] if replay else "", history=history)
         app.call_after_refresh(gc.enable)
         app.run()
         return app.return_code or ExitCode.OK

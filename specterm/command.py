@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,14 @@ import typer
 from specterm.cli import OpenEngine, open_workbench
 from specterm.config import MethodSpec, PlanSpec, RunSpec
 from specterm.errors import ConfigError, ExitCode
-from specterm.options import DEFAULT_OUT, Given, load_named, signature
+from specterm.events import Event
+from specterm.history.location import data_folder
+from specterm.options import DEFAULT_OUT, ENGINES, Given, load_named, signature
 from specterm.version import __version__
 
 BATCH_ONLY = ("prompts", "num_prompts", "repeats", "batch_size", "out", "format", "dry_run")
-PROMPT_ONLY = ("plain", "show_rejected", "trace")
+PROMPT_ONLY = ("plain", "show_rejected", "trace", "record")
+REPLAY_ONLY = ("recording", "replay_speed")
 
 
 def run_command(arguments: Sequence[str], open_engine: OpenEngine) -> int:
@@ -63,6 +67,16 @@ def _command(open_engine: OpenEngine, plan: str | None, given: Given) -> int:
         return ExitCode.OK
     if "doctor" in given:
         return _doctor(as_json="json" in given)
+    if "purge_history" in given:
+        from specterm.console.purge import purge_history
+
+        return purge_history(data_folder(), ask="yes" not in given)
+    given.refuse(("yes",), "goes with --purge-history only")
+    if _engine(given) == "replay":
+        from specterm.replay_command import replay_command
+
+        return replay_command(plan, given)
+    given.refuse(REPLAY_ONLY, "goes with --engine replay only")
     if "prompt" in given and "batch" in given:
         raise ConfigError("--prompt and --batch are both given; give one of them")
     if "batch" in given:
@@ -73,8 +87,15 @@ def _command(open_engine: OpenEngine, plan: str | None, given: Given) -> int:
     given.refuse(BATCH_ONLY, "goes with --batch only")
     if "prompt" in given:
         return _prompt(open_engine, given)
-    given.refuse(("json", "plain", "show_rejected", "warmup"), "goes with --prompt or --batch")
+    given.refuse(("json", "plain", "show_rejected", "warmup", "record"), "goes with --prompt or --batch")
     return _workbench(given)
+
+
+def _engine(given: Given) -> str:
+    name: str = given.values.get("engine", ENGINES[0])
+    if name not in ENGINES:
+        raise ConfigError(f"--engine is {name!r}; it must be one of {', '.join(ENGINES)}")
+    return name
 
 
 def _doctor(*, as_json: bool) -> int:
@@ -106,10 +127,25 @@ def _prompt(open_engine: OpenEngine, given: Given) -> int:
     elif rejected and trace == "counts":
         raise ConfigError("--show-rejected needs the texts that --trace counts leaves out; give --trace probs")
     specs = _runs(plan, trace)
+    if "record" in given and len(specs) > 1:
+        raise ConfigError(f"--record holds one run and {len(specs)} methods are named; name one with --method")
     mode = next((mode for mode in ("json", "plain") if mode in given), "colour")
     warmup = plan.warmup if len(specs) > 1 or "warmup" in given else 0
-    with open_engine(plan.monitor) as engine:
-        return run_prompt(engine, specs, text, Output(mode, sys.stdout, sys.stderr, rejected), warmup)
+    output = Output(mode, sys.stdout, sys.stderr, rejected)
+    with _recording(given) as record, open_engine(plan.monitor) as engine:
+        return run_prompt(engine, specs, text, output, warmup, record)
+
+
+@contextmanager
+def _recording(given: Given) -> Iterator[Callable[[Event], None]]:
+    """What is told of every event: the file that --record names, if it does."""
+    if "record" not in given:
+        yield lambda event: None
+        return
+    from specterm.recording import RecordingFile
+
+    with RecordingFile(Path(given.values["record"])) as file:
+        yield file.observe
 
 
 def _runs(plan: PlanSpec, trace: str) -> list[RunSpec]:
@@ -156,7 +192,8 @@ def _workbench(given: Given) -> int:
     plan = given.plan(None, (MethodSpec(),))
     if len(plan.methods) > 1:
         raise ConfigError(f"--method names {len(plan.methods)} methods; the workbench starts with one")
-    return open_workbench(_runs(plan, given.values.get("trace", "probs"))[0])
+    spec = _runs(plan, given.values.get("trace", "probs"))[0]
+    return open_workbench(spec, history=None if "no_history" in given else data_folder())
 
 
 def _usage_error() -> type[Any]:

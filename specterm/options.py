@@ -36,6 +36,7 @@ from specterm.config import (
 from specterm.errors import ConfigError
 
 DEFAULT_OUT = "specterm-report"
+ENGINES = ("local", "replay")
 
 Group: TypeAlias = Literal["command", "model", "method", "sampling", "plan", "run"]
 
@@ -124,6 +125,8 @@ def _options() -> Iterator[Option]:
     yield Option("batch", "command", run, "Run every method over every prompt, without a screen.", bool)
     yield Option("doctor", "command", run, "Say what this machine has, what would be used, what is missing.", bool)
     yield Option("version", "command", run, "Print the version.", bool)
+    yield Option("purge_history", "command", run, "Delete every stored run, after asking.", bool)
+    yield Option("yes", "command", run, "With --purge-history: do not ask.", bool)
 
     folder = "a built-in name, a folder or a hub id"
     yield _of_struct(ModelSpec, "target", "model", models, f"The target model: {folder}.", metavar="NAME|DIR|ID")
@@ -158,6 +161,15 @@ def _options() -> Iterator[Option]:
 
     yield _of_struct(RunSpec, "trace", "run", engine, f"How much a round records: {', '.join(TRACES)}.")
     yield Option("no_monitor", "plan", engine, "Do not read the devices' power and load.", bool, field="monitor")
+
+    yield Option("engine", "run", engine, f"{', '.join(ENGINES)}.", str, ENGINES[0], metavar="|".join(ENGINES))
+    stored = "With --engine replay: the number of a stored run, or a file that --record wrote."
+    yield Option("recording", "command", engine, stored, str, metavar="RUN|FILE")
+    pace = "With --engine replay: a multiple of the run's own pace; 0 shows it at once."
+    yield Option("replay_speed", "run", engine, pace, str, "1, and 0 with --json or --plain", metavar="NUMBER")
+    yield Option("record", "command", engine, "With --prompt: write the run's events to a file.", str, metavar="FILE")
+    private = "Do not store the runs of the workbench (those of --prompt and --batch never are)."
+    yield Option("no_history", "run", engine, private, bool)
 
     yield Option("json", "command", report, 'Print {"runs": [...]} and nothing else.', bool)
     yield Option("plain", "command", report, "Print the generated text and nothing else.", bool)

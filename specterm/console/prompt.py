@@ -31,8 +31,16 @@ class Output:
     show_rejected: bool = False
 
 
-def run_prompt(engine: Engine, specs: Sequence[RunSpec], prompt: str, output: Output, warmup: int = 0) -> ExitCode:
-    """Decode `prompt` with each spec in turn, after `warmup` unshown runs of each.
+def run_prompt(
+    engine: Engine,
+    specs: Sequence[RunSpec],
+    prompt: str,
+    output: Output,
+    warmup: int = 0,
+    record: Callable[[Event], None] = lambda event: None,
+) -> ExitCode:
+    """Decode `prompt` with each spec in turn, after `warmup` unshown runs of each; `record` is told every event of the
+    shown ones.
 
     Where naive is among several methods it runs first, and the others are compared with it.
 
@@ -47,14 +55,14 @@ def run_prompt(engine: Engine, specs: Sequence[RunSpec], prompt: str, output: Ou
     console = Console(file=output.stdout)
     runs = _Runs(engine, prompt, narration.observe, comparing=len(ordered) > 1)
     for spec in ordered * warmup:  # which teach the drafters nothing
-        runs.run(msgspec.structs.replace(spec, fresh_memory=True), lambda event: None)
+        runs.run(msgspec.structs.replace(spec, fresh_memory=True))
         if runs.interrupted:
             return ExitCode.INTERRUPTED
     runs.results.clear()
     for spec in ordered:
         if output.mode == "colour" and len(ordered) > 1:
             console.print(Text(f"[{spec.method.label}]", "bold"))
-        runs.run(spec, _painter(console, output))
+        runs.run(spec, record, _painter(console, output))
         if runs.interrupted:
             break
     _report(console, runs.results, output)
@@ -74,12 +82,12 @@ class _Runs:
         self.results: list[RowResult] = []
         self.interrupted = False
 
-    def run(self, spec: RunSpec, paint: Callable[[Event], None]) -> None:
-        """Run `spec`, painting its events as they come."""
+    def run(self, spec: RunSpec, *observers: Callable[[Event], None]) -> None:
+        """Run `spec`, telling its events to `observers` as they come."""
 
         def observe(event: Event) -> None:
-            paint(event)
-            self._narrate(event)
+            for told in (*observers, self._narrate):
+                told(event)
 
         watched = watch(self._engine.run(spec, (self._request,)), observe)
         watched.raise_failure()

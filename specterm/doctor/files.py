@@ -8,6 +8,7 @@ from pathlib import Path
 
 import specterm
 from specterm.doctor.report import Line
+from specterm.history.location import data_folder
 
 
 def builtin_lines() -> list[Line]:
@@ -30,7 +31,7 @@ def folder_lines() -> list[Line]:
 
     return [
         describe_folder("configuration", platformdirs.user_config_path("specterm")),
-        describe_folder("data", platformdirs.user_data_path("specterm")),
+        describe_folder("data", data_folder()),
     ]
 
 

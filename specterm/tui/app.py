@@ -6,24 +6,27 @@ import asyncio
 import os
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import ClassVar, Literal
 
 import msgspec
-from textual.app import App, ComposeResult
+from textual.app import App, ComposeResult, SystemCommand
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
+from textual.screen import Screen
 from textual.theme import Theme
 from textual.widgets import Footer, Static
 
 from specterm.config import Request, RunSpec
 from specterm.engine.job import Engine, Job
+from specterm.engine.replay import ReplayEngine
 from specterm.errors import ConfigError
 from specterm.events import Event, Loaded, LoadProgress, Notice, Prefilled, RowStarted, RunFinished
 from specterm.metrics import LiveFigures
 from specterm.tui import themes
 from specterm.tui.ports import Drawn, MonitorLike
+from specterm.tui.run_history import RunHistory, StoredRun
 from specterm.tui.transcript import Transcript
 from specterm.tui.widgets.device_panel import DeviceBar, DevicePanel
 from specterm.tui.widgets.device_text import DeviceHistory
@@ -42,6 +45,11 @@ FIGURES_INTERVAL_S = 0.25
 DEVICES_INTERVAL_S = 0.25
 CLOSE_TIMEOUT_S = 5.0
 
+_LIVE = ("live", "final, live")  # what the figures are called during a run, and after it
+_MEASURED = ("live", "final")
+_REPLAYED = ("replay", "recorded")
+
+_WORKBENCH_ACTIONS = frozenset(("cancel", "toggle_rejected", "show_pane", "show_history", "toggle_measuring"))
 _VIEWS = ("settings", "devices", "figures")  # the panes of the side column
 _SEVERITY: dict[str, Literal["information", "warning", "error"]] = {
     "info": "information",
@@ -55,7 +63,8 @@ class SpectermApp(App[None]):
 
     The app loads the spec's models when it starts (unless `initial_load` is False) and closes the engine when it ends.
     The monitor is started and stopped by whoever made it. Themes are read from `theme_folders`, by default the shipped
-    ones and the user's.
+    ones and the user's. Runs are stored in the folder `history`, if one is given; a `ReplayEngine` plays its run at
+    once.
     """
 
     TITLE = "specterm"
@@ -72,6 +81,9 @@ class SpectermApp(App[None]):
         Binding("f5", "show_pane('devices')", "Devices", id="pane.devices", tooltip="Go to the devices"),
         Binding("f6", "show_pane('figures')", "Figures", id="pane.figures", tooltip="Go to the figures"),
         Binding("f3", "show_pane('stream')", "Stream", id="pane.stream", tooltip="Go to the stream"),
+        Binding(
+            "ctrl+o", "show_history", "History", id="app.history", tooltip="Search, reopen and compare stored runs"
+        ),
         Binding("ctrl+t", "next_theme", "Theme", id="app.theme", tooltip="Change to the next theme"),
         Binding("m", "toggle_measuring", "Measure", id="app.measure", tooltip="Paint 4 times a second, record counts"),
     ]
@@ -85,6 +97,7 @@ class SpectermApp(App[None]):
         prompt: str = "",
         initial_load: bool = True,
         theme_folders: Sequence[Path] | None = None,
+        history: Path | None = None,
     ) -> None:
         super().__init__()
         self._engine = engine
@@ -98,7 +111,8 @@ class SpectermApp(App[None]):
         self._figures_shown_at = 0.0
         self._devices = DeviceHistory()
         self._measuring = False
-        self._run_measured = False
+        self._history = RunHistory(self, history)
+        self._kinds = _LIVE
         folders = (themes.shipped_folder(), themes.user_folder()) if theme_folders is None else theme_folders
         found, self._theme_problems = themes.load_themes(folders)
         for theme in found:
@@ -148,6 +162,8 @@ class SpectermApp(App[None]):
     def _load(self) -> None:
         self._load_job = self._engine.load(self._spec.model)
         self._show_status(Status("loading", "busy"))
+        if isinstance(self._engine, ReplayEngine):
+            self._follow(self._engine.play(), self._spec.method.label, _REPLAYED)
         self._drain_timer.resume()
         self.refresh_bindings()
 
@@ -169,15 +185,22 @@ class SpectermApp(App[None]):
             return
         # Rejected tokens need the texts that the level "counts" leaves out; measuring wants the least recorded.
         trace = "counts" if self._measuring else "probs" if spec.trace == "counts" else spec.trace
+        spec = msgspec.structs.replace(spec, trace=trace)
         self.query_one(PromptEditor).remember(message.text)
+        kinds = _REPLAYED if isinstance(self._engine, ReplayEngine) else _MEASURED if self._measuring else _LIVE
+        if kinds is not _REPLAYED:
+            self._history.begin(spec, message.text, measured=self._measuring)
+        self._follow(self._engine.run(spec, (Request(prompt=message.text),)), spec.method.label, kinds)
+
+    def _follow(self, job: Job, label: str, kinds: tuple[str, str]) -> None:
+        """Show a run from its first event on; `kinds` is what its figures are called during and after it."""
         self._transcript.start_run()
         self._figures = LiveFigures()
-        self._run_measured = self._measuring
-        self._run_job = self._engine.run(msgspec.structs.replace(spec, trace=trace), (Request(prompt=message.text),))
+        self._run_job, self._kinds = job, kinds
         self._show_pane("stream", focus=False)
         # The form may be edited before the figures are read: they say which setting they belong to.
-        self._figures_panes[0].border_subtitle = spec.method.label
-        self._show_figures("live")
+        self._figures_panes[0].border_subtitle = label
+        self._show_figures(kinds[0])
         if self._load_job is None:
             self._show_status(Status("starting", "busy"))
         self._drain_timer.resume()
@@ -196,7 +219,7 @@ class SpectermApp(App[None]):
         now = time.monotonic()
         if self._run_job is not None and now - self._figures_shown_at >= FIGURES_INTERVAL_S:
             self._figures_shown_at = now
-            self._show_figures("live")
+            self._show_figures(self._kinds[0])
         if self._load_job is None and self._run_job is None:
             self._drain_timer.pause()
 
@@ -205,6 +228,9 @@ class SpectermApp(App[None]):
             if self._figures is not None:
                 self._figures.observe(event)
             self._transcript.observe(event)
+            self._history.observe(event)
+            if self._kinds is _REPLAYED and not isinstance(event, RunFinished):
+                return  # its models are not loaded here, and its notices were for then
         match event:
             case LoadProgress():
                 self._show_status(Status(event.stage, "busy", event.fraction))
@@ -224,8 +250,8 @@ class SpectermApp(App[None]):
         if job is self._load_job:
             self._load_job, what = None, "Loading"
         else:
-            self._run_job, what = None, "The run"
-            self._show_figures("final" if self._run_measured else "final, live")
+            self._run_job, what = None, "The recorded run" if self._kinds is _REPLAYED else "The run"
+            self._show_figures(self._kinds[1])
         match event.reason:
             case "done":
                 self._show_status(Status("ready"))
@@ -265,7 +291,7 @@ class SpectermApp(App[None]):
     def _show_pane(self, pane: str, focus: bool = True) -> None:
         """Bring a pane into sight (small terminals show one at a time) and focus it."""
         for view in _VIEWS:
-            self.screen.set_class(pane == view, f"-view-{view}")
+            self.default_screen.set_class(pane == view, f"-view-{view}")
         if focus:
             settings = self.query_one(SettingsPanel)
             self.call_after_refresh(settings.focus_first if pane == "settings" else self.query_one(f"#{pane}").focus)
@@ -273,15 +299,22 @@ class SpectermApp(App[None]):
 
     # Actions
 
+    def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
+        yield from super().get_system_commands(screen)
+        if screen is self.default_screen:
+            yield SystemCommand("History", "Search, reopen and compare stored runs", self.action_show_history)
+
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Escape is offered only while it does something."""
+        """Escape is offered only while it does something, and what the workbench does only while it is in sight."""
+        if action in _WORKBENCH_ACTIONS and self.screen is not self.default_screen:
+            return False
         if action == "cancel":
             return self._run_job is not None or self._load_job is not None or self._covered
         return True
 
     @property
     def _covered(self) -> bool:
-        return any(self.screen.has_class(f"-view-{view}") for view in _VIEWS)
+        return any(self.default_screen.has_class(f"-view-{view}") for view in _VIEWS)
 
     def action_cancel(self) -> None:
         """Cancel the run; without one, the loading; without either, go back to the stream."""
@@ -316,10 +349,25 @@ class SpectermApp(App[None]):
             self._stream.clear()
             self._transcript.clear()
 
+    def action_show_history(self) -> None:
+        """Open the stored runs."""
+        self._history.open(self._replay)
+
+    def _replay(self, run: StoredRun | None) -> None:
+        """Show a stored run in the stream; nothing of it is stored again."""
+        if run is None:
+            return
+        if self._run_job is not None:
+            self._refuse("a run is going; Escape cancels it")
+            return
+        self._transcript.note(run.title)
+        self._follow(ReplayEngine(run.events, run.speed).play(), run.entry.method, _REPLAYED)
+
     def action_toggle_measuring(self) -> None:
         """Paint seldom and record only counts, so that the screen costs the engine as little as it can."""
         self._measuring = not self._measuring
-        self._run_measured = False
+        if self._kinds is _MEASURED:
+            self._kinds = _LIVE
         self.query_one(PromptEditor).cursor_blink = not self._measuring
         self._drain_timer.stop()
         idle = self._run_job is None and self._load_job is None
@@ -335,9 +383,10 @@ class SpectermApp(App[None]):
 
     def _redraw(self, _theme: Theme) -> None:
         """Draw again what holds resolved colours, once the new ones are in force."""
-        for widget in self.screen.query("*"):
-            if isinstance(widget, Drawn):
-                self.call_after_refresh(widget.draw)
+        for screen in self.screen_stack:
+            for widget in screen.query("*"):
+                if isinstance(widget, Drawn):
+                    self.call_after_refresh(widget.draw)
 
     def action_toggle_help(self) -> None:
         """Show or hide help."""
@@ -355,4 +404,6 @@ class SpectermApp(App[None]):
         closer = threading.Thread(target=self._engine.close, name="specterm-close", daemon=True)
         closer.start()
         await asyncio.to_thread(closer.join, CLOSE_TIMEOUT_S)
+        self._drain()  # the history wants the last events
+        await asyncio.to_thread(self._history.close)
         self.exit()

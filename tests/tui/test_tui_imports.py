@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-FORBIDDEN = ("torch", "transformers", "pynvml", "specterm.decoding", "specterm.models")
+FORBIDDEN = ("torch", "transformers", "pynvml", "sqlite3", "specterm.decoding", "specterm.models")
 
 
 def test_importing_the_workbench_imports_no_torch_and_no_model_library() -> None:

@@ -1,0 +1,1 @@
+"""Screens other than the workbench; each is imported when it is first shown."""

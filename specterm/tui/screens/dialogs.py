@@ -1,0 +1,62 @@
+"""Two small questions: yes or no, and where to write a file."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.screen import ModalScreen
+from textual.widgets import Input, Static
+
+from specterm.tui.widgets.visible_text import visible
+
+
+class Confirm(ModalScreen[bool]):
+    """Asks before something that cannot be undone; the answer is True for yes only."""
+
+    CSS_PATH = "dialogs.tcss"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("y", "answer(True)", "Yes", id="confirm.yes", tooltip="Do it"),
+        Binding("n,escape", "answer(False)", "No", id="confirm.no", tooltip="Leave everything as it is"),
+    ]
+
+    def __init__(self, question: str) -> None:
+        super().__init__()
+        self._question = question
+
+    def compose(self) -> ComposeResult:
+        with Vertical(id="dialog"):
+            yield Static(visible(self._question), markup=False)
+            yield Static("y  yes      n  no", id="answers")
+
+    def action_answer(self, yes: bool) -> None:
+        """Close with the answer."""
+        self.dismiss(yes)
+
+
+class AskPath(ModalScreen[str | None]):
+    """Asks for a file; None where the person thought better of it."""
+
+    CSS_PATH = "dialogs.tcss"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "leave", "Cancel", id="path.cancel", tooltip="Write nothing"),
+    ]
+
+    def __init__(self, question: str, path: str) -> None:
+        super().__init__()
+        self._question, self._path = question, path
+
+    def compose(self) -> ComposeResult:
+        with Vertical(id="dialog"):
+            yield Static(visible(self._question), markup=False)
+            yield Input(self._path, select_on_focus=False)
+            yield Static("Enter  write      Esc  cancel", id="answers")
+
+    def on_input_submitted(self, message: Input.Submitted) -> None:
+        self.dismiss(message.value.strip() or None)
+
+    def action_leave(self) -> None:
+        """Close without an answer."""
+        self.dismiss(None)

@@ -1,0 +1,290 @@
+"""The stored runs: list, filter, reopen, compare, export, delete."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import ClassVar
+
+from rich.text import Text
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.screen import Screen
+from textual.widgets import DataTable, Footer, Input, Static
+
+from specterm.errors import SpectermError
+from specterm.history.archive import Archive, Entry, Standing
+from specterm.history.export import export
+from specterm.history.query import Query
+from specterm.tui.run_history import StoredRun
+from specterm.tui.screens.dialogs import AskPath, Confirm
+from specterm.tui.widgets.figures import rate, scalar, throughput
+from specterm.tui.widgets.run_table import STATE_SIGNS, RunTable
+from specterm.tui.widgets.visible_text import visible
+
+PAGE = 100
+RUNNING_INTERVAL_S = 2.0
+_AHEAD = 20  # rows before the end of the list at which more are fetched
+_COMPARED = 2
+
+
+class HistoryScreen(Screen[StoredRun | None]):
+    """Closes with the run to show in the workbench, or with None. The database is read and changed off this thread."""
+
+    CSS_PATH = "history.tcss"
+    HELP = """\
+## History
+
+Every run of the workbench with all its events, newest first: ✓ done, ◌ cancelled, ✗ failed, … running,
+! interrupted (its process was killed). **Enter** shows a run in the workbench as it was, **p** at its own pace.
+**Space** marks; **c** compares two marked runs. **/** filters by what stands in prompts and outputs, and by
+`method:draft`, `model:llama`, `state:failed`. **e** writes a run to a file, **d** deletes the marked ones or the one
+under the cursor, **P** all of them, **h** stops and starts storing. Runs lie on this machine only.
+"""
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape,ctrl+o", "back", "Back", id="history.back", tooltip="Clear the filter, or go back"),
+        Binding("slash", "filter", "Filter", id="history.filter", tooltip="Filter and search the runs"),
+        Binding("p", "play", "Play", id="history.play", tooltip="Show the run in the workbench at its own pace"),
+        Binding("space", "mark", "Mark", id="history.mark", tooltip="Mark a run to compare or delete"),
+        Binding("c", "compare", "Compare", id="history.compare", tooltip="Compare the two marked runs"),
+        Binding("e", "export", "Export", id="history.export", tooltip="Write the run to a file"),
+        Binding("d", "delete", "Delete", id="history.delete", tooltip="Delete the marked runs, or this one"),
+        Binding("P", "purge", "Purge", id="history.purge", tooltip="Delete every stored run"),
+        Binding("h", "toggle_storing", "On/off", id="history.storing", tooltip="Store the next runs, or do not"),
+    ]
+
+    def __init__(self, archive: Archive) -> None:
+        super().__init__()
+        self._archive = archive
+        self._standing: Standing | None = None
+        self._more = False
+
+    def compose(self) -> ComposeResult:
+        yield Static("specterm needs a terminal of at least 60 x 18", id="too-small")
+        yield Static("History", id="history-head")
+        yield Input(placeholder="/ filters: words, method:draft, model:..., state:failed", id="history-filter")
+        yield RunTable(id="history-runs")
+        yield Static("", id="history-empty")
+        yield Static("", id="history-entry")
+        yield Footer(compact=True, show_command_palette=False)
+
+    def on_mount(self) -> None:
+        self._table = self.query_one(RunTable)
+        self._table.focus()
+        self._again = self.set_interval(RUNNING_INTERVAL_S, self._reload_running, pause=True)
+        self.call_after_refresh(self._reload)
+
+    # The list
+
+    @property
+    def _query(self) -> Query:
+        return Query.parse(self.query_one(Input).value)
+
+    def _reload(self) -> None:
+        self._run(self._list_or_say, exclusive=True)
+
+    async def _list_or_say(self) -> None:
+        try:
+            await self._list()
+        except SpectermError as error:
+            self._table.show(())
+            self.query_one("#history-head", Static).update("History · it cannot be read")
+            self.query_one("#history-empty", Static).update(Text(visible(str(error))))
+            self.add_class("-empty")
+
+    def _reload_running(self) -> None:
+        """Bring the list up to date while a run is going and nobody has moved far down."""
+        self._again.pause()
+        if self.is_current and len(self._table.entries) <= PAGE:
+            self._reload()
+
+    async def _list(self) -> None:
+        """Read the first page anew."""
+        query = self._query
+        self._standing = await asyncio.to_thread(self._archive.standing, query)
+        entries = await asyncio.to_thread(self._archive.entries, query, limit=PAGE)
+        self._more = len(entries) == PAGE
+        self._table.show(entries)
+        self._tell()
+        if any(entry.state == "running" for entry in entries):
+            self._again.reset()
+            self._again.resume()
+
+    async def _list_more(self) -> None:
+        last = self._table.entries[-1].id
+        older = await asyncio.to_thread(self._archive.entries, self._query, before=last, limit=PAGE)
+        self._more = len(older) == PAGE
+        self._table.extend(older)
+
+    def on_data_table_row_highlighted(self, message: DataTable.RowHighlighted) -> None:
+        self._tell_entry()
+        if self._more and message.cursor_row >= len(self._table.entries) - _AHEAD:
+            self._more = False
+            self._run(self._list_more)
+
+    def on_input_changed(self) -> None:
+        self._reload()
+
+    def on_input_submitted(self) -> None:
+        self._table.focus()
+
+    def _tell(self) -> None:
+        """Say how the history stands, and what an empty list means."""
+        standing, line = self._standing, self.query_one(Input).value.strip()
+        if standing is None:
+            return
+        size = f"{standing.bytes / 1e6:.1f} MB"
+        runs = f"{standing.runs:,} runs" if standing.runs != 1 else "1 run"
+        parts = [f"{standing.matching:,} of {runs}" if line else runs, size]
+        parts.append("new runs are stored" if standing.recording else "OFF: new runs are not stored")
+        head = Text("History", "bold", no_wrap=True).append(" · " + " · ".join(parts), "not bold")
+        self.query_one("#history-head", Static).update(head)
+        why = "no run matches the filter; Escape clears it" if line else "no runs are stored yet"
+        if not line and not standing.recording:
+            why += "; h stores the next ones"
+        self.query_one("#history-empty", Static).update(why)
+        self.set_class(not self._table.entries, "-empty")
+        self._tell_entry()
+
+    def _tell_entry(self) -> None:
+        """The run under the cursor in full."""
+        entry = self._table.current
+        self.query_one("#history-entry", Static).update("" if entry is None else _described(entry))
+
+    # Actions
+
+    def action_back(self) -> None:
+        """Clear the filter; without one, go back to the workbench."""
+        box = self.query_one(Input)
+        if box.value:
+            box.value = ""
+        elif not box.has_focus:
+            self.dismiss(None)
+        self._table.focus()
+
+    def action_filter(self) -> None:
+        """Go to the filter."""
+        self.query_one(Input).focus()
+
+    def on_data_table_row_selected(self) -> None:
+        self._open(None)
+
+    def action_play(self) -> None:
+        """Show the run at its own pace."""
+        self._open(1.0)
+
+    def _open(self, speed: float | None) -> None:
+        if (entry := self._table.current) is None:
+            return
+
+        async def read() -> None:
+            found = await asyncio.to_thread(self._archive.events, entry.id)
+            if found:
+                self.dismiss(StoredRun(entry, found, speed))
+            else:
+                self._say(f"run {entry.id} has no events: it was interrupted before the first")
+
+        self._run(read, exclusive=True)
+
+    def action_mark(self) -> None:
+        """Mark or unmark the run under the cursor, and go on to the next."""
+        self._table.toggle_mark()
+
+    def action_compare(self) -> None:
+        """Compare the two marked runs."""
+        marked = self._table.marked
+        if len(marked) != _COMPARED:
+            self._say(f"{len(marked)} runs are marked; mark two with Space to compare them")
+            return
+        first, second = (marked[run] for run in sorted(marked))
+
+        async def read() -> None:
+            from specterm.tui.screens.run_comparison import RunComparison
+
+            stored = [(entry, await asyncio.to_thread(self._archive.events, entry.id)) for entry in (first, second)]
+            self.app.push_screen(RunComparison(*stored))
+
+        self._run(read, exclusive=True)
+
+    def action_export(self) -> None:
+        """Ask for a file and write the run to it."""
+        if (entry := self._table.current) is None:
+            return
+
+        def write(path: str | None) -> None:
+            if path is not None:
+                self._run(partial(self._export, entry.id, Path(path).expanduser()))
+
+        question = f"Write run {entry.id} to (.json, .md, .txt, or .jsonl for --engine replay)"
+        self.app.push_screen(AskPath(question, f"specterm-run-{entry.id}.json"), write)
+
+    async def _export(self, run: int, path: Path) -> None:
+        await asyncio.to_thread(export, self._archive, run, path)
+        self.notify(f"run {run} written to {path.resolve()}", markup=False)
+
+    def action_delete(self) -> None:
+        """Delete the marked runs, or the one under the cursor, after a question."""
+        current = self._table.current
+        runs = list(self._table.marked) or ([] if current is None else [current.id])
+        if runs:
+            what = f"run {runs[0]}" if len(runs) == 1 else f"the {len(runs)} marked runs"
+            self._ask(f"Delete {what}?", partial(asyncio.to_thread, self._archive.delete, runs))
+
+    def action_purge(self) -> None:
+        """Delete every run, after a question."""
+        runs = self._standing.runs if self._standing else 0
+        question = f"Delete all {runs:,} stored runs, whatever the filter shows? They cannot be brought back."
+        self._ask(question, partial(asyncio.to_thread, self._archive.purge))
+
+    def _ask(self, question: str, change: Callable[[], Awaitable[object]]) -> None:
+        async def changed() -> None:
+            await change()
+            self._table.marked.clear()
+            await self._list()
+
+        self.app.push_screen(Confirm(question), lambda yes: self._run(changed) if yes else None)
+
+    def action_toggle_storing(self) -> None:
+        """Store runs from the next one on, or do not."""
+
+        async def toggle() -> None:
+            storing = self._standing is not None and self._standing.recording
+            await asyncio.to_thread(self._archive.set_recording, not storing)
+            await self._list()
+            self._say("the next runs are not stored" if storing else "the next runs are stored")
+
+        self._run(toggle)
+
+    def _run(self, work: Callable[[], Awaitable[None]], *, exclusive: bool = False) -> None:
+        """Do `work` beside the screen; what the database has against it is said and leaves the screen usable."""
+
+        async def guarded() -> None:
+            try:
+                await work()
+            except SpectermError as error:
+                self._say(str(error), failed=True)
+
+        self.run_worker(guarded(), group="history", exclusive=exclusive)
+
+    def _say(self, text: str, *, failed: bool = False) -> None:
+        severity = "error" if failed else "information"
+        self.notify(visible(text), title="History", severity=severity, markup=False)  # type: ignore[arg-type]
+
+
+def _described(entry: Entry) -> Text:
+    """A run in four lines."""
+    figures = entry.figures
+    tokens = scalar(figures, "output_tokens")
+    told = (
+        "no tokens" if tokens is None else f"{tokens:.0f} tokens",
+        f"{throughput(figures)} ({'measured' if entry.measured else 'live'})",
+        f"acceptance {rate(scalar(figures, 'draft_acceptance_rate'))}",
+        f"{datetime.fromtimestamp(entry.started_at):%Y-%m-%d %H:%M:%S}",
+    )
+    text = Text(f"run {entry.id} · {entry.method}", "bold", overflow="ellipsis", no_wrap=True, end="")
+    text.append(f" · {entry.models} · {STATE_SIGNS[entry.state]} {entry.state}\n", "not bold")
+    text.append(" · ".join(told) + "\n", "not bold")
+    return text.append(visible(entry.prompt), "not bold")

@@ -13,7 +13,7 @@ from specterm.errors import ConfigError
 from specterm.events import Event
 from specterm.history.archive import Archive
 from specterm.history.location import data_folder
-from specterm.options import OPTIONS, Given
+from specterm.options import Given, options
 from specterm.recording import read_recording
 
 _TAKEN = ("engine", "recording", "replay_speed", "json", "plain", "show_rejected", "no_history", "no_monitor")
@@ -27,7 +27,7 @@ def replay_command(plan: str | None, given: Given) -> int:
         ConfigError: the recording cannot be read, or something was typed that a replay cannot heed.
     """
     given.refuse(
-        tuple(name for name in OPTIONS if name not in _TAKEN),
+        tuple(name for name in options() if name not in _TAKEN),
         "does not go with --engine replay: a recorded run is shown as it was",
     )
     if plan is not None:

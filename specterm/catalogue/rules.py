@@ -18,6 +18,7 @@ class Rule:
     why: str
     methods: tuple[str, ...] = ()  # those that it goes with; none given means all
     parameters: tuple[Parameter, ...] = ()
+    ratio_test: bool = False  # a token drawn from q is kept with probability min(1, p/q)
 
     def goes_with(self, method: str) -> bool:
         """Whether it can judge what `method` drafts."""
@@ -33,6 +34,7 @@ RULES: dict[str, Rule] = {
             "Rejection sampling: accept with min(1, p/q), correct from the residual.",
             lossless=True,
             why="The output follows the target's own (warped) distribution exactly (Leviathan et al. 2023, theorem 1).",
+            ratio_test=True,
         ),
     )
 }

@@ -15,10 +15,12 @@ from specterm.bench.watching import Watched, watch
 from specterm.config import Request, RunSpec
 from specterm.console.figures_table import figures_table, lossless_note
 from specterm.console.stream import ColouredStream, Narration, PlainStream, legend
+from specterm.console.visible import visible
 from specterm.engine.job import Engine
 from specterm.errors import ExitCode
-from specterm.events import Event, Loaded, RowStarted
+from specterm.events import Calibration, Event, Loaded, Round, RowStarted
 from specterm.metrics import RowResult, row_results
+from specterm.metrics.verdict import Verdict, verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,13 +61,14 @@ def run_prompt(
         if runs.interrupted:
             return ExitCode.INTERRUPTED
     runs.results.clear()
+    runs.verdicts.clear()
     for spec in ordered:
         if output.mode == "colour" and len(ordered) > 1:
             console.print(Text(f"[{spec.method.label}]", "bold"))
         runs.run(spec, record, _painter(console, output))
         if runs.interrupted:
             break
-    _report(console, runs.results, output)
+    _report(console, runs, output)
     if runs.interrupted:
         return ExitCode.INTERRUPTED
     different = any(result.matches_naive == "different" for result in runs.results)
@@ -79,7 +82,9 @@ class _Runs:
         self._engine, self._narrate, self._comparing = engine, narrate, comparing
         self._request = Request(prompt=prompt)
         self._dtype: str | None = None
+        self._calibration: Calibration | None = None
         self.results: list[RowResult] = []
+        self.verdicts: list[tuple[str, Verdict]] = []  # with the configuration each is about
         self.interrupted = False
 
     def run(self, spec: RunSpec, *observers: Callable[[Event], None]) -> None:
@@ -92,12 +97,16 @@ class _Runs:
         watched = watch(self._engine.run(spec, (self._request,)), observe)
         watched.raise_failure()
         self.interrupted = watched.interrupted
-        self._dtype = next((e.target.dtype for e in watched.events if isinstance(e, Loaded)), self._dtype)
+        for event in watched.events:
+            if isinstance(event, Loaded):
+                self._dtype, self._calibration = event.target.dtype, event.calibration
         for result in row_results(watched.events):
             naive = next((r for r in (*self.results, result) if r.method == "naive"), None)
             if self._comparing and naive is not None and not watched.interrupted:
                 result = compare(spec, result, naive, _prompt_ids(watched), self._engine, self._dtype)
             self.results.append(result)
+            found = verdict(result.metrics, _drafted_rounds(watched), spec.method, self._calibration)
+            self.verdicts += [(result.configuration, found)] if found is not None else []
 
 
 def _painter(console: Console, output: Output) -> Callable[[Event], None]:
@@ -110,7 +119,8 @@ def _painter(console: Console, output: Output) -> Callable[[Event], None]:
             return ColouredStream(console, rejected=output.show_rejected).observe
 
 
-def _report(console: Console, results: Sequence[RowResult], output: Output) -> None:
+def _report(console: Console, runs: _Runs, output: Output) -> None:
+    results = runs.results
     if output.mode == "json":
         output.stdout.write(msgspec.json.encode({"runs": results}).decode() + "\n")
         output.stdout.flush()
@@ -119,6 +129,13 @@ def _report(console: Console, results: Sequence[RowResult], output: Output) -> N
         console.print(legend(rejected=output.show_rejected))
         console.print(figures_table(results))
         console.print(lossless_note(results), soft_wrap=True)
+        for configuration, found in runs.verdicts:
+            text = f"! {configuration}: {found.text}; {found.advice}"
+            console.print(Text(visible(text), "bold yellow"), soft_wrap=True)
+
+
+def _drafted_rounds(watched: Watched) -> int:
+    return sum(bool(part.tokens) for event in watched.events if isinstance(event, Round) for part in event.rows)
 
 
 def _prompt_ids(watched: Watched) -> tuple[int, ...]:

@@ -47,6 +47,11 @@ class LiveFigures:
                 self._counter.cut(self._emitted.pop(event.row) - len(event.token_ids))
 
     @property
+    def drafted_rounds(self) -> int | None:
+        """Rounds that had a draft; None with several rows, whose rounds share their time."""
+        return self._counter.drafted_rounds if self._rows == 1 else None
+
+    @property
     def figures(self) -> dict[str, Figure]:
         """Every figure of `METRICS`."""
         latency = None if self._latest is None or self._arrived_at is None else self._latest - self._arrived_at

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import ClassVar, Literal
 
 import msgspec
+from textual import on
 from textual.app import App, ComposeResult, SystemCommand
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
@@ -18,39 +18,37 @@ from textual.screen import Screen
 from textual.theme import Theme
 from textual.widgets import Footer, Static
 
-from specterm.config import Request, RunSpec
+from specterm.config import MethodSpec, Request, RunSpec
 from specterm.engine.job import Engine, Job
 from specterm.engine.replay import ReplayEngine
 from specterm.errors import ConfigError
 from specterm.events import Event, Loaded, LoadProgress, Notice, Prefilled, RowStarted, RunFinished
-from specterm.metrics import LiveFigures
 from specterm.tui import themes
 from specterm.tui.ports import Drawn, MonitorLike
+from specterm.tui.run_figures import RunFigures, RunKind
 from specterm.tui.run_history import RunHistory, StoredRun
+from specterm.tui.run_record import RunRecord
 from specterm.tui.transcript import Transcript
 from specterm.tui.widgets.device_panel import DeviceBar, DevicePanel
 from specterm.tui.widgets.device_text import DeviceHistory
 from specterm.tui.widgets.figures import FiguresBar, FiguresPanel
+from specterm.tui.widgets.inspector import Inspector
 from specterm.tui.widgets.legend import Legend
 from specterm.tui.widgets.model_bar import ModelBar, Status
 from specterm.tui.widgets.prompt_editor import PromptEditor
+from specterm.tui.widgets.round_strip import RoundStrip
 from specterm.tui.widgets.settings import SettingsPanel
-from specterm.tui.widgets.token_log import TokenLog
 from specterm.tui.widgets.token_store import State
+from specterm.tui.widgets.token_stream import TokenStream
 
 FRAMES_PER_SECOND = 12.0
 FRAMES_PER_SECOND_OVER_SSH = 8.0
 FRAMES_PER_SECOND_MEASURING = 4.0
-FIGURES_INTERVAL_S = 0.25
 DEVICES_INTERVAL_S = 0.25
 CLOSE_TIMEOUT_S = 5.0
 
-_LIVE = ("live", "final, live")  # what the figures are called during a run, and after it
-_MEASURED = ("live", "final")
-_REPLAYED = ("replay", "recorded")
-
 _WORKBENCH_ACTIONS = frozenset(("cancel", "toggle_rejected", "show_pane", "show_history", "toggle_measuring"))
-_VIEWS = ("settings", "devices", "figures")  # the panes of the side column
+_VIEWS = ("settings", "devices", "figures", "inspector")  # the panes of the side column
 _SEVERITY: dict[str, Literal["information", "warning", "error"]] = {
     "info": "information",
     "warning": "warning",
@@ -77,10 +75,14 @@ class SpectermApp(App[None]):
         Binding("ctrl+q", "quit", "Quit", id="app.quit", tooltip="Leave specterm", priority=True),
         Binding("f1", "toggle_help", "Help", id="app.help", tooltip="Show or hide help on the focused pane"),
         Binding("f2", "show_pane('prompt')", "Prompt", id="pane.prompt", tooltip="Go to the prompt", show=False),
+        Binding("f3", "show_pane('stream')", "Stream", id="pane.stream", tooltip="Go to the stream"),
         Binding("f4", "show_pane('settings')", "Settings", id="pane.settings", tooltip="Go to method and sampling"),
         Binding("f5", "show_pane('devices')", "Devices", id="pane.devices", tooltip="Go to the devices"),
         Binding("f6", "show_pane('figures')", "Figures", id="pane.figures", tooltip="Go to the figures"),
-        Binding("f3", "show_pane('stream')", "Stream", id="pane.stream", tooltip="Go to the stream"),
+        Binding(
+            "f7", "show_pane('inspector')", "Inspector", id="pane.inspector", tooltip="Go to the inspector", show=False
+        ),
+        Binding("f8", "show_pane('rounds')", "Rounds", id="pane.rounds", tooltip="Go to the rounds", show=False),
         Binding(
             "ctrl+o", "show_history", "History", id="app.history", tooltip="Search, reopen and compare stored runs"
         ),
@@ -107,12 +109,11 @@ class SpectermApp(App[None]):
         self._initial_load = initial_load
         self._load_job: Job | None = None
         self._run_job: Job | None = None
-        self._figures: LiveFigures | None = None
-        self._figures_shown_at = 0.0
+        self._record = RunRecord()
+        self._alternatives = spec.trace == "alternatives"
         self._devices = DeviceHistory()
         self._measuring = False
         self._history = RunHistory(self, history)
-        self._kinds = _LIVE
         folders = (themes.shipped_folder(), themes.user_folder()) if theme_folders is None else theme_folders
         found, self._theme_problems = themes.load_themes(folders)
         for theme in found:
@@ -129,12 +130,14 @@ class SpectermApp(App[None]):
         yield ModelBar(self._spec.model, id="models")
         with Horizontal(id="body"):
             with Vertical(id="main"):
-                yield TokenLog(id="stream")
+                yield TokenStream(self._record, id="stream")
+                yield RoundStrip(self._record, id="rounds")
                 yield PromptEditor(self._prompt, id="prompt")
             with Vertical(id="side"):
                 yield SettingsPanel(self._spec, id="settings")
                 yield FiguresPanel(id="figures")
                 yield DevicePanel(self._devices, id="devices")
+                yield Inspector(self._record, id="inspector")
         yield FiguresBar(id="figures-bar")
         yield DeviceBar(self._devices, id="device-bar")
         yield Legend(id="legend")
@@ -143,15 +146,17 @@ class SpectermApp(App[None]):
     def on_mount(self) -> None:
         # Kept, not looked up: a timer may fire while the screen is being taken down.
         self._models = self.query_one(ModelBar)
-        self._stream = self.query_one(TokenLog)
-        self._figures_panes = self.query_one(FiguresPanel), self.query_one(FiguresBar)
+        self._stream = self.query_one(TokenStream)
+        self._rounds = self.query_one(RoundStrip)
+        self._inspector = self.query_one(Inspector)
+        self._figures = RunFigures(self.query_one(FiguresPanel), self.query_one(FiguresBar))
         self._device_panes = self.query_one(DevicePanel), self.query_one(DeviceBar)
-        self._transcript = Transcript(self._stream)
+        self._transcript = Transcript(self._stream, self._record)
         self._drain_timer = self.set_interval(1 / self._frames_per_second, self._drain, pause=True)
         self.set_interval(DEVICES_INTERVAL_S, self._read_devices)
         self.theme_changed_signal.subscribe(self, self._redraw)
         self.query_one(PromptEditor).focus()
-        self._show_figures("")
+        self._inspector.show_recording(self._alternatives)
         self._show_status(Status("no models loaded"))
         if self._theme_problems:
             self.notify("\n".join(self._theme_problems), title="Themes skipped", severity="warning", markup=False)
@@ -163,7 +168,7 @@ class SpectermApp(App[None]):
         self._load_job = self._engine.load(self._spec.model)
         self._show_status(Status("loading", "busy"))
         if isinstance(self._engine, ReplayEngine):
-            self._follow(self._engine.play(), self._spec.method.label, _REPLAYED)
+            self._follow(self._engine.play(), self._spec.method.label, self._spec.method, RunKind.REPLAYED)
         self._drain_timer.resume()
         self.refresh_bindings()
 
@@ -184,23 +189,23 @@ class SpectermApp(App[None]):
             self._refuse(str(error))
             return
         # Rejected tokens need the texts that the level "counts" leaves out; measuring wants the least recorded.
-        trace = "counts" if self._measuring else "probs" if spec.trace == "counts" else spec.trace
+        trace = "counts" if self._measuring else "alternatives" if self._alternatives else "probs"
         spec = msgspec.structs.replace(spec, trace=trace)
         self.query_one(PromptEditor).remember(message.text)
-        kinds = _REPLAYED if isinstance(self._engine, ReplayEngine) else _MEASURED if self._measuring else _LIVE
-        if kinds is not _REPLAYED:
+        kind = RunKind.MEASURED if self._measuring else RunKind.LIVE
+        if isinstance(self._engine, ReplayEngine):
+            kind = RunKind.REPLAYED
+        else:
             self._history.begin(spec, message.text, measured=self._measuring)
-        self._follow(self._engine.run(spec, (Request(prompt=message.text),)), spec.method.label, kinds)
+        self._follow(self._engine.run(spec, (Request(prompt=message.text),)), spec.method.label, spec.method, kind)
 
-    def _follow(self, job: Job, label: str, kinds: tuple[str, str]) -> None:
-        """Show a run from its first event on; `kinds` is what its figures are called during and after it."""
+    def _follow(self, job: Job, label: str, method: MethodSpec | None, kind: RunKind) -> None:
+        """Show a run from its first event on. `label` names its setting; `method`: see `RunFigures.start`."""
         self._transcript.start_run()
-        self._figures = LiveFigures()
-        self._run_job, self._kinds = job, kinds
+        self._stream.action_leave()
+        self._figures.start(label, method, kind)
+        self._run_job = job
         self._show_pane("stream", focus=False)
-        # The form may be edited before the figures are read: they say which setting they belong to.
-        self._figures_panes[0].border_subtitle = label
-        self._show_figures(kinds[0])
         if self._load_job is None:
             self._show_status(Status("starting", "busy"))
         self._drain_timer.resume()
@@ -216,26 +221,25 @@ class SpectermApp(App[None]):
                 for event in job.drain():
                     self._observe(event, job)
         self._stream.flush()
-        now = time.monotonic()
-        if self._run_job is not None and now - self._figures_shown_at >= FIGURES_INTERVAL_S:
-            self._figures_shown_at = now
-            self._show_figures(self._kinds[0])
+        self._rounds.flush()
+        if self._run_job is not None:
+            self._figures.draw()
         if self._load_job is None and self._run_job is None:
             self._drain_timer.pause()
 
     def _observe(self, event: Event, job: Job) -> None:
         if job is self._run_job:
-            if self._figures is not None:
-                self._figures.observe(event)
+            self._figures.observe(event)
             self._transcript.observe(event)
             self._history.observe(event)
-            if self._kinds is _REPLAYED and not isinstance(event, RunFinished):
+            if self._figures.kind is RunKind.REPLAYED and not isinstance(event, RunFinished):
                 return  # its models are not loaded here, and its notices were for then
         match event:
             case LoadProgress():
                 self._show_status(Status(event.stage, "busy", event.fraction))
             case Loaded():
                 self._models.show_loaded(event)
+                self._figures.load(event)
             case RowStarted() if not job.cancelled:
                 self._show_status(Status("reading the prompt", "busy"))
             case Prefilled() if not job.cancelled:
@@ -250,8 +254,8 @@ class SpectermApp(App[None]):
         if job is self._load_job:
             self._load_job, what = None, "Loading"
         else:
-            self._run_job, what = None, "The recorded run" if self._kinds is _REPLAYED else "The run"
-            self._show_figures(self._kinds[1])
+            self._run_job, what = None, "The recorded run" if self._figures.kind is RunKind.REPLAYED else "The run"
+            self._figures.finish()
         match event.reason:
             case "done":
                 self._show_status(Status("ready"))
@@ -278,11 +282,6 @@ class SpectermApp(App[None]):
     def _show_status(self, status: Status) -> None:
         self._models.show_status(status)
 
-    def _show_figures(self, kind: str) -> None:
-        figures = {} if self._figures is None else self._figures.figures
-        for pane in self._figures_panes:
-            pane.show(figures, kind)
-
     def _read_devices(self) -> None:
         if self._devices.observe(self._monitor.latest):
             for pane in self._device_panes:
@@ -296,6 +295,20 @@ class SpectermApp(App[None]):
             settings = self.query_one(SettingsPanel)
             self.call_after_refresh(settings.focus_first if pane == "settings" else self.query_one(f"#{pane}").focus)
         self.refresh_bindings()
+
+    @on(TokenStream.CursorMoved)
+    def _inspect(self, message: TokenStream.CursorMoved) -> None:
+        self._inspector.show(message.token)
+        self._rounds.select(None if message.token is None else message.token[0])
+        inspecting = self.screen.has_class("-view-inspector")
+        if inspecting != (message.token is not None):
+            self._show_pane("stream" if inspecting else "inspector", focus=False)
+
+    @on(RoundStrip.Chosen)
+    def _inspect_round(self, message: RoundStrip.Chosen) -> None:
+        if not self._stream.inspect_part(message.part):  # it emitted no text
+            self._inspector.show((message.part, 0))
+            self._show_pane("inspector", focus=False)
 
     # Actions
 
@@ -320,6 +333,7 @@ class SpectermApp(App[None]):
         """Cancel the run; without one, the loading; without either, go back to the stream."""
         job = self._run_job or self._load_job
         if job is None:
+            self._stream.action_leave()
             self._show_pane("prompt")
         elif not job.cancelled:
             job.cancel()
@@ -348,6 +362,12 @@ class SpectermApp(App[None]):
         if self._run_job is None:
             self._stream.clear()
             self._transcript.clear()
+            self._rounds.flush()
+
+    def action_toggle_alternatives(self) -> None:
+        """Record the likeliest tokens of target and drafter from the next run on, or no longer."""
+        self._alternatives = not self._alternatives
+        self._inspector.show_recording(self._alternatives)
 
     def action_show_history(self) -> None:
         """Open the stored runs."""
@@ -361,13 +381,12 @@ class SpectermApp(App[None]):
             self._refuse("a run is going; Escape cancels it")
             return
         self._transcript.note(run.title)
-        self._follow(ReplayEngine(run.events, run.speed).play(), run.entry.method, _REPLAYED)
+        self._follow(ReplayEngine(run.events, run.speed).play(), run.entry.method, None, RunKind.REPLAYED)
 
     def action_toggle_measuring(self) -> None:
         """Paint seldom and record only counts, so that the screen costs the engine as little as it can."""
         self._measuring = not self._measuring
-        if self._kinds is _MEASURED:
-            self._kinds = _LIVE
+        self._figures.disturb()
         self.query_one(PromptEditor).cursor_blink = not self._measuring
         self._drain_timer.stop()
         idle = self._run_job is None and self._load_job is None

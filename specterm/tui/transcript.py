@@ -5,7 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Protocol
 
-from specterm.events import EmittedToken, Event, Prefilled, Round, RowFinished, RowRound, RowStarted
+from specterm.events import (
+    EmittedToken,
+    Event,
+    Loaded,
+    Prefilled,
+    Round,
+    RowFinished,
+    RowRound,
+    RowStarted,
+    RunStarted,
+)
+from specterm.tui.run_record import RunRecord
 from specterm.tui.widgets.token_store import State
 
 _ORIGIN = {
@@ -19,34 +30,40 @@ _ORIGIN = {
 class Page(Protocol):
     """Where the text goes."""
 
-    def append(self, text: str, state: State, round_index: int | None = None) -> None:
-        """Add text of one state."""
+    def append(self, text: str, state: State, part: int | None = None, index: int = 0) -> None:
+        """Add text of one state. A token says its part in the record, and its place there: see `node_index`."""
 
 
-def refused_chain(part: RowRound) -> Iterator[tuple[str, State]]:
-    """The first branch that the target's own token stands in place of: the rejected node, then what was drafted behind
-    it and never judged.
+def node_index(node: int) -> int:
+    """The index by which a page knows a draft node; an emitted token has its own, from 0. Its own inverse."""
+    return -1 - node
+
+
+def refused_chain(part: RowRound) -> Iterator[tuple[int, str, State]]:
+    """The nodes of the first branch that the target's own token stands in place of: the rejected node, then what was
+    drafted behind it and never judged.
 
     Siblings are left out. Nothing is yielded where there is none or texts were not recorded.
     """
     if part.texts is None or not part.refused:
         return
     node = part.refused[0]
-    yield part.texts[node], State.REJECTED
+    yield node, part.texts[node], State.REJECTED
     for child in range(node + 1, len(part.tokens)):
         if part.parents[child] == node and part.states[child] == "unused":
-            yield part.texts[child], State.DRAFT
+            yield child, part.texts[child], State.DRAFT
             node = child
 
 
 class Transcript:
-    """Writes runs to a page, one row after the other.
+    """Writes runs to a page, one row after the other, and keeps their rounds in a record.
 
     The rows of a batch interleave in the events; on the page a row is written live while the others wait for its end.
     """
 
-    def __init__(self, page: Page) -> None:
+    def __init__(self, page: Page, record: RunRecord) -> None:
         self._page = page
+        self._record = record
         self._empty = True
         self.start_run()
 
@@ -57,8 +74,9 @@ class Transcript:
         self._text: list[str] = []
 
     def clear(self) -> None:
-        """The page was emptied: the next row needs no gap above it."""
+        """The page was emptied: the next row needs no gap above it, and nothing on it can be inspected."""
         self._empty = True
+        self._record.clear()
 
     @property
     def output(self) -> str:
@@ -68,6 +86,10 @@ class Transcript:
     def observe(self, event: Event) -> None:
         """Write what `event` adds."""
         match event:
+            case Loaded():
+                self._record.load(event)
+            case RunStarted():
+                self._record.start_run(event.spec)
             case Round():
                 for part in event.rows:
                     self._row_event(part.row, event, part)
@@ -102,20 +124,20 @@ class Transcript:
                 self._page.append(f"{gap}{label}{event.prompt}", State.PROMPT)
                 self._empty = False
             case Prefilled(token=token) if token is not None:
-                self._emit(token, None)
+                self._emit(token, self._record.add_prefill(event), 0)
             case Round() if part is not None:
-                self._write_round(event.index, part)
+                self._write_round(self._record.add_round(event, part), part)
 
-    def _write_round(self, index: int, part: RowRound) -> None:
+    def _write_round(self, number: int, part: RowRound) -> None:
         refused = list(refused_chain(part))
-        for token in part.emitted:
+        for index, token in enumerate(part.emitted):
             if refused and token.origin != "accepted":
-                for text, state in refused:
-                    self._page.append(text, state, index)
+                for node, text, state in refused:
+                    self._page.append(text, state, number, node_index(node))
                 refused = []
-            self._emit(token, index)
+            self._emit(token, number, index)
 
-    def _emit(self, token: EmittedToken, round_index: int | None) -> None:
+    def _emit(self, token: EmittedToken, part: int, index: int) -> None:
         if token.text:
             self._text.append(token.text)
-            self._page.append(token.text, _ORIGIN[token.origin], round_index)
+            self._page.append(token.text, _ORIGIN[token.origin], part, index)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from specterm.config import ModelSpec, Request, RunSpec
+from specterm.config import ModelSpec, Request, RunSpec, to_data
 from specterm.engine.job import Job
 from specterm.events import (
     DeviceReading,
@@ -97,14 +97,16 @@ ROUNDS = (
 )
 
 
-def run_events(prompt: str, rounds: Iterable[Round] = ROUNDS, first: str = "Once") -> list[Event]:
+def run_events(
+    prompt: str, rounds: Iterable[Round] = ROUNDS, first: str = "Once", spec: RunSpec | None = None
+) -> list[Event]:
     """A whole run of one row that was not cut short."""
     rounds = tuple(rounds)
     text = first + "".join(token.text for round_ in rounds for part in round_.rows for token in part.emitted)
     ids = 1 + sum(len(part.emitted) for round_ in rounds for part in round_.rows)
     end = rounds[-1].time if rounds else 0.1
     return [
-        RunStarted("run", "2025-01-01T00:00:00Z", {}, {}),
+        RunStarted("run", "2025-01-01T00:00:00Z", {} if spec is None else to_data(spec), {}),
         RowStarted(0.0, 0, 0, "prompt", 0, 0, prompt, (1, 2), 0.0, 0.0),
         Prefilled(0.1, 0, 2, 0, 0.1, None, EmittedToken(1, first, "plain")),
         *rounds,
@@ -144,7 +146,7 @@ class FakeEngine:
         self.runs.append((spec, tuple(requests)))
         job = _HeldJob() if self._hold else Job()
         self.jobs.append(job)
-        events = run_events(requests[0].prompt, self._rounds)
+        events = run_events(requests[0].prompt, self._rounds, spec=spec)
         if self._failure is not None:
             events = [*events[:1], RunFinished(0.0, "failed", self._failure, 1)]
         elif self._hold:

@@ -5,25 +5,26 @@ import dataclasses
 from tui.fake_engine import round_of, run_events
 
 from specterm.events import EmittedToken, Event, Prefilled, Round, RowFinished, RowRound, RowStarted
-from specterm.tui.transcript import Transcript, refused_chain
+from specterm.tui.run_record import RunRecord
+from specterm.tui.transcript import Transcript, node_index, refused_chain
 from specterm.tui.widgets.token_store import State
 
 
 class Page:
     def __init__(self) -> None:
-        self.written: list[tuple[str, State, int | None]] = []
+        self.written: list[tuple[str, State, int | None, int]] = []
 
-    def append(self, text: str, state: State, round_index: int | None = None) -> None:
-        self.written.append((text, state, round_index))
+    def append(self, text: str, state: State, part: int | None = None, index: int = 0) -> None:
+        self.written.append((text, state, part, index))
 
     @property
     def text(self) -> str:
-        return "".join(text for text, _, _ in self.written)
+        return "".join(text for text, *_ in self.written)
 
 
 def written(events: list[Event]) -> Page:
     page = Page()
-    transcript = Transcript(page)
+    transcript = Transcript(page, RunRecord())
     for event in events:
         transcript.observe(event)
     return page
@@ -32,12 +33,12 @@ def written(events: list[Event]) -> Page:
 def test_refused_tokens_come_before_the_correction_in_their_round() -> None:
     page = written(run_events("go", [round_of(3, [" a"], [" x", " y"], " b")], first=" 1"))
     assert page.written == [
-        ("go", State.PROMPT, None),
-        (" 1", State.PLAIN, None),
-        (" a", State.ACCEPTED, 3),
-        (" x", State.REJECTED, 3),
-        (" y", State.DRAFT, 3),
-        (" b", State.CORRECTION, 3),
+        ("go", State.PROMPT, None, 0),
+        (" 1", State.PLAIN, 0, 0),
+        (" a", State.ACCEPTED, 1, 0),
+        (" x", State.REJECTED, 1, node_index(1)),
+        (" y", State.DRAFT, 1, node_index(2)),
+        (" b", State.CORRECTION, 1, 1),
     ]
 
 
@@ -52,7 +53,11 @@ def test_of_a_tree_the_first_refused_branch_is_taken() -> None:
         emitted=(EmittedToken(1, "a", "accepted"), EmittedToken(9, "c", "correction")),
         texts=("a", "x", "z", "x1", "x2"),
     )
-    assert list(refused_chain(part)) == [("x", State.REJECTED), ("x1", State.DRAFT), ("x2", State.DRAFT)]
+    assert list(refused_chain(part)) == [
+        (1, "x", State.REJECTED),
+        (3, "x1", State.DRAFT),
+        (4, "x2", State.DRAFT),
+    ]
 
 
 def test_what_was_refused_beside_an_accepted_sibling_is_left_out() -> None:
@@ -92,7 +97,7 @@ def test_rows_that_interleave_are_written_one_after_the_other() -> None:
 
 
 def test_the_output_is_what_the_model_gave_without_prompt_and_refused_tokens() -> None:
-    transcript = Transcript(Page())
+    transcript = Transcript(Page(), RunRecord())
     for event in run_events("go", [round_of(0, ["\ta"], ["x"], "\x1b")], first=" 1"):
         transcript.observe(event)
     assert transcript.output == " 1\ta\x1b"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping
 from typing import ClassVar, TypeAlias
 
@@ -12,13 +13,14 @@ from textual.containers import VerticalScroll
 from textual.widgets import Static
 
 from specterm.metrics import Figure
+from specterm.metrics.verdict import Verdict
 from specterm.tui.widgets.device_text import NOT_MEASURED
 
 Figures: TypeAlias = Mapping[str, Figure]
 
 _GAP = 4  # between two columns
 _TWO_COLUMNS = 38  # the width from which there are two
-_COMPONENTS = {"figures--label", "figures--value", "figures--key"}
+_COMPONENTS = {"figures--label", "figures--value", "figures--key", "figures--verdict"}
 
 
 def scalar(figures: Figures, name: str) -> float | None:
@@ -96,6 +98,10 @@ class FiguresPanel(VerticalScroll, can_focus=True):
 Acceptance rate = accepted / drafted. Mean acceptance length = output tokens after the first / rounds. TTFT is the time
 to the first token, TPOT the time for each one after it. Figures marked **live** were taken while the screen was being
 painted; **m** paints less.
+
+A line with **!** says that speculation loses against naive, or that there was nothing to draft, why, and what to try.
+Break-even is the acceptance length at which a round pays for itself: its time over that of a naive step, which is
+estimated from the measurement that is made when the models are loaded.
 """
 
     def __init__(self, *, id: str | None = None) -> None:  # noqa: A002
@@ -103,6 +109,7 @@ painted; **m** paints less.
         self._text = _FiguresText()
         self.border_title = "Figures"
         self._figures: Figures = {}
+        self._verdict: Verdict | None = None
 
     def compose(self) -> ComposeResult:
         yield self._text
@@ -110,9 +117,9 @@ painted; **m** paints less.
     def on_resize(self) -> None:
         self.draw()
 
-    def show(self, figures: Figures, kind: str) -> None:
-        """Show figures; `kind` is a word for the title ("live", "final")."""
-        self._figures = figures
+    def show(self, figures: Figures, kind: str, verdict: Verdict | None) -> None:
+        """Show figures; `kind` is a word for the title ("live", "final"). A verdict stands above them."""
+        self._figures, self._verdict = figures, verdict
         self.border_title = f"Figures · {kind}" if kind else "Figures"
         self.draw()
 
@@ -123,8 +130,13 @@ painted; **m** paints less.
             return
         drawn = self._text
         label, value, key = _styles(drawn)
-        text = Text("throughput", label, no_wrap=True)
-        text.append(throughput(self._figures).rjust(width - text.cell_len), key)
+        text = Text(no_wrap=True)
+        if self._verdict is not None:
+            style = drawn.get_component_rich_style("figures--verdict", partial=True)
+            for line in textwrap.wrap(f"! {self._verdict.text}; {self._verdict.advice}", width, break_on_hyphens=False):
+                text.append(f"{line}\n", style)
+        name, value_text = "throughput", throughput(self._figures)
+        text.append(name, label).append(value_text.rjust(width - len(name)), key)
         pairs = panel_pairs(self._figures)
         rows = pairs if width >= _TWO_COLUMNS else [(figure,) for pair in pairs for figure in pair]
         for row in rows:
@@ -155,13 +167,14 @@ class FiguresBar(Static):
         super().__init__("", id=id)
         self._figures: Figures = {}
         self._kind = ""
+        self._verdict: Verdict | None = None
 
     def on_resize(self) -> None:
         self.draw()
 
-    def show(self, figures: Figures, kind: str) -> None:
-        """Show figures; `kind` is a word that stands before them."""
-        self._figures, self._kind = figures, kind
+    def show(self, figures: Figures, kind: str, verdict: Verdict | None) -> None:
+        """Show figures; `kind` is a word that stands before them, and a verdict comes first."""
+        self._figures, self._kind, self._verdict = figures, kind, verdict
         self.draw()
 
     def draw(self) -> None:
@@ -174,6 +187,9 @@ class FiguresBar(Static):
             return scalar(self._figures, name)
 
         text = Text(no_wrap=True)
+        if self._verdict is not None:
+            text.append(f"! {self._verdict.short}", self.get_component_rich_style("figures--verdict", partial=True))
+            text.append("  ")
         if self._kind:
             text.append(self._kind + "  ", label)
         text.append(throughput(self._figures), key)

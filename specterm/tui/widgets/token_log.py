@@ -76,9 +76,9 @@ again. Select with the mouse, or copy the whole output with **y**.
         someone's own scrolling releases."""
         return not self._anchor_released or self.is_vertical_scroll_end
 
-    def append(self, text: str, state: State, round_index: int | None = None) -> None:
-        """Add text without painting it; `flush` does."""
-        self.store.append(text, state, round_index)
+    def append(self, text: str, state: State, part: int | None = None, index: int = 0) -> None:
+        """Add text without painting it; `flush` does. See `TokenStore.append`."""
+        self.store.append(text, state, part, index)
         self._unwrapped = True
 
     def flush(self) -> None:
@@ -125,15 +125,14 @@ again. Select with the mouse, or copy the whole output with **y**.
             self._lines_seen = self.store.line_count
         self._tell_position(self._follows)
 
+    def _place_told(self, follows: bool) -> str:
+        """What to say about the place in view."""
+        return ""
+
     def _tell_position(self, follows: bool) -> None:
-        told = []
-        if not follows:
-            round_index = self.store.round_at(min(round(self.scroll_y), self.store.line_count - 1))
-            if round_index is not None:
-                told.append(f"round {round_index}")
-            if new_lines := self.store.line_count - self._lines_seen:
-                told.append(f"↓ {new_lines} new line{'s' * (new_lines > 1)}, End follows")
-        subtitle = " · ".join(told)
+        new_lines = 0 if follows else self.store.line_count - self._lines_seen
+        new = f"↓ {new_lines} new line{'s' * (new_lines > 1)}, End follows" if new_lines else ""
+        subtitle = " · ".join(told for told in (self._place_told(follows), new) if told)
         if self.border_subtitle != subtitle:
             self.border_subtitle = subtitle
 

@@ -1,0 +1,82 @@
+"""When a run is told that its speculation loses or does not happen, and what it is told to try."""
+
+from specterm.config import MethodSpec
+from specterm.events import Calibration
+from specterm.metrics.counting import METRICS, Figure
+from specterm.metrics.verdict import LEAST_ROUNDS, verdict
+
+DRAFT = MethodSpec(name="draft").checked()
+COSTS = Calibration({1: 0.010, 2: 0.0105, 5: 0.013}, (0.002,), 64)  # seconds
+
+
+def figures(
+    length: float,
+    *,
+    rounds: int = 20,
+    draft: float = 0.010,
+    verify: float = 0.013,
+    other: float = 0.001,
+    **more: Figure,
+) -> dict[str, Figure]:
+    """Of `rounds` rounds with these seconds each."""
+    known: dict[str, Figure] = {
+        "rounds": rounds,
+        "mean_acceptance_length": length,
+        "draft_time_s": draft * rounds,
+        "verify_time_s": verify * rounds,
+        "other_time_s": other * rounds,
+    }
+    return dict.fromkeys(METRICS) | known | more
+
+
+def test_a_loss_says_how_much_and_against_which_break_even() -> None:
+    found = verdict(figures(1.3), 20, DRAFT, COSTS)
+    assert found is not None
+    # A round takes 24 ms, a naive step 10 + 1.
+    assert found.text == (
+        f"speculation is losing: about {1.3 * 11 / 24:.2f}x naive; drafting takes 42% of a round, "
+        "acceptance length 1.30 against break-even 2.18"
+    )
+    assert found.short == "losing: about 0.60x"
+    assert found.advice == "try naive"
+
+
+def test_a_gain_or_a_draw_says_nothing() -> None:
+    assert verdict(figures(3.0), 20, DRAFT, COSTS) is None
+    assert verdict(figures(2.17), 20, DRAFT, COSTS) is None
+
+
+def test_fewer_draft_tokens_are_advised_where_they_promise_more() -> None:
+    # The first position is nearly always kept, the others hardly ever.
+    kept: list[float | None] = [0.9, 0.05, 0.0, 0.0]
+    found = verdict(figures(1.95, per_position_acceptance=kept), 20, DRAFT, COSTS)
+    assert found is not None
+    assert found.advice == "try gamma 1, or naive"
+
+
+def test_a_measured_overhead_beats_calibration() -> None:
+    found = verdict(figures(1.3, overhead=1.5), 20, DRAFT, None)
+    assert found is not None
+    assert found.short == "losing: 0.87x"
+    assert "break-even 1.50" in found.text
+    assert verdict(figures(1.3, overhead=1.2), 20, DRAFT, COSTS) is None
+
+
+def test_rounds_without_a_draft_are_told_as_not_active() -> None:
+    ngram = MethodSpec(name="ngram").checked()
+    found = verdict(figures(1.1), 5, ngram, COSTS)
+    assert found is not None
+    assert found.text == "speculation is not active: 75% of 20 rounds had no draft and ran as naive does"
+    assert found.short == "no draft in 75% of rounds"
+    assert "try a draft model" in found.advice
+    with_draft = verdict(figures(1.0), 0, DRAFT, COSTS)
+    assert with_draft is not None
+    assert "100% of 20 rounds" in with_draft.text
+    assert "--max-model-len" in with_draft.advice
+
+
+def test_what_cannot_be_known_is_not_told() -> None:
+    assert verdict(figures(1.0, rounds=LEAST_ROUNDS - 1), 0, DRAFT, COSTS) is None
+    assert verdict(figures(1.0), 20, DRAFT, None) is None
+    assert verdict(dict.fromkeys(METRICS), 0, DRAFT, COSTS) is None
+    assert verdict(figures(1.0), 0, MethodSpec(name="naive").checked(), COSTS) is None

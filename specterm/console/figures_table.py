@@ -12,6 +12,14 @@ from specterm.console.visible import visible
 from specterm.metrics import RowResult
 from specterm.report.figures import COLUMNS
 
+_FIGURE_CELLS, _RESULT_CELLS = 25, 14  # of the names of the figures, and of a result: room for "7 identical"
+
+
+def figures_tables(results: Sequence[RowResult], width: int) -> list[Table]:
+    """Figures of each result side by side, in as many tables as it takes to have each readable in `width` cells."""
+    side_by_side = max(1, (width - _FIGURE_CELLS) // _RESULT_CELLS)
+    return [figures_table(results[at : at + side_by_side]) for at in range(0, len(results), side_by_side)]
+
 
 def figures_table(results: Sequence[RowResult]) -> Table:
     """Figures of each result side by side; rows that nobody measured are left out, single gaps read "n/a"."""

@@ -13,7 +13,7 @@ from rich.text import Text
 from specterm.bench.comparison import compare
 from specterm.bench.watching import Watched, watch
 from specterm.config import Request, RunSpec
-from specterm.console.figures_table import figures_table, lossless_note
+from specterm.console.figures_table import figures_tables, lossless_note
 from specterm.console.stream import ColouredStream, Narration, PlainStream, legend
 from specterm.console.visible import visible
 from specterm.engine.job import Engine
@@ -127,7 +127,8 @@ def _report(console: Console, runs: _Runs, output: Output) -> None:
     elif output.mode == "colour" and results:
         console.print()
         console.print(legend(rejected=output.show_rejected))
-        console.print(figures_table(results))
+        for table in figures_tables(results, console.width):
+            console.print(table)
         console.print(lossless_note(results), soft_wrap=True)
         for configuration, found in runs.verdicts:
             text = f"! {configuration}: {found.text}; {found.advice}"

@@ -43,7 +43,7 @@ class DearThenCheap(AdaptiveLength):
 
 @pytest.fixture(scope="module")
 def models():
-    return load_models(ModelSpec(drafts=("builtin", "builtin/draft-b"), medusa="builtin", dtype="float64"))
+    return load_models(ModelSpec(drafts=("builtin", "builtin/draft-b"), dtype="float64").checked())
 
 
 @pytest.fixture(scope="module")

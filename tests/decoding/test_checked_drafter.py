@@ -165,7 +165,7 @@ def test_good_trees_pass_and_change_nothing(run, target, warps):
         (lambda setup: made(needs=Needs(top_k=5000)), r"needs Needs\(top_k=5000"),
         (lambda setup: made(needs=Needs(taps=(0, 3, FINAL_NORM))), "needs the tap 3; the target has taps 0 to 2 and"),
         (lambda setup: made(catch_up=lambda feedback: {}[3]), "failed in catch_up: KeyError: 3"),
-        (lambda setup: made(admit=lambda row: 3), "failed in admit: TypeError"),
+        (lambda setup: made(admit=lambda: 3), "failed in admit: TypeError"),
         (lambda setup: made(release=lambda row: [].pop()), "failed in release: IndexError: pop from empty list"),
     ],
 )

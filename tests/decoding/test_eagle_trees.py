@@ -52,7 +52,8 @@ class Text:
 
 
 def build(model: PlainEagle, costs=None, shown=0, **parameters) -> Eagle:
-    parameters = {"head_tree": "dynamic", "tree_width": 3, "tree_depth": 3, "tree_nodes": 10} | parameters
+    usual = {"head_tree": "dynamic", "tree_width": 3, "tree_depth": 3, "tree_nodes": 10, "adaptive": False}
+    parameters = usual | parameters
     setup = DraftSetup(
         Target(), (), Warps(0.0), Recording(probs=True, alternatives=shown), parameters, DraftMemory(), costs,
         {"eagle3": model},

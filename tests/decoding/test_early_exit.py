@@ -134,6 +134,7 @@ def test_the_layers_that_draft():
 
 def setup(target, costs=None, **parameters):
     usual = {"exit_layer": None, "num_draft_tokens": 4, "draft_temperature": None, "tree_width": 1, "tree_nodes": None}
+    usual["adaptive"] = False
     return DraftSetup(target.runner, (), Warps(0.7), Recording(), usual | parameters, DraftMemory(), costs)
 
 

@@ -118,7 +118,7 @@ def chances_after(speculator, hidden, ids):
 
 def test_calibrated_costs_and_depth(models):
     def built(costs=None, **parameters):
-        usual = {"tree_width": 3, "tree_depth": 4, "tree_nodes": None}
+        usual = {"tree_width": 3, "tree_depth": 4, "tree_nodes": None, "adaptive": False}
         return MLP.build(
             DraftSetup(
                 models.target.runner, (), Warps(0.0), Recording(), usual | parameters, DraftMemory(), costs,

@@ -100,10 +100,10 @@ def test_training_lowers_the_loss_and_goes_on(target, text, tmp_path, kind, opti
             return float(of.loss(target_features(target.runner, ids, of.taps)))
 
     losses = [loss(made)]
-    done = train(made, target.runner, batches(documents, target), out, seconds=1.0, learning_rate=1e-3)
+    done = train(made, target.runner, batches(documents, target), out, seconds=1.0, learning_rate=2e-4)
     losses.append(loss(made))
     again, stream = recipe(), batches(documents, target)
-    more = train(again, target.runner, stream, out, seconds=2.0, learning_rate=1e-3, resume=True)
+    more = train(again, target.runner, stream, out, seconds=2.0, learning_rate=2e-4, resume=True)
     losses.append(loss(again))
     assert losses[0] > losses[1] > losses[2]
     assert more.step > done.step > 0

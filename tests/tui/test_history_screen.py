@@ -174,7 +174,7 @@ async def test_a_run_of_the_workbench_is_stored_and_reopened(tmp_path: Path) -> 
         await calm(pilot)
         await pilot.press("enter")
         await settle(pilot)
-        text, figures = shown(app), app._figures and app._figures.figures
+        text, figures = shown(app), app._figures._live.figures
         until(lambda: [entry.state for entry in Archive(tmp_path).entries()] == ["done"])
         await pilot.press("f3", "c")
         assert shown(app) == ""
@@ -186,7 +186,7 @@ async def test_a_run_of_the_workbench_is_stored_and_reopened(tmp_path: Path) -> 
         assert shown(app).startswith("Run 1, 20")
         assert shown(app).endswith(text)
         assert app._figures is not None
-        assert app._figures.figures == figures
+        assert app._figures._live.figures == figures
         assert app.query_one(FiguresPanel).border_title == "Figures · recorded"
         await pilot.press("ctrl+q")
     assert len(Archive(tmp_path).entries()) == 1

@@ -71,7 +71,7 @@ def test_what_was_refused_beside_an_accepted_sibling_is_left_out() -> None:
         emitted=(EmittedToken(2, "a", "accepted"), EmittedToken(9, "c", "correction")),
         texts=("y", "a", "y1", "x"),
     )
-    assert list(refused_chain(part)) == [("x", State.REJECTED)]
+    assert list(refused_chain(part)) == [(3, "x", State.REJECTED)]
     whole = dataclasses.replace(part, tokens=(1, 2), parents=(-1, -1), states=("rejected", "accepted"))
     assert whole.refused == ()
     assert list(refused_chain(whole)) == []

@@ -10,6 +10,7 @@ from textual.widgets import Input, Select, Static
 from tui.fake_engine import FakeEngine, FakeMonitor, round_of
 from tui.screens import PROMPT, settle, workbench
 
+from specterm.catalogue import HEADS, METHODS
 from specterm.config import ModelSpec, RunSpec
 from specterm.events import LoadProgress, Notice, RunFinished
 from specterm.tui.app import FRAMES_PER_SECOND, SpectermApp
@@ -57,7 +58,7 @@ async def test_the_models_are_loaded_at_the_start_and_shown() -> None:
     app = workbench(engine, spec=RunSpec(model=ModelSpec(target="builtin")).checked())
     async with app.run_test(size=SIZE) as pilot:
         await settle(pilot)
-        builtin = ModelSpec(target="builtin", drafts=("builtin",), medusa="builtin", eagle="builtin", eagle3="builtin")
+        builtin = ModelSpec(drafts=("builtin",), **dict.fromkeys(HEADS, "builtin"))
         assert engine.loads == [builtin]
         assert "builtin (21M)" in status(app)
         assert "builtin (2.4M)" in status(app)
@@ -219,7 +220,7 @@ async def test_choosing_a_method_shows_its_parameters_and_runs_it() -> None:
         assert engine.runs[0][0].method.name == "naive"
         app.query_one("#method", Select).value = "draft"
         await settle(pilot)
-        assert len(app.query_one("#method-fields").children) == 2
+        assert len(app.query_one("#method-fields").children) == len(METHODS["draft"].parameters) == 3
 
 
 async def test_a_failed_load_leaves_the_app_usable() -> None:

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import Any
 
-from specterm import catalogue
 from specterm.config import MethodSpec, ModelSpec, Request, RunSpec, SamplingSpec
 from specterm.engine.local import LocalEngine
 from specterm.errors import ConfigError, failure
@@ -14,7 +13,7 @@ from specterm.events import Event, RunFinished
 from specterm.metrics import RowResult, row_results
 from specterm.telemetry.monitor import Monitor
 
-_SAMPLING = {parameter.name for parameter in catalogue.SAMPLING} | {"acceptance"}
+_SAMPLING = set(SamplingSpec.__struct_fields__)
 
 
 class Workbench:

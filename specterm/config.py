@@ -6,6 +6,7 @@ Every spec is a frozen msgspec struct; `checked()` returns it with the catalogue
 
 from __future__ import annotations
 
+import math
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -100,27 +101,75 @@ class MethodSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
 
 
 class SamplingSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """How tokens are drawn. The order of the warps is Hugging Face's: temperature, top-k, top-p, min-p."""
+    """How tokens are drawn: logit bias, penalties and least length first, then the warps in Hugging Face's order:
+    temperature, top-k, top-p, min-p."""
 
     acceptance: str = "exact"
     temperature: float = 0.7
     top_k: int | None = None
     top_p: float = 0.9
     min_p: float | None = None
+    filter_value: float | None = None
+    repetition_penalty: float = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    logit_bias: tuple[str, ...] = ()
+    min_tokens: int = 0
     max_tokens: int = 100
     seed: int = 0
     stop: tuple[str, ...] = ()
+    acceptance_temperature: float | None = None
+    typical_epsilon: float | None = None
+    typical_delta: float | None = None
 
     def checked(self) -> SamplingSpec:
-        """The spec with every value in range.
+        """The spec with every value in range, and with what the rule takes and settles.
 
         Raises:
-            ConfigError: a value is bad.
+            ConfigError: a value is bad, or does not go with the rule.
         """
+        rule = catalogue.rule(self.acceptance)
         values = {p.name: p.check(getattr(self, p.name)) for p in catalogue.SAMPLING}
+        for parameter in catalogue.SAMPLING:
+            name, value = parameter.name, values[parameter.name]
+            if value is None and name in rule.fills:
+                values[name] = rule.fills[name]
+            if name in rule.settles:
+                if value not in (parameter.default, rule.settles[name]):
+                    raise ConfigError(
+                        f"{parameter.flag} is {value}; --acceptance {rule.name} does without it: leave it out, or "
+                        "choose --acceptance exact"
+                    )
+                values[name] = rule.settles[name]
+        for owner in catalogue.RULES.values():
+            given = {p.name: v for p in owner.parameters if (v := getattr(self, p.name)) is not None}
+            if owner is rule:
+                values |= catalogue.check_parameters(rule, given)
+            elif given:
+                flag = next(p.flag for p in owner.parameters if p.name in given)
+                raise ConfigError(f"{flag} does not go with --acceptance {rule.name}; it needs {owner.name}")
         if any(not text for text in self.stop):
             raise ConfigError("--stop is empty; give the text to stop at")
-        return msgspec.structs.replace(self, **values)
+        if self.min_tokens > self.max_tokens:
+            raise ConfigError(
+                f"--min-tokens is {self.min_tokens}; it must be at most --max-tokens, which is {self.max_tokens}"
+            )
+        found = msgspec.structs.replace(self, **values)
+        found.biases()
+        return found
+
+    def biases(self) -> tuple[tuple[int, float], ...]:
+        """The tokens of `logit_bias` and what is added to their logits.
+
+        Raises:
+            ConfigError: one of them is not ID:BIAS.
+        """
+        return tuple(_bias(text) for text in self.logit_bias)
+
+    @property
+    def rule_parameters(self) -> dict[str, Any]:
+        """The parameters of the rule, by name."""
+        return {p.name: getattr(self, p.name) for p in catalogue.RULES[self.acceptance].parameters}
 
     @property
     def greedy(self) -> bool:
@@ -159,7 +208,7 @@ class RunSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
         if self.batch_size < 1:
             raise ConfigError(f"--batch-size is {self.batch_size}; it must be at least 1")
         entry = catalogue.method(method.name)
-        catalogue.rule(sampling.acceptance, method.name)
+        catalogue.check_pair(catalogue.rule(sampling.acceptance), method.name, method.parameters)
         if len(model.drafts) < entry.min_drafts:
             raise ConfigError(
                 f"--method {method.name} needs {entry.min_drafts} draft model{'s' * (entry.min_drafts > 1)} and "
@@ -275,6 +324,17 @@ def to_data(spec: msgspec.Struct) -> dict[str, Any]:
     """A spec as plain data that JSON and TOML can hold."""
     data: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(spec))
     return data
+
+
+def _bias(text: str) -> tuple[int, float]:
+    token, _, value = text.partition(":")
+    try:
+        found = int(token), float(value)
+    except ValueError:
+        found = -1, 0.0
+    if found[0] < 0 or not math.isfinite(found[1]):
+        raise ConfigError(f"--logit-bias is {text!r}; it must be ID:BIAS, a token's id and a number, as in 13:-100")
+    return found
 
 
 def _one_of(flag: str, value: str, allowed: tuple[str, ...]) -> None:

@@ -15,6 +15,7 @@ from specterm.decoding.drafters.memory import DraftMemory
 from specterm.decoding.drafters.setup import DraftSetup, adaptive_length
 from specterm.decoding.loop import DecodeLoop, Settings
 from specterm.decoding.ports import Detokenizer, Recording, Runner
+from specterm.decoding.processing import Processing
 from specterm.decoding.row import Prompt
 from specterm.decoding.sampling import Warps, row_key
 from specterm.events import Calibration, Event, Prefilled, Round, RowFinished, RowRound
@@ -78,6 +79,7 @@ def decode(
     heads: Mapping[str, Any] | None = None,
     costs: Calibration | None = None,
     length: AdaptiveLength | None = None,
+    processing: Processing = Processing(),
     **parameters: Any,
 ) -> Decoded:
     """Decode `prompts` and collect everything."""
@@ -86,7 +88,9 @@ def decode(
         target, tuple(drafts), warps, record, spec.parameters, memory or DraftMemory(), costs, heads or {}
     )
     drafter = build_drafter(method, setup)
-    settings = Settings(warps, max_tokens, context or target.max_positions, frozenset(eos), stop, batch_size, record)
+    settings = Settings(
+        warps, max_tokens, context or target.max_positions, frozenset(eos), stop, batch_size, record, processing
+    )
     began = time.perf_counter()
     loop = DecodeLoop(
         target, drafter, rule or RULES["exact"](), detokenizer or Numbers(), settings,

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from itertools import cycle
 from math import fsum
 
-from specterm.config import ModelSpec, Request, RunSpec, to_data
+from specterm.config import ModelSpec, Request, RunSpec, SamplingSpec, to_data
 from specterm.engine.job import Job
 from specterm.errors import ExitCode
 from specterm.events import (
@@ -132,7 +132,7 @@ class ScriptedEngine:
         job.put(RunFinished(time, "done"))
         return job
 
-    def shortfalls(self, ids: Sequence[int], start: int) -> list[float]:
+    def shortfalls(self, ids: Sequence[int], start: int, sampling: SamplingSpec) -> list[float]:
         self.asked.append(tuple(ids))
         return [self._shortfall] * (len(ids) - start)
 

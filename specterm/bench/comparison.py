@@ -9,8 +9,8 @@ from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
 import msgspec
 
-from specterm.catalogue import METHODS, RULES
-from specterm.config import RunSpec
+from specterm.catalogue import METHODS, lossless
+from specterm.config import RunSpec, SamplingSpec, to_data
 from specterm.errors import SpectermError
 from specterm.metrics import RowResult, against_naive
 
@@ -27,8 +27,9 @@ _EXACT_DTYPES = ("float32", "float64")
 class TeacherForces(Protocol):
     """An engine that can feed a finished text to the target and say how likely each token was there."""
 
-    def shortfalls(self, ids: Sequence[int], start: int) -> list[float]:
+    def shortfalls(self, ids: Sequence[int], start: int, sampling: SamplingSpec) -> list[float]:
         """How far the logit of each of ids[start:] is below the target's highest there; 0 where it is the highest.
+        Bias and penalties of `sampling` are applied; ids[:start] is the prompt.
 
         Raises:
             SpectermError: it could not be computed.
@@ -62,7 +63,7 @@ def output_must_match(spec: RunSpec, dtype: str | None) -> bool:
     from a fault.
     """
     method = METHODS[spec.method.name]
-    if not method.speculative or not RULES[spec.sampling.acceptance].lossless:
+    if not method.speculative or not lossless(to_data(spec)):
         return False
     told = spec.method.parameters  # who has no such options samples no drafts
     fixed = method.fixed and told.get("draft_temperature", 0) == 0 and told.get("tree_children") != "sampled"
@@ -84,15 +85,17 @@ def compare(
     match: Match | None = None
     if output_must_match(spec, dtype):
         can_tell = spec.sampling.greedy and isinstance(engine, TeacherForces)
-        shortfalls = partial(_shortfalls, engine, prompt_ids, result.token_ids) if can_tell else None
+        shortfalls = partial(_shortfalls, engine, prompt_ids, result.token_ids, spec.sampling) if can_tell else None
         match = compare_outputs(naive.token_ids, result.token_ids, shortfalls)
     metrics = against_naive(result.metrics, naive.metrics)
     return msgspec.structs.replace(result, matches_naive=match, metrics=metrics)
 
 
-def _shortfalls(engine: object, prompt_ids: tuple[int, ...], token_ids: tuple[int, ...]) -> list[float]:
+def _shortfalls(
+    engine: object, prompt_ids: tuple[int, ...], token_ids: tuple[int, ...], sampling: SamplingSpec
+) -> list[float]:
     assert isinstance(engine, TeacherForces)
     try:
-        return engine.shortfalls((*prompt_ids, *token_ids), len(prompt_ids))
+        return engine.shortfalls((*prompt_ids, *token_ids), len(prompt_ids), sampling)
     except SpectermError:
         return [float("inf")] * len(token_ids)  # a tie that cannot be shown is a difference

@@ -27,7 +27,9 @@ __all__ = [
     "Parameter",
     "Rule",
     "Value",
+    "check_pair",
     "check_parameters",
+    "lossless",
     "method",
     "rule",
 ]
@@ -46,20 +48,40 @@ def method(name: str) -> Method:
     return METHODS[name]
 
 
-def rule(name: str, for_method: str) -> Rule:
-    """The rule called `name`, checked to go with the method `for_method`.
+def rule(name: str) -> Rule:
+    """The rule called `name`.
 
     Raises:
-        ConfigError: there is no such rule, or it does not go with the method.
+        ConfigError: there is no such rule.
     """
     if name not in RULES:
         raise ConfigError(f"--acceptance is {name!r}; it must be one of {', '.join(RULES)}")
-    found = RULES[name]
-    if not found.goes_with(for_method):
-        raise ConfigError(
-            f"--acceptance {name} does not go with --method {for_method}; it goes with {', '.join(found.methods)}"
-        )
-    return found
+    return RULES[name]
+
+
+def check_pair(rule: Rule, method: str, parameters: Mapping[str, Any]) -> None:
+    """Check that `rule` can judge what `method` drafts with these parameters.
+
+    Raises:
+        ConfigError: it cannot, and the text says why.
+    """
+    refused = f"--acceptance {rule.name} does not go with"
+    if not rule.goes_with(method):
+        raise ConfigError(f"{refused} --method {method}: {rule.needs}; it goes with {', '.join(rule.methods)}")
+    own = {parameter.name: parameter for parameter in METHODS[method].parameters}
+    for name, needed in rule.method_parameters:
+        if name in own and parameters[name] != needed:
+            flag = own[name].flag
+            raise ConfigError(f"{refused} {flag} {parameters[name]}: {rule.needs}; give {flag} {needed}")
+
+
+def lossless(spec: Mapping[str, Any]) -> bool | None:
+    """Whether the output of a run follows the target's own law; `spec` is its `RunSpec` as plain data. None where
+    nothing is known of its rule. A method that is not known is taken to draft."""
+    sampling = spec.get("sampling", {})
+    known = RULES.get(sampling.get("acceptance", ""))
+    drafting = METHODS.get(spec.get("method", {}).get("name", ""))
+    return None if known is None else known.lossless(sampling, speculative=drafting is None or drafting.speculative)
 
 
 def check_parameters(owner: Method | Rule, given: Mapping[str, Any]) -> dict[str, Value]:

@@ -53,6 +53,8 @@ class Parameter:
             noun += f" from {self.minimum:g} to {self.maximum:g}"
         elif self.minimum is not None:
             noun += f" of at least {self.minimum:g}"
+        elif self.maximum is not None:
+            noun += f" of at most {self.maximum:g}"
         return noun
 
     def check(self, value: Any) -> Value:

@@ -18,6 +18,7 @@ from specterm.bench.prompts import gather
 from specterm.bench.summary import Summary
 from specterm.bench.trials import Progress, run_trials
 from specterm.config import PlanSpec
+from specterm.console.figures_table import lossless_note
 from specterm.console.stream import Narration
 from specterm.console.visible import visible
 from specterm.engine.job import Engine
@@ -111,3 +112,4 @@ def _print_summary(summary: list[Summary]) -> None:
     marks = {True: "yes", False: "NO", None: NOT_MEASURED}
     table.add_row("lossless", *(marks[entry.lossless] for entry in summary))
     console.print(table)
+    console.print(lossless_note(summary), soft_wrap=True)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from rich.table import Table
 from rich.text import Text
 
+from specterm.bench.summary import Summary
 from specterm.catalogue import RULES
 from specterm.console.visible import visible
 from specterm.metrics import RowResult
@@ -40,10 +41,12 @@ def figures_table(results: Sequence[RowResult]) -> Table:
     return table
 
 
-def lossless_note(results: Sequence[RowResult]) -> Text:
+def lossless_note(results: Sequence[RowResult] | Sequence[Summary]) -> Text:
     """Why the rules of these results are lossless, or why not."""
-    rules = {r.acceptance: RULES[r.acceptance] for r in results if r.acceptance in RULES}
-    lines = [f"{rule.title}: {_mark(rule.lossless)}. {rule.why}" for rule in rules.values()]
+    judged = {(r.acceptance, r.lossless) for r in results if r.lossless is not None}
+    lines = [
+        f"{RULES[name].title}: {_mark(lossless)}. {RULES[name].reason(lossless)}" for name, lossless in sorted(judged)
+    ]
     return Text(visible("\n".join(lines)), "dim")
 
 

@@ -29,6 +29,7 @@ from specterm.decoding.ports import (
     Runner,
 )
 from specterm.decoding.prefill import prefill
+from specterm.decoding.processing import LogitsProcessor, Processing
 from specterm.decoding.readback import Outcome, read_outcomes
 from specterm.decoding.row import Prompt, Row
 from specterm.decoding.sampling import Warps, probabilities
@@ -62,6 +63,7 @@ class Settings:
     stop: tuple[str, ...] = ()
     batch_size: int = 1
     record: Recording = Recording()
+    processing: Processing = Processing()
 
 
 class DecodeLoop:
@@ -90,6 +92,11 @@ class DecodeLoop:
         self._clock = clock
         self._cancelled = cancelled
         self._adaptive = adaptive
+        self._process: LogitsProcessor | None = None
+        if settings.processing != Processing():
+            self._process = LogitsProcessor(
+                settings.processing, settings.batch_size, target.vocab_size, tuple(settings.eos), target.device
+            )
         self._timer = PhaseTimer(target.device)
         self._active: dict[int, Row] = {}  # by slot
         self._rounds = 0
@@ -153,11 +160,17 @@ class DecodeLoop:
         emitted = top_ids = None
         if settings.max_tokens:
             tree = DraftTree.empty(1, self._target.device)
+            logits = logits.unsqueeze(1)
+            if self._process is not None:
+                self._process.admit(slot, prompt.ids)
+                logits = self._process(logits, (slot,), tree)
             judging = Judging(settings.warps, (prompt.key,), (len(prompt.ids) - 1,), (0,), settings.record.probs)
-            verdict = self._rule.verify(tree, logits.unsqueeze(1), judging)
-            (outcome,) = read_outcomes(tree, verdict, _likeliest(logits.unsqueeze(1), needs.top_k))
+            verdict = self._rule.verify(tree, logits, judging)
+            (outcome,) = read_outcomes(tree, verdict, _likeliest(logits, needs.top_k))
             top_ids = outcome.top_ids[0] if outcome.top_ids else None
             (emitted,) = row.emit([outcome.next_token], ["plain"], [outcome.next_p])
+            if self._process is not None:
+                self._process.emitted(slot, (emitted.id,))
         else:
             row.end("length")
         self._timer.mark()
@@ -191,6 +204,8 @@ class DecodeLoop:
             logits, taps = self._target.forward_tapped(block, needs.taps)
         else:
             logits = self._target.forward(block)
+        if self._process is not None:
+            logits = self._process(logits, slots, tree)
         judging = Judging(self._settings.warps, keys, starts, rounds, self._settings.record.probs)
         verdict = self._rule.verify(tree, logits, judging)
         if not tree.topology.chain:
@@ -244,6 +259,8 @@ class DecodeLoop:
             [*origins, own],
             [*(p[node - 1] for node in path), outcome.next_p],
         )
+        if self._process is not None:
+            self._process.emitted(row.slot, [token.id for token in emitted])
         states: list[NodeState] = outcome.states
         for node in path[len(emitted) :]:
             states[node - 1] = "cut"

@@ -35,12 +35,16 @@ class Purpose(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Warps:
-    """Temperature and truncation of one distribution. A temperature of 0 means greedy."""
+    """Temperature and truncation of one distribution. A temperature of 0 means greedy.
+
+    Tokens that are cut off get the logit `filter_value`; None is minus infinity, and they are never drawn.
+    """
 
     temperature: float = 1.0
     top_k: int | None = None
     top_p: float = 1.0
     min_p: float | None = None
+    filter_value: float | None = None
 
     @property
     def greedy(self) -> bool:
@@ -59,18 +63,19 @@ def probabilities(logits: Tensor, warps: Warps) -> Tensor:
         return torch.softmax(scores, dim=-1)
     if warps.temperature != 1.0:
         scores = scores / warps.temperature
+    cut_off = float("-inf") if warps.filter_value is None else warps.filter_value
     if warps.top_k is not None and warps.top_k < scores.shape[-1]:
         kth = torch.topk(scores, warps.top_k, dim=-1).values[..., -1:]
-        scores = scores.masked_fill(scores < kth, float("-inf"))
+        scores = scores.masked_fill(scores < kth, cut_off)
     if warps.top_p < 1.0:
         ordered, order = torch.sort(scores, dim=-1)  # ascending: what goes is a prefix
         drop = torch.softmax(ordered, dim=-1).cumsum(dim=-1) <= 1.0 - warps.top_p
         drop[..., -1] = False
-        scores = scores.masked_fill(torch.zeros_like(drop).scatter_(-1, order, drop), float("-inf"))
+        scores = scores.masked_fill(torch.zeros_like(drop).scatter_(-1, order, drop), cut_off)
     probs = torch.softmax(scores, dim=-1)
     if warps.min_p is not None and warps.min_p > 0.0:
-        probs = probs.masked_fill(probs < warps.min_p * probs.amax(dim=-1, keepdim=True), 0.0)
-        probs = probs / probs.sum(dim=-1, keepdim=True)
+        unlikely = probs < warps.min_p * probs.amax(dim=-1, keepdim=True)
+        probs = torch.softmax(scores.masked_fill(unlikely, cut_off), dim=-1)
     return probs
 
 

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from specterm.config import ModelSpec, Request, RunSpec, to_data
+from specterm.config import ModelSpec, Request, RunSpec, SamplingSpec, to_data
 from specterm.engine.job import Job
 from specterm.errors import ConfigError, ExitCode, SpectermError, one_line
 from specterm.events import LoadProgress, RowFinished, RunFinished, RunStarted
@@ -51,14 +51,14 @@ class LocalEngine:
         """See `Engine`."""
         return self._submit(lambda session, job: self._run(session, job, spec, tuple(requests)))
 
-    def shortfalls(self, ids: Sequence[int], start: int) -> list[float]:
+    def shortfalls(self, ids: Sequence[int], start: int, sampling: SamplingSpec) -> list[float]:
         """Teacher forcing through the loaded target: see `Session.shortfalls`; waits for the answer.
 
         Raises:
             SpectermError: it could not be computed; the text says why.
         """
         found: list[float] = []
-        for event in self._submit(lambda session, job: found.extend(session.shortfalls(ids, start))):
+        for event in self._submit(lambda session, job: found.extend(session.shortfalls(ids, start, sampling))):
             if isinstance(event, RunFinished) and event.reason != "done":
                 raise SpectermError(event.error or "teacher forcing was cancelled")
         return found

@@ -9,16 +9,18 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 
 from specterm.catalogue import METHODS
-from specterm.config import ModelSpec, Request, RunSpec
+from specterm.config import ModelSpec, Request, RunSpec, SamplingSpec
 from specterm.decoding.acceptance import RULES
 from specterm.decoding.drafters import build_drafter
 from specterm.decoding.drafters.memory import DraftMemory
 from specterm.decoding.drafters.setup import DraftSetup, adaptive_length
 from specterm.decoding.loop import DecodeLoop, Settings
 from specterm.decoding.ports import Block, Recording
+from specterm.decoding.prefill import prefill
+from specterm.decoding.processing import LogitsProcessor, Processing
 from specterm.decoding.row import Prompt
 from specterm.decoding.sampling import Warps, row_key
-from specterm.decoding.tree import Topology
+from specterm.decoding.tree import DraftTree, Topology
 from specterm.engine.calibration import calibrate
 from specterm.errors import ConfigError
 from specterm.events import Calibration, Event, Loaded, LoadProgress
@@ -99,7 +101,7 @@ class Session:
     ) -> Iterator[Event]:
         """Decode; the models of `spec` are loaded."""
         models, sampling = self._loaded(), spec.sampling
-        warps = Warps(sampling.temperature, sampling.top_k, sampling.top_p, sampling.min_p)
+        warps = Warps(sampling.temperature, sampling.top_k, sampling.top_p, sampling.min_p, sampling.filter_value)
         record = Recording(
             probs=spec.trace != "counts", alternatives=spec.num_alternatives if spec.trace == "alternatives" else 0
         )
@@ -124,9 +126,11 @@ class Session:
             stop=sampling.stop,
             batch_size=spec.batch_size,
             record=record,
+            processing=self._processing(sampling),
         )
         loop = DecodeLoop(
-            models.target.runner, drafter, RULES[sampling.acceptance](), models.codec, settings,
+            models.target.runner, drafter, RULES[sampling.acceptance](**sampling.rule_parameters),
+            models.codec, settings,
             clock=clock, cancelled=cancelled, adaptive=adaptive_length(setup, drafter),
         )  # fmt: skip
         try:
@@ -143,20 +147,46 @@ class Session:
         self._memories[spec.memory] = DraftMemory()
         return self._memories[spec.memory]
 
-    def shortfalls(self, ids: Sequence[int], start: int) -> list[float]:
+    def shortfalls(self, ids: Sequence[int], start: int, sampling: SamplingSpec) -> list[float]:
         """Teacher forcing: how far the logit of each of ids[start:] lies below the target's highest there, 0 where it
-        is the highest. The whole sequence is fed to the target as it stands; 1 <= start <= len(ids)."""
-        runner = self._loaded().target.runner
+        is the highest; bias and penalties of `sampling` are applied. The whole sequence is fed to the target as it
+        stands; ids[:start] is the prompt, 1 <= start <= len(ids)."""
+        target = self._loaded().target
+        runner, device = target.runner, target.runner.device
         runner.allocate(1, len(ids) + 1)
+        process = LogitsProcessor(self._processing(sampling), 1, runner.vocab_size, tuple(target.eos), device)
+        process.admit(0, ids[:start])
+        if start > 1:
+            prefill(runner, 0, torch.tensor(ids[: start - 1], dtype=torch.int64))
         found: list[float] = []
-        for begin in range(0, len(ids) - 1, _TEACHER_CHUNK):
-            part = torch.tensor([ids[begin : min(begin + _TEACHER_CHUNK, len(ids) - 1)]], device=runner.device)
-            block = Block((0,), (begin,), part, Topology.of_chain(part.shape[1] - 1, runner.device))
-            logits = runner.forward(block)[0].double()  # [T, V]
-            following = torch.tensor(ids[begin + 1 : begin + 1 + part.shape[1]], device=runner.device)
-            below = logits.amax(dim=-1) - logits.gather(1, following.unsqueeze(1)).squeeze(1)
-            found.extend(below.tolist())
-        return found[start - 1 :]
+        for begin in range(start - 1, len(ids) - 1, _TEACHER_CHUNK):
+            part = torch.tensor([ids[begin : min(begin + _TEACHER_CHUNK, len(ids) - 1)]], device=device)
+            width = part.shape[1]
+            chain = DraftTree(Topology.of_chain(width - 1, device), part[:, 1:], (width - 1,))
+            logits = process(runner.forward(Block((0,), (begin,), part, chain.topology)), (0,), chain)[0].double()
+            following = ids[begin + 1 : begin + 1 + width]
+            process.emitted(0, following)
+            chosen = logits.gather(1, torch.tensor(following, device=device).unsqueeze(1)).squeeze(1)
+            found.extend((logits.amax(dim=-1) - chosen).tolist())
+        return found
+
+    def _processing(self, sampling: SamplingSpec) -> Processing:
+        """What is done to the target's logits.
+
+        Raises:
+            ConfigError: a biased token is not in the vocabulary.
+        """
+        size = self._loaded().target.runner.vocab_size
+        for token, _ in sampling.biases():
+            if token >= size:
+                raise ConfigError(f"--logit-bias names token {token}; the target's tokens are 0 to {size - 1}")
+        return Processing(
+            sampling.repetition_penalty,
+            sampling.presence_penalty,
+            sampling.frequency_penalty,
+            sampling.biases(),
+            sampling.min_tokens,
+        )
 
     def _loaded(self) -> LoadedModels:
         assert self._models is not None, "load() comes first"

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from specterm.catalogue import RULES
+from specterm.catalogue import lossless
 from specterm.config import MethodSpec
 from specterm.events import (
     EmittedToken,
@@ -149,12 +149,11 @@ def _result(row: _Row, spec: dict[str, Any], samples: Sequence[Sample], emission
     if row.prefilled is not None and samples:
         metrics.update(_energy(row, row.prefilled, finished.time, samples, emissions))
     method = msgspec.convert(spec.get("method", {}), MethodSpec)
-    acceptance = spec.get("sampling", {}).get("acceptance", "")
     return RowResult(
         method=method.name,
         configuration=method.label,
-        acceptance=acceptance,
-        lossless=RULES[acceptance].lossless if acceptance in RULES else None,
+        acceptance=spec.get("sampling", {}).get("acceptance", ""),
+        lossless=lossless(spec),
         prompt_id=started.prompt_id,
         repeat=started.repeat,
         seed=started.seed,

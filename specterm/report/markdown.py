@@ -126,10 +126,9 @@ def matches_text(entry: Summary) -> str:
 
 
 def _lossless(summary: Sequence[Summary]) -> Iterator[str]:
-    for name in sorted({entry.acceptance for entry in summary if entry.acceptance}):
-        rule = RULES.get(name)
-        if rule is not None:
-            yield f"- `{name}`: {'**lossless**' if rule.lossless else '**not lossless**'}. {rule.why}"
+    for name, lossless in sorted({(e.acceptance, e.lossless) for e in summary if e.lossless is not None}):
+        mark = "**lossless**" if lossless else "**not lossless**"
+        yield f"- `{name}`: {mark}. {RULES[name].reason(lossless)}"
     yield (
         "- *matches naive* counts outputs that must be naive's: identical, near tie (each difference is a tie of the "
         "target's within rounding) or different; `-` where the output need not be the same."

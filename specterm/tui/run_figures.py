@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from enum import Enum
 
+from specterm.catalogue import lossless
 from specterm.config import MethodSpec
-from specterm.events import Event, Loaded
+from specterm.events import Event, Loaded, RunStarted
 from specterm.metrics import LiveFigures
 from specterm.metrics.verdict import verdict
 from specterm.tui.widgets.figures import FiguresBar, FiguresPanel
@@ -50,7 +51,9 @@ class RunFigures:
             self.kind = RunKind.LIVE
 
     def observe(self, event: Event) -> None:
-        """Count an event of the run."""
+        """Count an event of the run; the first one says whether its rule is lossless."""
+        if isinstance(event, RunStarted) and lossless(event.spec) is False:
+            self._panel.border_subtitle = f"{self._panel.border_subtitle} · NOT lossless"
         self._live.observe(event)
 
     def draw(self) -> None:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from chi_square import chi_square
 
-from specterm.decoding.acceptance import exact
+from specterm.decoding.acceptance import chain, exact, walk
 from specterm.decoding.ports import Judging
 from specterm.decoding.sampling import Purpose, Warps, draw, probabilities, purpose_keys, row_key, uniforms
 from specterm.decoding.tree import DraftTree, Topology
@@ -40,8 +40,9 @@ class Grid:
     """Stands in for the stateless uniforms: a value for each row, purpose and node."""
 
     def __init__(self, monkeypatch, values: dict[Purpose, torch.Tensor]) -> None:
-        monkeypatch.setattr(exact, "purpose_keys", lambda keys, purpose, device: values[purpose])
-        monkeypatch.setattr(exact, "uniforms", lambda values, index: values[:, : index.shape[1]])
+        for module in (chain, walk):
+            monkeypatch.setattr(module, "purpose_keys", lambda keys, purpose, device: values[purpose])
+            monkeypatch.setattr(module, "uniforms", lambda values, index: values[:, : index.shape[1]])
 
 
 def joint_law(outputs, weights, length: int) -> dict[tuple[int, ...], float]:
@@ -105,7 +106,7 @@ class CorrectsFromTheTarget(exact.Exact):
         right = super().verify(tree, logits, judging)
         probs = probabilities(logits, judging.warps)
         at = probs[torch.arange(len(probs)), right.accepted]
-        u = exact.uniforms(exact.purpose_keys((), Purpose.RESIDUAL, probs.device), torch.zeros(1, 1)).squeeze(1)
+        u = chain.uniforms(chain.purpose_keys((), Purpose.RESIDUAL, probs.device), torch.zeros(1, 1)).squeeze(1)
         return type(right)(right.accepted, right.path, draw(at, u), right.states, right.p, right.q, right.next_p)
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from specterm.decoding.ports import STATES
+from specterm.decoding.ports import STATES, Judging
+from specterm.decoding.sampling import Purpose, purpose_keys, uniforms
 from specterm.decoding.tree import Topology
 
 ACCEPTED, REJECTED, UNUSED = (STATES.index(name) for name in ("accepted", "rejected", "unused"))
@@ -52,3 +53,12 @@ def probability_at(probs: Tensor, nodes: Tensor, tokens: Tensor) -> Tensor:
     """probs[b, nodes[b, i], tokens[b, i]]: [B, N]."""
     rows = torch.arange(probs.shape[0], device=probs.device).unsqueeze(1)
     return probs[rows, nodes, tokens]
+
+
+def target_uniforms(judging: Judging, depth: Tensor) -> Tensor:
+    """The random numbers of the target's own draws after nodes of `depth` (int64 [R, T], R 1 or B): [B, T].
+
+    They are those of the position that the drawn token would take, whatever was drafted.
+    """
+    positions = torch.tensor(judging.positions, device=depth.device).unsqueeze(1)
+    return uniforms(purpose_keys(judging.keys, Purpose.TARGET, depth.device), positions + 1 + depth)

@@ -10,6 +10,7 @@ the target's own token, and after full acceptance the last draft token.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -133,4 +134,4 @@ class DraftModel:
 def draft_warps(warps: Warps, temperature: float | None) -> Warps:
     """The draft's warps: the target's, but for a draft temperature of its own. Greedy decoding drafts greedily."""
     own = warps.temperature if temperature is None or warps.greedy else float(temperature)
-    return Warps(own, warps.top_k, warps.top_p, warps.min_p)
+    return replace(warps, temperature=own)

@@ -62,6 +62,8 @@ class _Body(Static):
             (name, *(str(getattr(entry, name)) for entry in self._entries)) for name in ("state", "method", "models")
         ]
         told.append(("figures", *("measured" if entry.measured else "live" for entry in self._entries)))
+        marks = {True: "yes", False: "NO", None: NOT_MEASURED}
+        told.append(("lossless", *(marks[result.lossless if result else None] for result in self._results)))
         self._append_rows(text, told)
         text.append("\n")
         for what, texts in (("prompts", self._prompts), ("outputs", self._outputs)):

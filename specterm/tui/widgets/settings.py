@@ -34,6 +34,7 @@ and holds back Enter. **Tab** and **Shift+Tab** move, **Enter** opens a list.
         self._acceptance = spec.sampling.acceptance
         self._built = False
         self._method_values: dict[str, Value] = dict(spec.method.parameters)
+        self._sampling_values: dict[str, Value] = msgspec.structs.asdict(spec.sampling)
 
     def on_mount(self) -> None:
         # The form is most of the widgets of the screen; the first frame does not wait for it.
@@ -61,10 +62,7 @@ and holds back Enter. **Tab** and **Shift+Tab** move, **Enter** opens a list.
                 classes="field-row",
             ),
             Static("", id="lossless"),
-            Vertical(
-                *(ParameterField(parameter, getattr(self._spec.sampling, parameter.name)) for parameter in SAMPLING),
-                id="sampling-fields",
-            ),
+            Vertical(*self._sampling_fields(), id="sampling-fields"),
         )
         self._built = True
         self._tell()
@@ -87,6 +85,17 @@ and holds back Enter. **Tab** and **Shift+Tab** move, **Enter** opens a list.
             for parameter in METHODS[self._method].parameters
         ]
 
+    def _sampling_fields(self) -> list[ParameterField]:
+        """What the rule takes, and what it leaves open of the rest."""
+        rule = RULES[self._acceptance]
+        shown = (*rule.parameters, *(parameter for parameter in SAMPLING if parameter.name not in rule.settles))
+        defaults = {parameter.name: parameter.default for parameter in rule.parameters} | dict(rule.fills)
+        fields = []
+        for parameter in shown:
+            value = self._sampling_values[parameter.name]
+            fields.append(ParameterField(parameter, defaults.get(parameter.name) if value is None else value))
+        return fields
+
     def spec(self) -> RunSpec:
         """The run that the form describes.
 
@@ -95,7 +104,9 @@ and holds back Enter. **Tab** and **Shift+Tab** move, **Enter** opens a list.
         """
         if not self._built:
             return self._spec.checked()
-        sampling = {field.parameter.name: field.value() for field in self._fields("#sampling-fields")}
+        rule = RULES[self._acceptance]
+        sampling: dict[str, Value] = {p.name: None for other in RULES.values() for p in other.parameters}
+        sampling |= dict(rule.settles) | {f.parameter.name: f.value() for f in self._fields("#sampling-fields")}
         parameters = {field.parameter.name: field.value() for field in self._fields("#method-fields")}
         return msgspec.structs.replace(
             self._spec,
@@ -112,21 +123,31 @@ and holds back Enter. **Tab** and **Shift+Tab** move, **Enter** opens a list.
         if event.value == self._method:
             return
         self._method = str(event.value)
+        judged_by = self._acceptance
         with self.app.batch_update():
-            fields = self.query_one("#method-fields", Vertical)
-            await fields.remove_children()
-            await fields.mount(*self._method_fields())
+            await self._refill("#method-fields", self._method_fields())
             acceptance = self.query_one("#acceptance", Select)
             with self.prevent(Select.Changed):
                 acceptance.set_options(self._rules())
                 acceptance.value = self._acceptance
+            if self._acceptance != judged_by:
+                await self._refill("#sampling-fields", self._sampling_fields())
         self._tell()
 
     @on(Select.Changed, "#acceptance")
-    def _rule_chosen(self, event: Select.Changed) -> None:
+    async def _rule_chosen(self, event: Select.Changed) -> None:
         event.stop()
+        if event.value == self._acceptance:
+            return
         self._acceptance = str(event.value)
+        with self.app.batch_update():
+            await self._refill("#sampling-fields", self._sampling_fields())
         self._tell()
+
+    async def _refill(self, container: str, fields: list[ParameterField]) -> None:
+        holder = self.query_one(container, Vertical)
+        await holder.remove_children()
+        await holder.mount(*fields)
 
     @on(ParameterField.Edited)
     def _field_edited(self, event: ParameterField.Edited) -> None:
@@ -134,14 +155,19 @@ and holds back Enter. **Tab** and **Shift+Tab** move, **Enter** opens a list.
         field = event.field
         if field.error is None and field.parameter in METHODS[self._method].parameters:
             self._method_values[field.parameter.name] = field.value()
+        elif field.error is None:
+            self._sampling_values[field.parameter.name] = field.value()
         self._tell()
 
     def _tell(self) -> None:
         """Show whether the rule is lossless, and what is wrong with the whole where no field is to blame."""
         rule, method = RULES[self._acceptance], METHODS[self._method]
+        fields = self._fields("#sampling-fields")
+        sampling = {f.parameter.name: f.value() for f in fields if f.error is None}
+        lossless = rule.lossless(sampling, speculative=method.speculative)
         mark = self.query_one("#lossless", Static)
-        colour, word = ("$success", "✓ lossless") if rule.lossless else ("$warning", "✗ not lossless")
-        mark.update(Content.from_markup(f"[bold {colour}]{word}[/] [$secondary]$why[/]", why=rule.why))
+        colour, word = ("$success", "✓ lossless") if lossless else ("$warning", "✗ not lossless")
+        mark.update(Content.from_markup(f"[bold {colour}]{word}[/] [$secondary]$why[/]", why=rule.reason(lossless)))
         self.query_one("#method", Select).tooltip = method.summary
         self.query_one("#acceptance", Select).tooltip = rule.summary
         problem = ""

@@ -1,0 +1,88 @@
+"""Sampled chains: which law the token behind the kept part is drawn from, whatever rule decided how much is kept."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from specterm.decoding.acceptance.walk import node_states, path_of, probability_at, target_uniforms
+from specterm.decoding.ports import Judging, Verdict
+from specterm.decoding.sampling import ROUND_STRIDE, Purpose, draw, purpose_keys, uniforms
+from specterm.decoding.tree import DraftTree
+
+
+@dataclass(frozen=True, slots=True)
+class SampledChain:
+    """A chain that was drawn from q, as a rule meets it.
+
+    p, q: [B, N], what target and drafter said of each token; u: [B, N], the uniforms of its test; drafted: int64
+    [B, 1], how many tokens each row has.
+    """
+
+    tree: DraftTree
+    probs: Tensor
+    p: Tensor
+    q: Tensor
+    u: Tensor
+    drafted: Tensor
+    judging: Judging
+
+    @staticmethod
+    def of(tree: DraftTree, probs: Tensor, judging: Judging) -> SampledChain:
+        """probs: [B, N + 1, V], the target's warped law after the root and after every node.
+
+        Raises:
+            ValueError: the tree has branches.
+        """
+        if not tree.topology.chain:
+            raise ValueError("a tree with branches cannot be 'sampled'; its children are drawn 'without replacement'")
+        assert tree.q is not None
+        steps = torch.arange(tree.nodes, device=probs.device).unsqueeze(0)
+        keys = purpose_keys(judging.keys, Purpose.RATIO, probs.device)
+        return SampledChain(
+            tree,
+            probs,
+            p=probability_at(probs, steps.expand_as(tree.tokens), tree.tokens),
+            q=tree.q.gather(2, tree.tokens.unsqueeze(2)).squeeze(2),
+            u=uniforms(keys, _rounds(judging, probs.device) + steps),
+            drafted=torch.tensor(tree.counts, device=probs.device).unsqueeze(1),
+            judging=judging,
+        )
+
+    def verdict(self, accepted: Tensor, share: Tensor | None = None) -> Verdict:
+        """Keep `accepted` (bool [B, N + 1], the root first) and draw the next token.
+
+        Behind a refusal it comes from norm(max(share * p - q, 0)), `share` [B, N + 1] being a weight for each node
+        where the chain may end (1 if None); after full acceptance it comes from p.
+        """
+        tree, judging, probs = self.tree, self.judging, self.probs
+        assert tree.q is not None
+        device = probs.device
+        path, count = path_of(tree.topology, accepted)
+        last = count.unsqueeze(1)
+        at_last = probs.gather(1, last.unsqueeze(2).expand(-1, -1, probs.shape[2])).squeeze(1)
+        refused = last < self.drafted
+        behind = last.clamp(max=tree.nodes - 1).unsqueeze(2).expand(-1, -1, tree.q.shape[2])
+        exact = torch.float32 if device.type == "mps" else torch.float64
+        law = at_last.to(exact)
+        weighted = law if share is None else law * share.gather(1, last).to(exact)
+        residual = (weighted - tree.q.gather(1, behind).squeeze(1).to(exact)).clamp(min=0.0)
+        # Where p = q up to rounding, a refusal is itself a rounding event; then p is as good as the residual.
+        empty = residual.sum(dim=1, keepdim=True) <= 0.0
+        law = torch.where(refused & ~empty, residual, law)
+
+        keys = purpose_keys(judging.keys, Purpose.RESIDUAL, device)
+        u_correction = uniforms(keys, _rounds(judging, device) + last)
+        u = torch.where(refused, u_correction, target_uniforms(judging, last))
+        next_token = draw(law, u.squeeze(1))
+        states = node_states(tree.topology, accepted, count)
+        if not judging.record:
+            return Verdict(count, path, next_token, states, None, None, None)
+        next_p = at_last.gather(1, next_token.unsqueeze(1)).squeeze(1)
+        return Verdict(count, path, next_token, states, self.p, self.q, next_p)
+
+
+def _rounds(judging: Judging, device: torch.device) -> Tensor:
+    return torch.tensor(judging.rounds, device=device).unsqueeze(1) * ROUND_STRIDE

@@ -1,5 +1,9 @@
 """When a run is told that its speculation loses or does not happen, and what it is told to try."""
 
+import pytest
+
+from specterm.catalogue import METHODS, Method
+from specterm.catalogue.plugins import PLUGINS, Plugin
 from specterm.config import MethodSpec
 from specterm.events import Calibration
 from specterm.metrics.counting import METRICS, Figure
@@ -38,7 +42,7 @@ def test_a_loss_says_how_much_and_against_which_break_even() -> None:
         "acceptance length 1.30 against break-even 2.18"
     )
     assert found.short == "losing: about 0.60x"
-    assert found.advice == "try naive"
+    assert found.advice == "try --adaptive, or naive"
 
 
 def test_a_gain_or_a_draw_says_nothing() -> None:
@@ -51,7 +55,7 @@ def test_fewer_draft_tokens_are_advised_where_they_promise_more() -> None:
     kept: list[float | None] = [0.9, 0.05, 0.0, 0.0]
     found = verdict(figures(1.95, per_position_acceptance=kept), 20, DRAFT, COSTS)
     assert found is not None
-    assert found.advice == "try gamma 1, or naive"
+    assert found.advice == "try gamma 1, or --adaptive, or naive"
 
 
 def test_a_measured_overhead_beats_calibration() -> None:
@@ -73,6 +77,44 @@ def test_rounds_without_a_draft_are_told_as_not_active() -> None:
     assert with_draft is not None
     assert "100% of 20 rounds" in with_draft.text
     assert "--max-model-len" in with_draft.advice
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters", "told"),
+    [
+        ("early-exit", {}, "found no room"),
+        ("early-exit", {"adaptive": True}, "--adaptive leaves drafts out"),
+        ("eagle", {"adaptive": True}, "--adaptive leaves drafts out"),
+        ("suffix", {}, "nothing in the text repeats"),
+        ("mine", {}, "the plug-in proposed nothing"),
+    ],
+)
+def test_why_there_was_no_draft(name, parameters, told, monkeypatch) -> None:
+    mine = Plugin(Method("mine", "Mine", "Mine."), build=print)
+    monkeypatch.setitem(METHODS, "mine", mine.method)
+    monkeypatch.setitem(PLUGINS, "mine", mine)
+    found = verdict(figures(1.0), 2, MethodSpec(name=name, parameters=parameters).checked(), COSTS)
+    assert found is not None
+    assert "90% of 20 rounds" in found.text
+    assert told in found.advice
+
+
+def test_fewer_nodes_are_advised_to_trees_only() -> None:
+    chain, beam = (
+        verdict(figures(1.3), 20, MethodSpec(name="early-exit", parameters={"tree_width": width}).checked(), COSTS)
+        for width in (1, 3)
+    )
+    assert chain is not None
+    assert beam is not None
+    assert "--tree-nodes" not in chain.advice
+    assert "fewer --tree-nodes" in beam.advice
+
+
+def test_the_measured_speedup_is_the_one_that_is_told() -> None:
+    found = verdict(figures(1.3, overhead=1.5, speedup=0.92), 20, DRAFT, None)
+    assert found is not None
+    assert found.short == "losing: 0.92x"
+    assert verdict(figures(1.3, overhead=1.5, speedup=1.01), 20, DRAFT, None) is None
 
 
 def test_what_cannot_be_known_is_not_told() -> None:

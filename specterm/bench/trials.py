@@ -19,7 +19,7 @@ import msgspec
 from specterm.bench.comparison import compare
 from specterm.bench.watching import Watched, watch
 from specterm.config import PlanSpec, Request, RunSpec
-from specterm.engine.job import Engine
+from specterm.engine.job import Engine, Job
 from specterm.errors import ExitCode
 from specterm.events import Event, Loaded, Notice, RowStarted, RunStarted
 from specterm.metrics import RowResult, row_results
@@ -41,6 +41,15 @@ class Progress:
     done: int
     total: int
     doing: str
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One timed run of one configuration that ended, whichever way: what it decoded and all its events."""
+
+    configuration: str
+    repeat: int
+    events: tuple[Event, ...]
 
 
 @dataclass(slots=True)
@@ -85,14 +94,24 @@ def run_trials(
     requests: tuple[Request, ...],
     progress: Callable[[Progress], None],
     observe: Callable[[Event], None] = lambda event: None,
+    keep: Callable[[Trial], None] = lambda trial: None,
+    begin: Callable[[Job], None] = lambda job: None,
 ) -> Trials:
     """Run the checked `plan` over `requests`; a run that fails is recorded and the others go on.
+
+    `progress` and `keep` are called between two runs, so what they do is not timed; `keep` gets every timed run.
+    `begin` gets each job as it begins: to cancel it ends the trials with what there is, as an interrupt does.
 
     Raises:
         SpectermError: the models cannot be loaded.
     """
     trials = Trials(plan)
-    loading = watch(engine.load(plan.model), observe)
+
+    def follow(job: Job) -> Watched:
+        begin(job)
+        return watch(job, observe)
+
+    loading = follow(engine.load(plan.model))
     _note(trials, loading)
     if loading.interrupted:
         trials.interrupted = True
@@ -103,12 +122,13 @@ def run_trials(
     try:
         for done, step in enumerate(steps):
             progress(Progress(done, len(steps), step.doing))
-            watched = watch(engine.run(step.spec, step.requests), observe)
+            watched = follow(engine.run(step.spec, step.requests))
             _note(trials, watched)
             if watched.end.reason == "failed":
                 trials.failures.append(_failure(step, watched))
             if step.repeat is not None:
                 rows += _rows(step, watched)
+                keep(Trial(step.spec.method.label, step.repeat, tuple(watched.events)))
             if watched.interrupted:
                 trials.interrupted = True
                 break

@@ -12,7 +12,7 @@ from specterm.events import Event, RunFinished
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """The events of a job that ended, and whether Ctrl-C ended it."""
+    """The events of a job that ended, and whether Ctrl-C or a cancel ended it."""
 
     events: list[Event]
     interrupted: bool
@@ -51,4 +51,5 @@ def watch(job: Job, observe: Callable[[Event], None]) -> Watched:
                 raise
             interrupted = True
             job.cancel()
-    return Watched(events, interrupted)
+    cancelled = isinstance(events[-1], RunFinished) and events[-1].reason == "cancelled"
+    return Watched(events, interrupted or cancelled)

@@ -99,7 +99,7 @@ class LocalEngine:
                     job.put(RunFinished(self._clock(), "cancelled", exit_code=ExitCode.INTERRUPTED))
                 else:
                     job.put(RunFinished(self._clock(), "done"))
-            except Exception as error:  # whatever a model, a file or a device does must not end the thread
+            except BaseException as error:  # whatever a model, a file or a plug-in does must not end the thread
                 text, code = _explain(error)
                 job.put(RunFinished(self._clock(), "failed", text, code))
             finally:
@@ -157,7 +157,7 @@ def _collector_held() -> Iterator[None]:
             gc.enable()
 
 
-def _explain(error: Exception) -> tuple[str, int]:
+def _explain(error: BaseException) -> tuple[str, int]:
     """One line for a person, and the exit code."""
     if isinstance(error, SpectermError):
         return str(error), error.exit_code

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from specterm.catalogue import METHODS
+from specterm.catalogue.plugins import PLUGINS
 from specterm.config import MethodSpec
 from specterm.events import Calibration
 from specterm.metrics.counting import Figure
@@ -46,7 +47,7 @@ def verdict(
         return None
     without = 1 - drafted_rounds / rounds
     if without >= _INACTIVE_SHARE:
-        return _inactive(without, int(rounds), drafts=entry.max_drafts > 0 or bool(entry.heads))
+        return _inactive(without, int(rounds), method)
     length = _number(figures, "mean_acceptance_length")
     costs = _costs(figures, rounds, calibration)
     if length is None or costs is None:
@@ -55,6 +56,10 @@ def verdict(
     speedup = length / overhead
     if speedup >= _MARGIN:
         return None
+    if (whole := _number(figures, "speedup")) is not None:
+        speedup = whole  # also counts the prefill and the time between rounds, and stands beside this in every table
+        if speedup >= _MARGIN:
+            return None
     about = "" if costs.measured else "about "
     return Verdict(
         f"losing: {about}{speedup:.2f}x",
@@ -90,28 +95,37 @@ def _costs(figures: Mapping[str, Figure], rounds: float, calibration: Calibratio
     return _Costs(round_s, draft_s, other_s, step_s + other_s, measured=False)
 
 
-def _inactive(share: float, rounds: int, drafts: bool) -> Verdict:
+def _inactive(share: float, rounds: int, method: MethodSpec) -> Verdict:
+    if method.parameters.get("adaptive"):
+        advice = "--adaptive leaves drafts out while they do not pay; try a closer or cheaper draft, or naive"
+    elif method.name in PLUGINS:
+        advice = "the plug-in proposed nothing in them; try another method, or naive"
+    elif _has(method, "draft_memory"):
+        advice = "nothing in the text repeats enough to be looked up; try a draft model, or naive"
+    else:
+        advice = "the draft found no room: give a larger --max-model-len or more --max-tokens"
     return Verdict(
         f"no draft in {share:.0%} of rounds",
         f"speculation is not active: {share:.0%} of {rounds} rounds had no draft and ran as naive does",
-        "the draft found no room: give a larger --max-model-len or more --max-tokens"
-        if drafts
-        else "nothing in the text repeats enough to be looked up; try a draft model, or naive",
+        advice,
     )
+
+
+def _has(method: MethodSpec, parameter: str) -> bool:
+    return any(own.name == parameter for own in METHODS[method.name].parameters)
 
 
 def _advice(
     figures: Mapping[str, Figure], method: MethodSpec, calibration: Calibration | None, costs: _Costs, drafted: float
 ) -> str:
     """What may win: fewer draft tokens where the costs say so, what adapts by itself where there is such, naive."""
-    has = {parameter.name for parameter in METHODS[method.name].parameters}
     tried = []
-    gamma = _better_gamma(figures, calibration, costs, drafted) if "num_draft_tokens" in has else None
+    gamma = _better_gamma(figures, calibration, costs, drafted) if _has(method, "num_draft_tokens") else None
     if gamma is not None:
         tried.append(f"gamma {gamma}")
-    if "adaptive" in has and not method.parameters.get("adaptive"):
+    if _has(method, "adaptive") and not method.parameters.get("adaptive"):
         tried.append("--adaptive")
-    if "tree_nodes" in has:
+    if _has(method, "tree_nodes") and method.parameters.get("tree_width") != 1:  # a chain has no nodes to choose from
         tried.append("fewer --tree-nodes")
     return ", or ".join([*tried, "naive"])
 

@@ -47,7 +47,9 @@ FRAMES_PER_SECOND_MEASURING = 4.0
 DEVICES_INTERVAL_S = 0.25
 CLOSE_TIMEOUT_S = 5.0
 
-_WORKBENCH_ACTIONS = frozenset(("cancel", "toggle_rejected", "show_pane", "show_history", "toggle_measuring"))
+_WORKBENCH_ACTIONS = frozenset(
+    ("cancel", "toggle_rejected", "show_pane", "show_history", "show_compare", "toggle_measuring")
+)
 _VIEWS = ("settings", "devices", "figures", "inspector")  # the panes of the side column
 _SEVERITY: dict[str, Literal["information", "warning", "error"]] = {
     "info": "information",
@@ -83,6 +85,7 @@ class SpectermApp(App[None]):
             "f7", "show_pane('inspector')", "Inspector", id="pane.inspector", tooltip="Go to the inspector", show=False
         ),
         Binding("f8", "show_pane('rounds')", "Rounds", id="pane.rounds", tooltip="Go to the rounds", show=False),
+        Binding("f9", "show_compare", "Compare", id="app.compare", tooltip="Measure methods, then race them"),
         Binding(
             "ctrl+o", "show_history", "History", id="app.history", tooltip="Search, reopen and compare stored runs"
         ),
@@ -316,6 +319,7 @@ class SpectermApp(App[None]):
         yield from super().get_system_commands(screen)
         if screen is self.default_screen:
             yield SystemCommand("History", "Search, reopen and compare stored runs", self.action_show_history)
+            yield SystemCommand("Compare", "Measure methods and race them side by side", self.action_show_compare)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Escape is offered only while it does something, and what the workbench does only while it is in sight."""
@@ -372,6 +376,21 @@ class SpectermApp(App[None]):
     def action_show_history(self) -> None:
         """Open the stored runs."""
         self._history.open(self._replay)
+
+    def action_show_compare(self) -> None:
+        """Open the comparison of methods, on the models and with the sampling of now."""
+        if self._run_job is not None or isinstance(self._engine, ReplayEngine):
+            why = "a replay has no models" if self._run_job is None else "a run is going; Escape cancels it"
+            self.notify(why, title="Cannot compare", severity="error", markup=False)
+            return
+        from specterm.tui.screens.compare import CompareScreen
+
+        try:
+            spec = self.query_one(SettingsPanel).spec()
+        except ConfigError as error:
+            self.notify(str(error), title="Cannot compare", severity="error", markup=False)
+            return
+        self.push_screen(CompareScreen(self._engine, spec, self.query_one(PromptEditor).text))
 
     def _replay(self, run: StoredRun | None) -> None:
         """Show a stored run in the stream; nothing of it is stored again."""

@@ -8,10 +8,12 @@ import pytest
 from scripted_engine import ENVIRONMENT, ScriptedEngine
 
 from specterm.bench.summary import summarise
-from specterm.bench.trials import Progress, Trials, run_trials
+from specterm.bench.trials import Progress, Trial, Trials, run_trials
 from specterm.config import MethodSpec, PlanSpec, Request, SamplingSpec
+from specterm.engine.job import Job
 from specterm.errors import ExitCode, ModelError
-from specterm.events import Notice
+from specterm.events import Notice, RunFinished
+from specterm.metrics import row_results
 
 REQUESTS = (Request(prompt="a", prompt_id="a", domain="x"), Request(prompt="b", prompt_id="b", domain="y"))
 LABELS = ("naive", "draft gamma 4")
@@ -131,3 +133,25 @@ def test_progress_and_notices() -> None:
     got = run_trials(ScriptedEngine(notices=(notice, notice)), plan, REQUESTS, seen.append)
     assert [(p.done, p.total) for p in seen] == [(n, 4) for n in range(5)]
     assert got.notices == [notice]
+
+
+def test_every_timed_run_is_kept_with_its_events() -> None:
+    kept: list[Trial] = []
+    plan = PlanSpec(sampling=SamplingSpec(temperature=0.0), repeats=2, warmup=1).checked()
+    got = run_trials(ScriptedEngine(), plan, REQUESTS, lambda progress: None, keep=kept.append)
+    assert [(t.configuration, t.repeat) for t in kept] == [(r.configuration, r.repeat) for r in got.results]
+    assert [row_results(t.events)[0].token_ids for t in kept] == [r.token_ids for r in got.results]
+
+
+def test_a_job_that_is_cancelled_from_outside_ends_the_trials() -> None:
+    jobs: list[Job] = []
+
+    def begin(job: Job) -> None:
+        jobs.append(job)
+        if len(jobs) == 4:  # the load, a run of each method, this one
+            job.drain()
+            job.put(RunFinished(0.1, "cancelled"))
+
+    plan = PlanSpec(repeats=2, warmup=0).checked()
+    got = run_trials(ScriptedEngine(), plan, REQUESTS, lambda progress: None, begin=begin)
+    assert (got.complete, got.interrupted, len(jobs), len(got.results)) == (False, True, 4, 2)

@@ -1,6 +1,7 @@
 """A plug-in's drafter that does not keep the contract ends the run with one line that names it."""
 
 import dataclasses
+import sys
 
 import pytest
 import torch
@@ -166,6 +167,7 @@ def test_good_trees_pass_and_change_nothing(run, target, warps):
         (lambda setup: made(needs=Needs(taps=(0, 3, FINAL_NORM))), "needs the tap 3; the target has taps 0 to 2 and"),
         (lambda setup: made(catch_up=lambda feedback: {}[3]), "failed in catch_up: KeyError: 3"),
         (lambda setup: made(admit=lambda: 3), "failed in admit: TypeError"),
+        (lambda setup: made(propose=lambda rows: sys.exit(5)), "failed in propose: SystemExit: 5"),
         (lambda setup: made(release=lambda row: [].pop()), "failed in release: IndexError: pop from empty list"),
     ],
 )

@@ -120,6 +120,19 @@ def test_a_bug_is_told_and_logged(engine, monkeypatch, caplog):
     assert ended(run(engine, tokens=2)).reason == "done"
 
 
+@pytest.mark.parametrize("error", [SystemExit(5), KeyboardInterrupt()])
+def test_nothing_ends_the_thread(engine, monkeypatch, error):
+    def fail(*_args, **_kwargs):
+        raise error
+
+    monkeypatch.setattr("specterm.engine.session.DecodeLoop", fail)
+    end = ended(run(engine))
+    assert (end.reason, end.exit_code) == ("failed", 1)
+    assert end.error.startswith(type(error).__name__)
+    monkeypatch.undo()
+    assert ended(run(engine, tokens=2)).reason == "done"
+
+
 def test_out_of_memory_says_what_to_do(engine, monkeypatch):
     class OutOfMemoryError(RuntimeError):
         pass

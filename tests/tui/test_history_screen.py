@@ -22,8 +22,9 @@ from specterm.events import Event, RunFinished, RunStarted
 from specterm.history.archive import Archive
 from specterm.tui import themes
 from specterm.tui.app import SpectermApp
+from specterm.tui.difference import first_difference
 from specterm.tui.screens.history import HistoryScreen
-from specterm.tui.screens.run_comparison import RunComparison, first_difference
+from specterm.tui.screens.run_comparison import RunComparison
 from specterm.tui.widgets.figures import FiguresPanel
 from specterm.tui.widgets.run_table import RunTable
 from specterm.tui.widgets.token_log import TokenLog

@@ -82,7 +82,7 @@ class CheckedDrafter:
             return function(*arguments)
         except (SpectermError, torch.OutOfMemoryError):
             raise
-        except Exception as error:  # it is somebody else's code
+        except (Exception, SystemExit) as error:  # it is somebody else's code
             raise self._error(f"failed in {doing}: {told_with_place(error)}") from error
 
     def _error(self, what: str) -> SpectermError:

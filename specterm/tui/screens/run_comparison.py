@@ -17,20 +17,12 @@ from specterm.events import Event, RowStarted
 from specterm.history.archive import Entry
 from specterm.metrics import RowResult, row_results
 from specterm.report.figures import COLUMNS, NOT_MEASURED, Column
+from specterm.tui.difference import DIFFERENCE, first_difference
 from specterm.tui.widgets.visible_text import visible
 
 Stored: TypeAlias = tuple[Entry, Sequence[Event]]
 
-DIFFERENCE = "▶"
 _CONTEXT = 60  # characters shown before the difference
-
-
-def first_difference(left: str, right: str) -> int | None:
-    """The first character at which two texts differ; None where they are the same."""
-    for index, (one, other) in enumerate(zip(left, right, strict=False)):
-        if one != other:
-            return index
-    return None if len(left) == len(right) else min(len(left), len(right))
 
 
 class _Body(Static):

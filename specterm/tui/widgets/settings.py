@@ -10,8 +10,9 @@ from textual.widgets import Label, Select, Static
 
 from specterm.catalogue import METHODS, RULES, SAMPLING, Value
 from specterm.catalogue.plugins import discover
-from specterm.config import MethodSpec, RunSpec
+from specterm.config import RunSpec
 from specterm.errors import ConfigError
+from specterm.tui.widgets.method_form import MethodForm
 from specterm.tui.widgets.parameter_field import ParameterField
 
 
@@ -30,10 +31,9 @@ and holds back Enter. **Tab** and **Shift+Tab** move, **Enter** opens a list.
         super().__init__(id=id)
         self.border_title = "Settings"
         self._spec = spec
-        self._method = spec.method.name if spec.method.name in METHODS else next(iter(METHODS))
+        self._form = MethodForm(spec.method)
         self._acceptance = spec.sampling.acceptance
         self._built = False
-        self._method_values: dict[str, Value] = dict(spec.method.parameters)
         self._sampling_values: dict[str, Value] = msgspec.structs.asdict(spec.sampling)
 
     def on_mount(self) -> None:
@@ -43,26 +43,14 @@ and holds back Enter. **Tab** and **Shift+Tab** move, **Enter** opens a list.
     async def _build(self) -> None:
         discover()
         await self.mount(
-            Horizontal(
-                Label("method", classes="field-label"),
-                Select(
-                    [(entry.title, name) for name, entry in METHODS.items()],
-                    value=self._method,
-                    allow_blank=False,
-                    compact=True,
-                    id="method",
-                ),
-                classes="field-row",
-            ),
-            Static("", id="method-error", classes="field-error", markup=False),
-            Vertical(*self._method_fields(), id="method-fields"),
+            self._form,
             Horizontal(
                 Label("acceptance", classes="field-label"),
                 Select(self._rules(), value=self._acceptance, allow_blank=False, compact=True, id="acceptance"),
                 classes="field-row",
             ),
             Static("", id="lossless"),
-            Vertical(*self._sampling_fields(), id="sampling-fields"),
+            Vertical(*self._new_fields(), id="sampling-fields"),
         )
         self._built = True
         self._tell()
@@ -70,22 +58,16 @@ and holds back Enter. **Tab** and **Shift+Tab** move, **Enter** opens a list.
     def focus_first(self) -> None:
         """Go to the first field."""
         if self._built:
-            self.query_one("#method", Select).focus()
+            self._form.focus_first()
 
     def _rules(self) -> list[tuple[str, str]]:
         """The rules that go with the method; the chosen one is kept if it does, else the first."""
-        rules = [(rule.title, name) for name, rule in RULES.items() if rule.goes_with(self._method)]
+        rules = [(rule.title, name) for name, rule in RULES.items() if rule.goes_with(self._form.method)]
         if self._acceptance not in (name for _, name in rules):
             self._acceptance = rules[0][1]
         return rules
 
-    def _method_fields(self) -> list[ParameterField]:
-        return [
-            ParameterField(parameter, self._method_values.get(parameter.name, parameter.default))
-            for parameter in METHODS[self._method].parameters
-        ]
-
-    def _sampling_fields(self) -> list[ParameterField]:
+    def _new_fields(self) -> list[ParameterField]:
         """What the rule takes, and what it leaves open of the rest."""
         rule = RULES[self._acceptance]
         shown = (*rule.parameters, *(parameter for parameter in SAMPLING if parameter.name not in rule.settles))
@@ -106,32 +88,25 @@ and holds back Enter. **Tab** and **Shift+Tab** move, **Enter** opens a list.
             return self._spec.checked()
         rule = RULES[self._acceptance]
         sampling: dict[str, Value] = {p.name: None for other in RULES.values() for p in other.parameters}
-        sampling |= dict(rule.settles) | {f.parameter.name: f.value() for f in self._fields("#sampling-fields")}
-        parameters = {field.parameter.name: field.value() for field in self._fields("#method-fields")}
+        sampling |= dict(rule.settles) | {field.parameter.name: field.value() for field in self._sampling_fields()}
         return msgspec.structs.replace(
             self._spec,
-            method=MethodSpec(name=self._method, parameters=parameters),
+            method=self._form.spec(),
             sampling=msgspec.structs.replace(self._spec.sampling, acceptance=self._acceptance, **sampling),
         ).checked()
 
-    def _fields(self, container: str) -> list[ParameterField]:
-        return list(self.query_one(container).query(ParameterField))
+    def _sampling_fields(self) -> list[ParameterField]:
+        return list(self.query_one("#sampling-fields").query(ParameterField))
 
-    @on(Select.Changed, "#method")
-    async def _method_chosen(self, event: Select.Changed) -> None:
+    @on(MethodForm.Changed)
+    async def _method_changed(self, event: MethodForm.Changed) -> None:
         event.stop()
-        if event.value == self._method:
-            return
-        self._method = str(event.value)
-        judged_by = self._acceptance
-        with self.app.batch_update():
-            await self._refill("#method-fields", self._method_fields())
-            acceptance = self.query_one("#acceptance", Select)
-            with self.prevent(Select.Changed):
-                acceptance.set_options(self._rules())
-                acceptance.value = self._acceptance
-            if self._acceptance != judged_by:
-                await self._refill("#sampling-fields", self._sampling_fields())
+        judged_by, acceptance = self._acceptance, self.query_one("#acceptance", Select)
+        with self.prevent(Select.Changed):
+            acceptance.set_options(self._rules())
+            acceptance.value = self._acceptance
+        if self._acceptance != judged_by:
+            await self._refill()
         self._tell()
 
     @on(Select.Changed, "#acceptance")
@@ -140,35 +115,30 @@ and holds back Enter. **Tab** and **Shift+Tab** move, **Enter** opens a list.
         if event.value == self._acceptance:
             return
         self._acceptance = str(event.value)
-        with self.app.batch_update():
-            await self._refill("#sampling-fields", self._sampling_fields())
+        await self._refill()
         self._tell()
 
-    async def _refill(self, container: str, fields: list[ParameterField]) -> None:
-        holder = self.query_one(container, Vertical)
-        await holder.remove_children()
-        await holder.mount(*fields)
+    async def _refill(self) -> None:
+        with self.app.batch_update():
+            holder = self.query_one("#sampling-fields", Vertical)
+            await holder.remove_children()
+            await holder.mount(*self._new_fields())
 
     @on(ParameterField.Edited)
     def _field_edited(self, event: ParameterField.Edited) -> None:
         event.stop()
-        field = event.field
-        if field.error is None and field.parameter in METHODS[self._method].parameters:
-            self._method_values[field.parameter.name] = field.value()
-        elif field.error is None:
-            self._sampling_values[field.parameter.name] = field.value()
+        if event.field.error is None:
+            self._sampling_values[event.field.parameter.name] = event.field.value()
         self._tell()
 
     def _tell(self) -> None:
         """Show whether the rule is lossless, and what is wrong with the whole where no field is to blame."""
-        rule, method = RULES[self._acceptance], METHODS[self._method]
-        fields = self._fields("#sampling-fields")
-        sampling = {f.parameter.name: f.value() for f in fields if f.error is None}
+        rule, method = RULES[self._acceptance], METHODS[self._form.method]
+        sampling = {f.parameter.name: f.value() for f in self._sampling_fields() if f.error is None}
         lossless = rule.lossless(sampling, speculative=method.speculative)
         mark = self.query_one("#lossless", Static)
         colour, word = ("$success", "✓ lossless") if lossless else ("$warning", "✗ not lossless")
         mark.update(Content.from_markup(f"[bold {colour}]{word}[/] [$secondary]$why[/]", why=rule.reason(lossless)))
-        self.query_one("#method", Select).tooltip = method.summary
         self.query_one("#acceptance", Select).tooltip = rule.summary
         problem = ""
         if all(field.error is None for field in self.query(ParameterField)):
@@ -176,5 +146,4 @@ and holds back Enter. **Tab** and **Shift+Tab** move, **Enter** opens a list.
                 self.spec()
             except ConfigError as error:
                 problem = str(error)
-        self.query_one("#method-error", Static).update(problem)
-        self.set_class(bool(problem), "-invalid")
+        self._form.show_problem(problem)

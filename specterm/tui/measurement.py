@@ -1,0 +1,85 @@
+"""The trials of a comparison in a thread of their own, and how they stand.
+
+The code is that of `--batch`. Between two runs the standing is replaced by a new one; the screen reads it as seldom as
+it likes.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from specterm.bench.summary import Summary, summarise
+from specterm.bench.trials import Progress, Trial, Trials, run_trials
+from specterm.config import PlanSpec, Request
+from specterm.engine.job import Engine, Job
+from specterm.errors import SpectermError
+from specterm.metrics import RowResult, row_results
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How far the trials are. `summary` is of the runs so far: outputs are compared only when all have ended.
+
+    `trials` is None until then; `error` says why there are none.
+    """
+
+    progress: Progress | None = None
+    summary: tuple[Summary, ...] = ()
+    trials: Trials | None = None
+    error: str | None = None
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing is measured any more."""
+        return self.trials is not None or self.error is not None
+
+
+class Measurement:
+    """The trials of `plan` over `requests`, each row by itself; `run` blocks, everything else may be read meanwhile."""
+
+    def __init__(self, engine: Engine, plan: PlanSpec, requests: Sequence[Request]) -> None:
+        self.plan = plan
+        self._engine = engine
+        self._job: Job | None = None
+        self._stop = threading.Event()
+        self._requests = tuple(requests)
+        self._results: list[RowResult] = []
+        self.recorded: list[Trial] = []
+        self.standing = Standing()
+
+    def run(self) -> None:
+        """Measure until the end, a failure or a cancel; the last standing says which."""
+        try:
+            trials = run_trials(
+                self._engine, self.plan, self._requests, self._advance, keep=self._keep, begin=self._begin
+            )
+            summary = tuple(summarise(self.plan, trials.results))
+            self.standing = replace(self.standing, summary=summary, trials=trials)
+        except SpectermError as error:
+            self.standing = replace(self.standing, error=str(error))
+
+    def cancel(self) -> None:
+        """Stop within a round; what has been measured is kept."""
+        self._stop.set()
+        if self._job is not None:
+            self._job.cancel()
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether `cancel` was called."""
+        return self._stop.is_set()
+
+    def _begin(self, job: Job) -> None:
+        self._job = job
+        if self.cancelled:  # between two jobs
+            job.cancel()
+
+    def _advance(self, progress: Progress) -> None:
+        self.standing = replace(self.standing, progress=progress)
+
+    def _keep(self, trial: Trial) -> None:
+        self.recorded.append(trial)
+        self._results += row_results(trial.events)
+        self.standing = replace(self.standing, summary=tuple(summarise(self.plan, self._results)))

@@ -1,0 +1,290 @@
+"""The lanes of a comparison: measured one after the other, then raced side by side; and what came of it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import ClassVar
+
+from textual import events
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal
+from textual.screen import Screen
+from textual.widgets import Footer, Static
+
+from specterm.bench.summary import Summary
+from specterm.bench.trials import Trials
+from specterm.errors import SpectermError
+from specterm.report.document import build_document
+from specterm.report.writing import prepare_folder, write_reports
+from specterm.tui.measurement import Measurement
+from specterm.tui.race import Heat, RaceClock, heats
+from specterm.tui.screens.dialogs import AskPath
+from specterm.tui.verdict_words import difference_text, figures_text, sentence
+from specterm.tui.widgets.legend import Legend
+from specterm.tui.widgets.position_bar import PositionBar
+from specterm.tui.widgets.race_lane import RaceLane
+from specterm.tui.widgets.verdict_table import ALL_COLUMNS_WIDTH, VerdictTable
+from specterm.tui.widgets.visible_text import visible
+
+MEASURING_INTERVAL_S = 0.25  # every paint takes time from the engine that is being timed
+FRAMES_PER_SECOND = 10.0
+_SEEK_SHARE = 0.05
+_MEDIUM, _WIDE = 80, 110  # columns from which two lanes, or all, are shown
+_RACING = frozenset(("play", "pace", "seek", "restart", "export"))
+
+
+class RaceScreen(Screen[None]):
+    """Runs `measurement` in a thread and replays what it recorded. `clock` counts the seconds of whoever watches."""
+
+    CSS_PATH = "race.tcss"
+    HELP = """\
+## Race
+
+While it measures, the screen is painted four times a second and **Escape** stops within a round; what was measured is
+kept and called partial. Then all lanes replay the same repeat of a prompt, the one of the median time, on a common
+clock of recorded times: **Space** plays and pauses, **<** and **>** change the speed, **Left** and **Right** seek,
+**Home** restarts, **n** takes the next prompt. **Tab** goes to the next lane; the line below the table says what it is
+worth. Speedup is against naive in the same run, with the 95 % interval over prompts (over repeats of a single one).
+**▶** stands before the first token that is not naive's. **e** writes the report that `--batch` writes.
+"""
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "back", "Back", id="race.back", tooltip="Stop measuring, or go back to the lanes"),
+        Binding("space", "play", "Play", id="race.play", tooltip="Play or pause"),
+        Binding("less_than_sign,comma", "pace(-1)", "Slower", id="race.slower", tooltip="Play slower", key_display="<"),
+        Binding(
+            "greater_than_sign,full_stop", "pace(1)", "Faster", id="race.faster", tooltip="Play faster", key_display=">"
+        ),
+        Binding("left", "seek(-1)", "Seek", id="race.seek_back", tooltip="Seek back"),
+        Binding("right", "seek(1)", "Seek", id="race.seek_on", tooltip="Seek on"),
+        Binding("home", "restart", "Restart", id="race.restart", tooltip="Go to the start", show=False),
+        Binding("tab", "lane(1)", "Lane", id="race.lane", tooltip="Go to the next lane"),
+        Binding("shift+tab", "lane(-1)", "Lane back", id="race.lane_back", tooltip="The lane before", show=False),
+        Binding("n", "prompt(1)", "Prompt", id="race.prompt", tooltip="Race the next prompt"),
+        Binding("b", "prompt(-1)", "Prompt back", id="race.prompt_back", tooltip="The prompt before", show=False),
+        Binding("e", "export", "Export", id="race.export", tooltip="Write the report of --batch into a folder"),
+    ]
+
+    def __init__(self, measurement: Measurement, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._measurement = measurement
+        self._now = clock
+        self._configurations = [method.label for method in measurement.plan.methods]
+        names = [method.name for method in measurement.plan.methods]
+        self._naive = names.index("naive") if "naive" in names else None
+        self._heats: list[Heat] = []
+        self._heat = 0
+        self._chosen = 0
+        self._clock = RaceClock(0.0, clock)
+        self._ended = False
+
+    def compose(self) -> ComposeResult:
+        yield Static("specterm needs a terminal of at least 60 x 18", id="too-small")
+        yield Static("", id="race-head", markup=False)
+        with Horizontal(id="race-lanes"):
+            for configuration in self._configurations:
+                yield RaceLane(configuration)
+        yield PositionBar(id="race-position")
+        yield VerdictTable(id="race-verdict")
+        yield Static("", id="race-words", markup=False)
+        yield Legend(id="legend")
+        yield Footer(compact=True, show_command_palette=False)
+
+    def on_mount(self) -> None:
+        self._lanes = list(self.query(RaceLane))
+        self._bar = self.query_one(PositionBar)
+        self._table = self.query_one(VerdictTable)
+        self._race_timer = self.set_interval(1 / FRAMES_PER_SECOND, self._race, pause=True)
+        self._choose(0)
+        self._worker = self.run_worker(self._measurement.run, thread=True, exit_on_error=False)
+        self._poll_timer = self.set_interval(MEASURING_INTERVAL_S, self._poll)
+        self._poll()
+
+    def on_unmount(self) -> None:
+        self._measurement.cancel()
+
+    # Measuring
+
+    def _poll(self) -> None:
+        """Show how the trials stand; when they have ended, begin the race."""
+        standing = self._measurement.standing
+        if standing.ended or self._worker.is_finished:
+            self._poll_timer.pause()
+            self._end()
+        else:
+            progress = standing.progress
+            if self._measurement.cancelled:
+                self._head("stopping within a round")
+            elif progress is None:
+                self._head("loading the models · Escape stops")
+            else:
+                self._head(f"measuring · run {progress.done + 1} of {progress.total} · {progress.doing} · Escape stops")
+        self._tell()
+
+    def _end(self) -> None:
+        standing = self._measurement.standing
+        self._ended = True
+        naive = None if self._naive is None else self._configurations[self._naive]
+        self._heats = heats(self._configurations, naive, self._measurement.recorded)
+        if not self._heats:
+            why = standing.error or (str(self._worker.error) if self._worker.error else self._failure)
+            self._head(f"nothing to race: {why}")
+        else:
+            ratios = [entry.speedup.ratio if entry.speedup else 0.0 for entry in standing.summary]
+            self._choose(ratios.index(max(ratios)) if ratios else 0)
+            self._start_heat(0)
+        self.refresh_bindings()
+
+    @property
+    def _failure(self) -> str:
+        failures = self._trials.failures if self._trials else []
+        return failures[0].error if failures else "it was stopped before a run had ended"
+
+    @property
+    def _trials(self) -> Trials | None:
+        return self._measurement.standing.trials
+
+    @property
+    def _complete(self) -> bool:
+        return self._trials is not None and self._trials.complete
+
+    def _head(self, text: str) -> None:
+        self.query_one("#race-head", Static).update(visible(f"Compare · {text}"))
+
+    # The race
+
+    def _start_heat(self, number: int) -> None:
+        """Race a prompt from its start."""
+        self._heat = number
+        heat = self._heats[number]
+        for lane, lap in zip(self._lanes, heat.laps, strict=True):
+            lane.show(lap)
+        self._clock = RaceClock(heat.seconds, self._now)
+        self._bar.show(self._clock)
+        partial = "" if self._complete else "PARTIAL, stopped · "
+        repeat = f"repeat {heat.repeat + 1} of {self._measurement.plan.repeats}, the median"
+        self._head(f"{partial}prompt {number + 1} of {len(self._heats)}: {heat.prompt_id} ({repeat})")
+        self.action_play()
+
+    def _race(self) -> None:
+        """Bring every lane to the clock's time."""
+        self._clock.tick()
+        for lane in self._lanes:
+            lane.advance(self._clock.position)
+        self._bar.draw()
+        if not self._clock.playing:
+            self._race_timer.pause()
+
+    def action_play(self) -> None:
+        """Play or pause."""
+        self._clock.toggle()
+        self._race_timer.resume()
+
+    def action_pace(self, step: int) -> None:
+        """Change the speed."""
+        self._clock.change_pace(step)
+        self._race()
+
+    def action_seek(self, step: int) -> None:
+        """Go back or on by a twentieth of the race."""
+        self._clock.seek(self._clock.position + step * _SEEK_SHARE * self._clock.seconds)
+        self._race()
+
+    def action_restart(self) -> None:
+        """Go to the start."""
+        self._clock.seek(0.0)
+        self._race()
+
+    def action_prompt(self, step: int) -> None:
+        """Race another prompt."""
+        self._start_heat((self._heat + step) % len(self._heats))
+        self._tell()
+
+    # Lanes and verdict
+
+    def on_resize(self, event: events.Resize) -> None:
+        self._arrange()
+        self._tell()
+
+    def action_lane(self, step: int) -> None:
+        """Go to another lane."""
+        self._choose((self._chosen + step) % len(self._lanes))
+        self._tell()
+
+    def _choose(self, lane: int) -> None:
+        self._chosen = lane
+        self._arrange()
+        self._lanes[lane].focus()
+
+    def _arrange(self) -> None:
+        """Show the lanes that there is room for: all, the chosen one beside naive's (or its neighbour), or it alone."""
+        beside = self._naive or 0
+        if self._chosen == beside:
+            beside = (beside + 1) % len(self._lanes)
+        width = self.size.width
+        for number, lane in enumerate(self._lanes):
+            lane.display = number == self._chosen or width >= _WIDE or (width >= _MEDIUM and number == beside)
+
+    def _tell(self) -> None:
+        """Show the verdict as far as it is known."""
+        summary = self._measurement.standing.summary
+        reference = None if self._naive is None else self._configurations[self._naive]
+        self._table.show(summary, self._chosen, reference, compared=self._ended)
+        words = self.query_one("#race-words", Static)
+        if not summary:
+            words.update("")
+            return
+        words.update("\n".join(self._words(summary[self._chosen])))
+
+    def _words(self, entry: Summary) -> list[str]:
+        """What there is to say about the chosen lane."""
+        told = [visible(sentence(entry, reference=self._chosen == self._naive, complete=self._complete))]
+        if self._heats and self._naive is not None:
+            laps = self._heats[self._heat].laps
+            lap, naive = laps[self._chosen], laps[self._naive]
+            if lap is not None and naive is not None and lap.difference is not None:
+                told.append(difference_text(self._configurations[self._chosen], lap, naive))
+        if self.size.width < ALL_COLUMNS_WIDTH:
+            told.append(figures_text(entry))
+        return told
+
+    # Actions
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """The race has keys when there is one, and a report when there are trials."""
+        if action == "prompt":
+            return len(self._heats) > 1
+        return action not in _RACING or bool(self._heats)
+
+    def action_back(self) -> None:
+        """Stop measuring; when nothing is measured, go back to the lanes."""
+        if self._ended:
+            self.dismiss(None)
+        else:
+            self._measurement.cancel()
+            self._poll()
+
+    def action_export(self) -> None:
+        """Ask for a folder and write the report into it."""
+
+        def write(path: str | None) -> None:
+            if path is not None:
+                self.run_worker(self._export(Path(path).expanduser()), group="export", exclusive=True)
+
+        self.app.push_screen(AskPath("Write the report into the folder", "specterm-compare"), write)
+
+    async def _export(self, folder: Path) -> None:
+        trials = self._trials
+        assert trials is not None
+        try:
+            await asyncio.to_thread(prepare_folder, folder)
+            document = await asyncio.to_thread(build_document, trials)
+            paths = await asyncio.to_thread(write_reports, document, folder, trials.plan.formats)
+        except SpectermError as error:
+            self.notify(visible(str(error)), title="Export", severity="error", markup=False)
+            return
+        written = ", ".join(path.name for path in paths)
+        self.notify(visible(f"wrote {written} into {folder.resolve()}"), title="Export", markup=False)

@@ -51,7 +51,7 @@ def _run(arguments: Sequence[str], open_engine: OpenEngine) -> int:
         if not arguments and not any(name.startswith("SPECTERM_") for name in os.environ):
             from specterm.history.location import data_folder
 
-            return open_workbench(RunSpec(trace="probs").checked(), history=data_folder())
+            return open_workbench(RunSpec(trace="probs", chat=True, reuse_prefix=True).checked(), history=data_folder())
         from specterm.command import run_command
 
         code = run_command(arguments, open_engine)
@@ -86,10 +86,12 @@ def open_workbench(spec: RunSpec, *, history: Path | None = None, replay: Replay
     gc.disable()  # until the first frame: imports make hundreds of thousands of objects and no garbage
     from specterm.engine.local import LocalEngine
     from specterm.tui.app import SpectermApp
+    from specterm.tui.recent_models import state_folder
 
     with _monitor(spec.monitor) as monitor:
         engine = replay or LocalEngine(monitor if spec.monitor else None)
-        app = SpectermApp(engine, monitor, spec, prompt=replay.prompts[0] if replay else "", history=history)
+        prompt = replay.prompts[0] if replay else ""
+        app = SpectermApp(engine, monitor, spec, prompt=prompt, history=history, state=state_folder())
         app.call_after_refresh(gc.enable)
         app.run()
         return app.return_code or ExitCode.OK

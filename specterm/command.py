@@ -22,6 +22,7 @@ from specterm.version import __version__
 
 BATCH_ONLY = ("prompts", "num_prompts", "repeats", "batch_size", "out", "format", "dry_run")
 PROMPT_ONLY = ("plain", "show_rejected", "trace", "record")
+CHAT_ONLY = ("chat_template", "system", "raw")
 REPLAY_ONLY = ("recording", "replay_speed")
 
 
@@ -71,6 +72,8 @@ def _command(open_engine: OpenEngine, plan: str | None, given: Given) -> int:
         from specterm.console.purge import purge_history
 
         return purge_history(data_folder(), ask="yes" not in given)
+    if "prompt" in given or "batch" in given:
+        given.refuse(("no_prefix_reuse",), "is for the workbench; --prompt and --batch prefill every prompt anyway")
     given.refuse(("yes",), "goes with --purge-history only")
     if _engine(given) == "replay":
         from specterm.replay_command import replay_command
@@ -80,7 +83,7 @@ def _command(open_engine: OpenEngine, plan: str | None, given: Given) -> int:
     if "prompt" in given and "batch" in given:
         raise ConfigError("--prompt and --batch are both given; give one of them")
     if "batch" in given:
-        given.refuse(PROMPT_ONLY, "does not go with --batch")
+        given.refuse((*PROMPT_ONLY, *CHAT_ONLY), "does not go with --batch")
         return _batch(open_engine, plan, given)
     if plan is not None:
         raise ConfigError(f"{plan!r} is not an option; a plan goes with --batch, a prompt with --prompt")
@@ -126,7 +129,7 @@ def _prompt(open_engine: OpenEngine, given: Given) -> int:
         trace = "probs"
     elif rejected and trace == "counts":
         raise ConfigError("--show-rejected needs the texts that --trace counts leaves out; give --trace probs")
-    specs = _runs(plan, trace)
+    specs = [_in_chat(spec, given) for spec in _runs(plan, trace)]
     if "record" in given and len(specs) > 1:
         raise ConfigError(f"--record holds one run and {len(specs)} methods are named; name one with --method")
     mode = next((mode for mode in ("json", "plain") if mode in given), "colour")
@@ -150,6 +153,28 @@ def _recording(given: Given) -> Iterator[Callable[[Event], None]]:
 
 def _runs(plan: PlanSpec, trace: str) -> list[RunSpec]:
     return [msgspec.structs.replace(plan.run_spec(method), trace=trace).checked() for method in plan.methods]
+
+
+def _in_chat(spec: RunSpec, given: Given) -> RunSpec:
+    """`spec` with the conversation that was asked for.
+
+    Raises:
+        ConfigError: the template cannot be read, or what is asked for contradicts itself.
+    """
+    if "raw" in given:
+        given.refuse(("chat_template", "system"), "does not go with --raw, which uses no template")
+        return spec
+    template, path = None, given.values.get("chat_template")
+    if path is not None:
+        try:
+            template = Path(path).expanduser().read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            why = getattr(error, "strerror", None) or str(error)
+            raise ConfigError(f"--chat-template {path} cannot be read: {why}") from None
+        if not template.strip():
+            raise ConfigError(f"--chat-template {path} is empty; name a Jinja file")
+    system = given.values.get("system", "")
+    return msgspec.structs.replace(spec, chat=True, chat_template=template, system=system)
 
 
 def _prompt_text(given: str) -> str:
@@ -192,7 +217,8 @@ def _workbench(given: Given) -> int:
     plan = given.plan(None, (MethodSpec(),))
     if len(plan.methods) > 1:
         raise ConfigError(f"--method names {len(plan.methods)} methods; the workbench starts with one")
-    spec = _runs(plan, given.values.get("trace", "probs"))[0]
+    spec = _in_chat(_runs(plan, given.values.get("trace", "probs"))[0], given)
+    spec = msgspec.structs.replace(spec, reuse_prefix="no_prefix_reuse" not in given)
     return open_workbench(spec, history=None if "no_history" in given else data_folder())
 
 

@@ -15,15 +15,13 @@ from typing import Any, Literal, TypeAlias
 import msgspec
 
 from specterm import catalogue
+from specterm.catalogue.models import BUILTIN, DTYPES, QUANTIZATIONS
 from specterm.errors import ConfigError
 
 Trace: TypeAlias = Literal["counts", "probs", "alternatives"]
 Dtype: TypeAlias = Literal["auto", "float32", "float64", "bfloat16", "float16"]
 Quantization: TypeAlias = Literal["none", "8bit", "4bit"]
 
-BUILTIN = "builtin"
-DTYPES: tuple[str, ...] = ("auto", "float32", "float64", "bfloat16", "float16")
-QUANTIZATIONS: tuple[str, ...] = ("none", "8bit", "4bit")
 TRACES: tuple[str, ...] = ("counts", "probs", "alternatives")
 FORMATS: tuple[str, ...] = ("json", "md")
 
@@ -184,6 +182,12 @@ class RunSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     "alternatives" (and the top k of target and drafter at every node). What a drafter learns goes into the `memory` of
     that name, for later runs to use; with `fresh_memory` the run begins with nothing learned, and where no `memory` is
     named it leaves nothing behind, as a timed trial must.
+
+    With `reuse_prefix` the target keeps the beginning that a prompt shares with the run before it: the time of such a
+    prefill is not that of the whole prompt.
+
+    With `chat` a prompt is a turn of a conversation: it goes, with the `system` prompt and the turns before it, through
+    `chat_template`, or else the model's own. A model without a template completes the prompt as it stands.
     """
 
     model: ModelSpec = ModelSpec()
@@ -196,6 +200,10 @@ class RunSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     monitor: bool = True
     fresh_memory: bool = False
     memory: str = ""
+    reuse_prefix: bool = False
+    chat: bool = False
+    chat_template: str | None = None
+    system: str = ""
 
     def checked(self) -> RunSpec:
         """The spec with defaults filled in and everything checked together.
@@ -222,14 +230,25 @@ class RunSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
         return msgspec.structs.replace(self, model=model, method=method, sampling=sampling)
 
 
+class Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One message of a conversation; `role` is "system", "user" or "assistant"."""
+
+    role: str
+    content: str
+
+
 class Request(msgspec.Struct, frozen=True, kw_only=True):
-    """One prompt to decode. `seed` overrides the run's; `arrival_s` is when it may start, counted from the run's."""
+    """One prompt to decode. `seed` overrides the run's; `arrival_s` is when it may start, counted from the run's.
+
+    turns: what was said before the prompt, where the run is a conversation.
+    """
 
     prompt: str
     prompt_id: str = "prompt"
     domain: str | None = None
     repeat: int = 0
     seed: int | None = None
+    turns: tuple[Message, ...] = ()
     arrival_s: float = 0.0
 
 

@@ -40,6 +40,10 @@ class DeviceError(SpectermError):
     exit_code = ExitCode.UNAVAILABLE
 
 
+class Cancelled(Exception):  # noqa: N818  (no error: nothing went wrong)
+    """A person gave up; whatever was going on ends without a result."""
+
+
 def failure(text: str | None, exit_code: int) -> SpectermError:
     """The error that ended a job, from what its last event says."""
     kinds: dict[int, type[SpectermError]] = {ExitCode.USAGE: ConfigError, ExitCode.UNAVAILABLE: ModelError}

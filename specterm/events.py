@@ -25,7 +25,7 @@ not recorded. Times are seconds on one monotonic clock, counted from the start o
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 NodeState: TypeAlias = Literal["accepted", "rejected", "unused", "cut"]
@@ -50,6 +50,7 @@ class ModelInfo:
     vocab_size: int
     max_positions: int
     chat_template: bool
+    kv_token_bytes: int | None = None  # of its KV cache, for one token of one row
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +77,18 @@ class LoadProgress:
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """The models are ready. `drafts` is in the order in which they were named."""
+    """The models are ready. `drafts` is in the order in which they were named.
+
+    heads: what was loaded of each kind of `catalogue.HEADS`; head_bytes: bytes of their weights, without those
+    that they share with the target.
+    """
 
     time: float
     target: ModelInfo
     drafts: tuple[ModelInfo, ...]
     calibration: Calibration | None
+    heads: dict[str, str] = field(default_factory=dict)
+    head_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias, get_type_hints
 
@@ -18,12 +19,11 @@ import msgspec
 import typer
 
 from specterm import catalogue
-from specterm.catalogue import HEADS, METHODS, RULES, SAMPLING, Method, Parameter
+from specterm.catalogue import METHODS, RULES, SAMPLING, Method, Parameter
+from specterm.catalogue.models import LOADING, NAMES
 from specterm.catalogue.plugins import discover
 from specterm.config import (
-    DTYPES,
     FORMATS,
-    QUANTIZATIONS,
     TRACES,
     MethodSpec,
     ModelSpec,
@@ -128,19 +128,11 @@ def _options() -> Iterator[Option]:
     yield Option("purge_history", "command", run, "Delete every stored run, after asking.", bool)
     yield Option("yes", "command", run, "With --purge-history: do not ask.", bool)
 
-    folder = "a built-in name, a folder or a hub id"
-    yield _of_struct(ModelSpec, "target", "model", models, f"The target model: {folder}.", metavar="NAME|DIR|ID")
-    yield _of_struct(
-        ModelSpec, "drafts", "model", models, f"A draft model (repeatable): {folder}.", "draft", "NAME|DIR|ID"
-    )
-    for kind, noun in HEADS.items():
-        yield _of_struct(ModelSpec, kind, "model", models, f"{noun} of the target: {folder}.", metavar="DIR|ID")
-    yield _of_struct(ModelSpec, "dtype", "model", models, f"{', '.join(DTYPES)}.")
-    yield _of_struct(ModelSpec, "device", "model", models, "auto, cpu, cuda or cuda:N.")
-    yield _of_struct(ModelSpec, "quantize", "model", models, f"Weights of the target: {', '.join(QUANTIZATIONS)}.")
-    yield _of_struct(ModelSpec, "draft_quantize", "model", models, f"Weights of drafts: {', '.join(QUANTIZATIONS)}.")
-    yield _of_struct(ModelSpec, "max_model_len", "model", models, "Longest context to make room for, in tokens.")
-    yield _of_struct(ModelSpec, "trust_remote_code", "model", models, "Run code that comes with a model.")
+    for parameter in NAMES:
+        name = parameter.label or parameter.name
+        yield _of_struct(ModelSpec, parameter.name, "model", models, parameter.help, name, "NAME|DIR|ID")
+    for parameter in LOADING:
+        yield _of_struct(ModelSpec, parameter.name, "model", models, parameter.help)
 
     names = f"{', '.join(METHODS)}; several, with commas, are compared."
     yield Option("method", "method", method, names, str, MethodSpec().name, metavar="NAME[,NAME]")
@@ -158,6 +150,10 @@ def _options() -> Iterator[Option]:
     yield _of_struct(PlanSpec, "repeats", "plan", work, "Timed repeats of each prompt.")
     yield _of_struct(PlanSpec, "warmup", "plan", work, "Untimed runs of each method first.")
     yield _of_struct(PlanSpec, "batch_size", "plan", work, "Prompts decoded together.")
+    template = "A Jinja file to use instead of the model's own chat template."
+    yield Option("chat_template", "run", work, template, str, metavar="FILE")
+    yield Option("system", "run", work, "The system prompt of a conversation.", str, metavar="TEXT")
+    yield Option("raw", "run", work, "Complete the text as it stands, whatever template the model has.", bool)
 
     yield _of_struct(RunSpec, "trace", "run", engine, f"How much a round records: {', '.join(TRACES)}.")
     yield Option("no_monitor", "plan", engine, "Do not read the devices' power and load.", bool, field="monitor")
@@ -169,6 +165,8 @@ def _options() -> Iterator[Option]:
     yield Option("replay_speed", "run", engine, pace, str, "1, and 0 with --json or --plain", metavar="NUMBER")
     yield Option("record", "command", engine, "With --prompt: write the run's events to a file.", str, metavar="FILE")
     private = "Do not store the runs of the workbench (those of --prompt and --batch never are)."
+    reuse = "Prefill the whole prompt in the workbench, also what the target has seen already."
+    yield Option("no_prefix_reuse", "run", work, reuse, bool)
     yield Option("no_history", "run", engine, private, bool)
 
     yield Option("json", "command", report, 'Print {"runs": [...]} and nothing else.', bool)
@@ -213,7 +211,7 @@ def load_named(arguments: Sequence[str], environment: Mapping[str, str]) -> None
         ConfigError: one of them cannot be used.
     """
     given = [environment.get("SPECTERM_METHOD", "")]
-    for argument, following in zip(arguments, (*arguments[1:], ""), strict=True):
+    for argument, following in pairwise((*arguments, "")):
         if argument == "--method":
             given.append(following)
         elif argument.startswith("--method="):

@@ -24,7 +24,8 @@ from typing import Any
 
 import msgspec
 
-from specterm.config import BUILTIN, Request
+from specterm.catalogue.models import BUILTIN
+from specterm.config import Request
 from specterm.errors import ConfigError
 
 SETS = ("stories", "code", "arithmetic")

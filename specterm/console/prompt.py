@@ -18,7 +18,7 @@ from specterm.console.stream import ColouredStream, Narration, PlainStream, lege
 from specterm.console.visible import visible
 from specterm.engine.job import Engine
 from specterm.errors import ExitCode
-from specterm.events import Calibration, Event, Loaded, Round, RowStarted
+from specterm.events import Calibration, Event, Loaded, Notice, Round, RowStarted
 from specterm.metrics import RowResult, row_results
 from specterm.metrics.verdict import Verdict, verdict
 
@@ -86,6 +86,7 @@ class _Runs:
         self.results: list[RowResult] = []
         self.verdicts: list[tuple[str, Verdict]] = []  # with the configuration each is about
         self.interrupted = False
+        self._told_mode = False
 
     def run(self, spec: RunSpec, *observers: Callable[[Event], None]) -> None:
         """Run `spec`, telling its events to `observers` as they come."""
@@ -93,6 +94,9 @@ class _Runs:
         def observe(event: Event) -> None:
             for told in (*observers, self._narrate):
                 told(event)
+            if isinstance(event, Loaded) and not self._told_mode:
+                self._told_mode = True
+                self._tell_mode(spec, event)
 
         watched = watch(self._engine.run(spec, (self._request,)), observe)
         watched.raise_failure()
@@ -107,6 +111,13 @@ class _Runs:
             self.results.append(result)
             found = verdict(result.metrics, _drafted_rounds(watched), spec.method, self._calibration)
             self.verdicts += [(result.configuration, found)] if found is not None else []
+
+    def _tell_mode(self, spec: RunSpec, loaded: Loaded) -> None:
+        """Say that the prompt is not completed as it stands, where that is so."""
+        if spec.chat and (loaded.target.chat_template or spec.chat_template is not None):
+            whose = "the given" if spec.chat_template is not None else "the model's"
+            text = f"conversation: the prompt goes through {whose} chat template"
+            self._narrate(Notice(loaded.time, "info", text, "--raw completes it as it stands"))
 
 
 def _painter(console: Console, output: Output) -> Callable[[Event], None]:

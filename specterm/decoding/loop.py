@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from specterm.decoding.adaptive import AdaptiveLength, RowDraft
+from specterm.decoding.kept_prefix import KeptPrefix
 from specterm.decoding.ports import (
     Admission,
     Block,
@@ -69,7 +70,8 @@ class Settings:
 class DecodeLoop:
     """Decodes prompts with one target, drafter and rule; yields the events as they happen.
 
-    `adaptive`, where given, chooses how deep each round may draft; otherwise drafters go as deep as is of use.
+    `adaptive`, where given, chooses how deep each round may draft; otherwise drafters go as deep as is of use. `kept`,
+    where given, saves the prefill of what prompts have in common, unless the drafter needs the states of every token.
     """
 
     def __init__(
@@ -83,6 +85,7 @@ class DecodeLoop:
         clock: Callable[[], float],
         cancelled: Callable[[], bool] = lambda: False,
         adaptive: AdaptiveLength | None = None,
+        kept: KeptPrefix | None = None,
     ) -> None:
         self._target = target
         self._drafter = drafter
@@ -97,6 +100,7 @@ class DecodeLoop:
             self._process = LogitsProcessor(
                 settings.processing, settings.batch_size, target.vocab_size, tuple(settings.eos), target.device
             )
+        self._kept = kept
         self._timer = PhaseTimer(target.device)
         self._active: dict[int, Row] = {}  # by slot
         self._rounds = 0
@@ -153,9 +157,11 @@ class DecodeLoop:
         )  # fmt: skip
         self._timer.start()
         ids, needs = torch.tensor(prompt.ids, dtype=torch.int64), self._drafter.needs
-        filled = prefill(self._target, slot, ids, taps=needs.taps, cancelled=self._cancelled)
+        reused = self._kept.take(prompt.ids) if self._kept is not None and slot == 0 and not needs.taps else 0
+        filled = prefill(self._target, slot, ids[reused:], reused, needs.taps, self._cancelled)
         if filled is None:
             return
+        row.settled = len(prompt.ids)
         logits, taps = filled
         emitted = top_ids = None
         if settings.max_tokens:
@@ -175,7 +181,13 @@ class DecodeLoop:
             row.end("length")
         self._timer.mark()
         yield Prefilled(
-            self._clock(), prompt.row, len(prompt.ids), 0, self._timer.elapsed(), self._timer.device_seconds(), emitted
+            self._clock(),
+            prompt.row,
+            len(prompt.ids),
+            reused,
+            self._timer.elapsed(),
+            self._timer.device_seconds(),
+            emitted,
         )
         if row.reason is None:
             self._drafter.admit(Admission(slot, ids, row.root, taps, top_ids))
@@ -186,6 +198,8 @@ class DecodeLoop:
         starts = tuple(row.committed for row in rows)
         rounds = tuple(row.round for row in rows)
         keys = tuple(row.prompt.key for row in rows)
+        for row in rows:
+            row.settled = row.committed
         self._timer.start()
 
         limits = [row.draft_limit for row in rows]
@@ -314,6 +328,8 @@ class DecodeLoop:
         for slot in [slot for slot, row in self._active.items() if row.reason is not None]:
             row = self._active.pop(slot)
             self._drafter.release(slot)
+            if self._kept is not None and slot == 0:
+                self._kept.keep((*row.prompt.ids, *row.output)[: row.settled])
             yield row.finished(self._clock())
 
 

@@ -72,8 +72,18 @@ class Runner(LanguageModel, Protocol):
     def embedding_weight(self) -> Tensor:
         """The table of token embeddings, [V, hidden], before any scaling that the model applies."""
 
+    def kv_token_bytes(self) -> int | None:
+        """Bytes that the cache takes for one token of one row; None before the first forward pass."""
+
     def allocate(self, rows: int, capacity: int) -> None:
-        """Make room for `rows` sequences of `capacity` slots each; keeps the cache when it is already large enough."""
+        """Make room for `rows` sequences of `capacity` slots each; keeps the cache when it is already large enough, and
+        what is in it as far as it fits."""
+
+    def intact(self) -> int:
+        """Slots at the beginning of cache row 0 that nothing was written to since `keep`; 0 before."""
+
+    def keep(self, slots: int) -> None:
+        """From now on count the first `slots` slots of cache row 0 as intact, until something is written there."""
 
     def forward_tapped(
         self, block: Block, taps: Sequence[int], last: Sequence[int] | None = None

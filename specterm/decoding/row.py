@@ -33,6 +33,7 @@ class Row:
         self.slot = slot
         self.output: list[int] = []
         self.round = 0
+        self.settled = 0  # tokens whose KV is in the target's cache for good, whatever the round that is going on does
         self.reason: FinishReason | None = None
         self._stream = stream
         self._max_output = max_output

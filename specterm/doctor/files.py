@@ -13,8 +13,9 @@ from specterm.history.location import data_folder
 
 def builtin_lines() -> list[Line]:
     """Each model that ships with the package, opened as far as its tensors' shapes."""
+    from specterm.catalogue.models import BUILTIN_NAMES
     from specterm.errors import ModelError
-    from specterm.models.folders import BUILTIN_NAMES, find_folder
+    from specterm.models.folders import find_folder
 
     lines = []
     for name in BUILTIN_NAMES:

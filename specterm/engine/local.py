@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from specterm.config import ModelSpec, Request, RunSpec, SamplingSpec, to_data
 from specterm.engine.job import Job
-from specterm.errors import ConfigError, ExitCode, SpectermError, one_line
+from specterm.errors import Cancelled, ConfigError, ExitCode, SpectermError, one_line
 from specterm.events import LoadProgress, RowFinished, RunFinished, RunStarted
 from specterm.telemetry.environment import environment
 
@@ -45,7 +45,7 @@ class LocalEngine:
 
     def load(self, model: ModelSpec) -> Job:
         """See `Engine`."""
-        return self._submit(lambda session, job: session.load(model, job.put))
+        return self._submit(lambda session, job: session.load(model, job.put, lambda: job.cancelled))
 
     def run(self, spec: RunSpec, requests: Sequence[Request]) -> Job:
         """See `Engine`."""
@@ -99,6 +99,8 @@ class LocalEngine:
                     job.put(RunFinished(self._clock(), "cancelled", exit_code=ExitCode.INTERRUPTED))
                 else:
                     job.put(RunFinished(self._clock(), "done"))
+            except Cancelled:
+                job.put(RunFinished(self._clock(), "cancelled", exit_code=ExitCode.INTERRUPTED))
             except BaseException as error:  # whatever a model, a file or a plug-in does must not end the thread
                 text, code = _explain(error)
                 job.put(RunFinished(self._clock(), "failed", text, code))
@@ -110,7 +112,7 @@ class LocalEngine:
         spec = spec.checked()
         if not requests:
             raise ConfigError("there is no prompt to run")
-        session.load(spec.model, job.put)
+        session.load(spec.model, job.put, lambda: job.cancelled)
         prompts = session.prompts(spec, requests)
         job.put(RunStarted(uuid.uuid4().hex[:12], datetime.now(UTC).isoformat(), to_data(spec), environment()))
         self._origin = time.perf_counter()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -9,11 +10,12 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 
 from specterm.catalogue import METHODS
-from specterm.config import ModelSpec, Request, RunSpec, SamplingSpec
+from specterm.config import Message, ModelSpec, Request, RunSpec, SamplingSpec
 from specterm.decoding.acceptance import RULES
 from specterm.decoding.drafters import build_drafter
 from specterm.decoding.drafters.memory import DraftMemory
 from specterm.decoding.drafters.setup import DraftSetup, adaptive_length
+from specterm.decoding.kept_prefix import KeptPrefix
 from specterm.decoding.loop import DecodeLoop, Settings
 from specterm.decoding.ports import Block, Recording
 from specterm.decoding.prefill import prefill
@@ -22,11 +24,34 @@ from specterm.decoding.row import Prompt
 from specterm.decoding.sampling import Warps, row_key
 from specterm.decoding.tree import DraftTree, Topology
 from specterm.engine.calibration import calibrate
-from specterm.errors import ConfigError
+from specterm.errors import Cancelled, ConfigError
 from specterm.events import Calibration, Event, Loaded, LoadProgress
-from specterm.models.loading import LoadedModels, load_models
+from specterm.models.devices import has_room
+from specterm.models.loading import LoadedModels, find_models, read_models
+from specterm.models.progress import Report
 
 _TEACHER_CHUNK = 256
+
+
+def in_conversation(spec: RunSpec, models: LoadedModels) -> bool:
+    """Whether the prompts of a run go through a chat template."""
+    return spec.chat and (spec.chat_template is not None or models.codec.template is not None)
+
+
+class _Told:
+    """A `Report` as events, one at most for each hundredth of a load; ends the load when it is cancelled."""
+
+    def __init__(self, emit: Callable[[Event], None], cancelled: Callable[[], bool], started: float) -> None:
+        self._emit, self._cancelled, self._started = emit, cancelled, started
+        self._last: tuple[str, int] = ("", 0)
+
+    def __call__(self, stage: str, fraction: float | None) -> None:
+        if self._cancelled():
+            raise Cancelled
+        told = (stage, -1 if fraction is None else int(100 * fraction))
+        if told != self._last:
+            self._last = told
+            self._emit(LoadProgress(time.perf_counter() - self._started, stage, fraction))
 
 
 class Session:
@@ -36,32 +61,64 @@ class Session:
         self._spec: ModelSpec | None = None
         self._models: LoadedModels | None = None
         self._memories: dict[str, DraftMemory] = {}
+        self._kept: KeptPrefix | None = None
         self._calibration: Calibration | None = None
 
-    def load(self, spec: ModelSpec, emit: Callable[[Event], None]) -> None:
+    def load(
+        self, spec: ModelSpec, emit: Callable[[Event], None], cancelled: Callable[[], bool] = lambda: False
+    ) -> None:
         """Make the models of `spec` ready, unless they are; emits progress, then `Loaded`.
 
+        Where this fails, and there was room to keep the models that were loaded before, `Loaded` tells of those.
+
         Raises:
-            SpectermError: see `load_models`. The models that were loaded before are gone then.
+            SpectermError: see `load_models`.
+            Cancelled: `cancelled` became true between two tensors.
         """
         started = time.perf_counter()
         spec = spec.checked()
-        if spec != self._spec or self._models is None:
-            self._memories.clear()  # they hold for one pair
-            if self._models is not None:  # room for the new ones
-                self._spec = self._models = None
-                gc.unfreeze()
-                gc.collect()
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
-            models = load_models(spec, lambda stage: emit(LoadProgress(time.perf_counter() - started, stage, None)))
-            emit(LoadProgress(time.perf_counter() - started, "measuring", None))
-            self._calibration = calibrate(models)
+        try:
+            if spec != self._spec or self._models is None:
+                self._replace(spec, _Told(emit, cancelled, started))
+        finally:
+            if self._models is not None:
+                emit(self._told(time.perf_counter() - started))
+
+    def _replace(self, spec: ModelSpec, report: Report) -> None:
+        """Load the models of `spec` in the place of those that are loaded; these go first if there is no room."""
+        found = find_models(spec, report)
+        if self._models is not None:
+            gc.unfreeze()
+            if not has_room(found.device, found.weight_bytes):
+                self._spec = self._models = self._kept = None
+            gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        try:
+            models = read_models(found, report)
+            report("measuring", None)
+            calibration = calibrate(models)
+            report("ready", 1.0)  # the last chance to cancel
+            self._calibration = calibration
             self._models, self._spec = models, spec
+            self._kept = KeptPrefix(models.target.runner)
+            self._memories.clear()  # they hold for one pair
+        finally:
             gc.collect()
             gc.freeze()
-        drafts = tuple(draft.info for draft in self._models.drafts)
-        emit(Loaded(time.perf_counter() - started, self._models.target.info, drafts, self._calibration))
+
+    def _told(self, seconds: float) -> Loaded:
+        models = self._loaded()
+        target, *drafts = (
+            dataclasses.replace(m.info, kv_token_bytes=m.runner.kv_token_bytes())
+            for m in (models.target, *models.drafts)
+        )
+        heads = {} if self._spec is None else self._spec.heads()
+        runner = models.target.runner
+        shared = {runner.head_weight().data_ptr(), runner.embedding_weight().data_ptr()}
+        weights = [w for module in models.heads.values() for w in module.parameters() if w.data_ptr() not in shared]
+        weight_bytes = sum(weight.numel() * weight.element_size() for weight in weights)
+        return Loaded(seconds, target, tuple(drafts), self._calibration, heads, weight_bytes)
 
     def prompts(self, spec: RunSpec, requests: Sequence[Request]) -> list[Prompt]:
         """The requests as token ids.
@@ -73,7 +130,7 @@ class Session:
         limit = models.target.info.max_positions
         prompts = []
         for row, request in enumerate(requests):
-            ids = tuple(models.codec.encode(request.prompt))
+            ids = self._ids(spec, request)
             if not request.prompt or not ids:
                 raise ConfigError(f"the prompt {request.prompt_id!r} is empty; give at least one token")
             if len(ids) > limit:
@@ -95,6 +152,15 @@ class Session:
                 )
             )
         return prompts
+
+    def _ids(self, spec: RunSpec, request: Request) -> tuple[int, ...]:
+        """The tokens of a request: through the chat template in a conversation, else as they stand."""
+        models = self._loaded()
+        if not spec.chat or not (in_conversation(spec, models) or spec.system or request.turns):
+            return tuple(models.codec.encode(request.prompt))
+        system = (Message("system", spec.system),) if spec.system else ()
+        messages = (*system, *request.turns, Message("user", request.prompt))
+        return tuple(models.codec.encode_chat(messages, spec.chat_template, models.target.info.name))
 
     def run(
         self, spec: RunSpec, prompts: Sequence[Prompt], clock: Callable[[], float], cancelled: Callable[[], bool]
@@ -122,7 +188,7 @@ class Session:
             warps=warps,
             max_tokens=sampling.max_tokens,
             context=models.target.info.max_positions,
-            eos=frozenset() if spec.ignore_eos else models.target.eos,
+            eos=self._ends(spec),
             stop=sampling.stop,
             batch_size=spec.batch_size,
             record=record,
@@ -132,11 +198,19 @@ class Session:
             models.target.runner, drafter, RULES[sampling.acceptance](**sampling.rule_parameters),
             models.codec, settings,
             clock=clock, cancelled=cancelled, adaptive=adaptive_length(setup, drafter),
+            kept=self._kept if spec.reuse_prefix else None,
         )  # fmt: skip
         try:
             yield from loop.run(prompts)
         finally:
             drafter.close()
+
+    def _ends(self, spec: RunSpec) -> frozenset[int]:
+        """The tokens that end a row."""
+        models = self._loaded()
+        if spec.ignore_eos:
+            return frozenset()
+        return models.target.eos | models.codec.end_ids() if in_conversation(spec, models) else models.target.eos
 
     def _memory(self, spec: RunSpec) -> DraftMemory:
         """What the drafter of a run may use and add to."""

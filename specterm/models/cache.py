@@ -23,13 +23,29 @@ class SlotCache:
         self._layers: dict[int, tuple[Tensor, Tensor]] = {}
         self._block: Block | None = None
         self._index: tuple[Tensor, Tensor] | None = None
+        self.intact = 0
+        """Slots at the beginning of row 0 that nothing was written to since the caller set this."""
 
     def begin(self, block: Block) -> None:
         """A forward pass over `block` begins."""
         if block.end > self.capacity:
             raise ValueError(f"slot {block.end - 1} is beyond the cache's {self.capacity}")
+        if self.intact:
+            written = [start + block.first for row, start in zip(block.rows, block.starts, strict=True) if row == 0]
+            self.intact = min([self.intact, *written])
         self._block = block
         self._index = None
+
+    def resize(self, rows: int, capacity: int) -> None:
+        """Make the buffers larger or smaller, one after the other; what is in them stays as far as it fits."""
+        both = min(rows, self.rows), min(capacity, self.capacity)
+        self.rows, self.capacity, self.intact = rows, capacity, min(self.intact, capacity)
+        for layer in self.layers():
+            old = self._layers.pop(layer)
+            new = self._buffer(old[0]), self._buffer(old[1])
+            for buffer, before in zip(new, old, strict=True):
+                buffer[: both[0], :, : both[1]] = before[: both[0], :, : both[1]]
+            self._layers[layer] = new
 
     def update(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Write the block's keys and values, [B, kv_heads, T, head_dim]; returns what its tokens may attend to,
@@ -57,6 +73,11 @@ class SlotCache:
         """Keys and values of one row up to `end`, [kv_heads, end, head_dim]: for tests and inspection."""
         keys, values = self._layers[layer]
         return keys[row, :, :end], values[row, :, :end]
+
+    def token_bytes(self) -> int | None:
+        """Bytes of the keys and values of one token in all layers that have written; None where none has."""
+        buffers = [buffer for pair in self._layers.values() for buffer in pair]
+        return sum(b.shape[1] * b.shape[3] * b.element_size() for b in buffers) or None
 
     def layers(self) -> list[int]:
         """The layers that have written."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+import psutil
 import torch
 
 from specterm.errors import ConfigError, DeviceError
@@ -44,6 +45,21 @@ def _cuda(index: int, requested: str) -> torch.device:
         there = "is 1 CUDA device" if count == 1 else f"are {count} CUDA devices"
         raise DeviceError(f"--device is {requested} and there {there}; the last is cuda:{count - 1}")
     return torch.device("cuda", index)
+
+
+def has_room(device: torch.device, stored_bytes: int) -> bool:
+    """Whether weights of `stored_bytes` on disk surely fit beside what `device` holds now.
+
+    Four times as much must be free, since bfloat16 may be loaded as float64, and a gigabyte for the passes. False where
+    the device does not tell.
+    """
+    if device.type == "cuda":
+        free = torch.cuda.mem_get_info(device)[0]
+    elif device.type == "cpu":
+        free = int(psutil.virtual_memory().available)
+    else:
+        return False
+    return free > 4 * stored_bytes + 2**30
 
 
 def choose_dtype(requested: str, device: torch.device, stored: torch.dtype) -> torch.dtype:

@@ -7,19 +7,20 @@ import re
 from pathlib import Path
 from typing import Any, Literal
 
+from specterm.catalogue.models import BUILTIN_NAMES
 from specterm.errors import ModelError, one_line
+from specterm.models.progress import Report, download_bar, unreported
 
 BUILTIN_FOLDER = Path(__file__).parent / "builtin"
-BUILTIN_NAMES = ("builtin/target", "builtin/draft", "builtin/draft-b")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _HEAD_FILES = ["config.json", "medusa_lm_head.*", "*.safetensors", "*.safetensors.index.json", "*.bin"]
 _HUB_FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "*.py", "*.bin"]
 
 
-def find_folder(name: str, role: Literal["target", "draft"]) -> Path:
+def find_folder(name: str, role: Literal["target", "draft"], report: Report = unreported) -> Path:
     """The folder of the model called `name`: "builtin" (by role) or "builtin/...", a folder, or a hub id.
 
-    A hub id is fetched into the Hugging Face cache where it is not there yet.
+    A hub id is fetched into the Hugging Face cache where it is not there yet; `report` is told of that.
 
     Raises:
         ModelError: there is no such model; the text says what was tried.
@@ -30,13 +31,14 @@ def find_folder(name: str, role: Literal["target", "draft"]) -> Path:
         if name not in BUILTIN_NAMES:
             raise ModelError(f"there is no built-in model {name!r}; there are {', '.join(BUILTIN_NAMES)}")
         return BUILTIN_FOLDER / name.removeprefix("builtin/")
-    folder = _named(name, "model folder", "a model is a folder with config.json, weights and a tokenizer", _HUB_FILES)
+    shape = "a model is a folder with config.json, weights and a tokenizer"
+    folder = _named(name, "model folder", shape, _HUB_FILES, report)
     if not (folder / "config.json").is_file():
         raise ModelError(f"the folder {name} holds no model: it has no config.json")
     return folder
 
 
-def find_heads(name: str, kind: str) -> Path:
+def find_heads(name: str, kind: str, report: Report = unreported) -> Path:
     """The folder of the heads called `name`: "builtin" (by `kind`), a folder, or a hub id.
 
     Raises:
@@ -44,10 +46,10 @@ def find_heads(name: str, kind: str) -> Path:
     """
     if name == "builtin":
         return BUILTIN_FOLDER / kind
-    return _named(name, "folder of heads", "heads are a folder with their weights", _HEAD_FILES)
+    return _named(name, "folder of heads", "heads are a folder with their weights", _HEAD_FILES, report)
 
 
-def _named(name: str, noun: str, shape: str, hub_files: list[str]) -> Path:
+def _named(name: str, noun: str, shape: str, hub_files: list[str], report: Report) -> Path:
     """The folder that `name` is, or that the hub has under it."""
     folder = Path(name).expanduser()
     if folder.is_dir():
@@ -56,15 +58,16 @@ def _named(name: str, noun: str, shape: str, hub_files: list[str]) -> Path:
         raise ModelError(f"{name} is a file; {shape}")
     if name.startswith((".", "/", "~")) or not _HUB_ID.fullmatch(name):
         raise ModelError(f"there is no {noun} {name}; name a folder, a hub id (owner/model) or 'builtin'")
-    return _from_hub(name, hub_files)
+    return _from_hub(name, hub_files, report)
 
 
-def _from_hub(name: str, files: list[str]) -> Path:
+def _from_hub(name: str, files: list[str], report: Report) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        return Path(snapshot_download(name, allow_patterns=files))
+        bar = download_bar(report, f"fetching {name}")
+        return Path(snapshot_download(name, allow_patterns=files, tqdm_class=bar))
     except LocalEntryNotFoundError:
         raise ModelError(f"{name} is not a folder here, and the model hub cannot be reached to fetch it") from None
     except (HfHubHTTPError, HFValidationError, OSError) as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -12,14 +12,15 @@ import torch
 from specterm.catalogue import HEADS
 from specterm.config import ModelSpec
 from specterm.decoding.ports import Runner
-from specterm.errors import ConfigError, DeviceError, ModelError, one_line
+from specterm.errors import Cancelled, ConfigError, DeviceError, ModelError, one_line
 from specterm.events import ModelInfo
 from specterm.models import devices
 from specterm.models.folders import eos_ids, find_folder, find_heads, read_config
 from specterm.models.heads import READERS
+from specterm.models.progress import LoadMeter, Report, unreported
 from specterm.models.runners.llama import LlamaRunner, fits
 from specterm.models.tokenizer import TextCodec, has_tokenizer, load_codec
-from specterm.models.weights import open_weights
+from specterm.models.weights import open_weights, weight_file_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,31 +48,72 @@ class LoadedModels:
         return self.target.codec
 
 
-def load_models(spec: ModelSpec, progress: Callable[[str], None] = lambda stage: None) -> LoadedModels:
-    """Load the models of `spec`; `progress` is told each stage.
+@dataclass(frozen=True, slots=True)
+class FoundModels:
+    """Where the models of a spec lie: it is known that they are there, not yet that they can be loaded."""
+
+    spec: ModelSpec
+    device: torch.device
+    target: Path
+    drafts: tuple[Path, ...]
+    heads: Mapping[str, Path]
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of all their weights as they are stored.
+
+        Raises:
+            ModelError: the index of a sharded model is unreadable, or a shard is missing.
+        """
+        return sum(weight_file_bytes(folder) for folder in (self.target, *self.drafts, *self.heads.values()))
+
+
+def load_models(spec: ModelSpec, report: Report = unreported) -> LoadedModels:
+    """Find and load the models of `spec`. For the errors see `find_models` and `read_models`."""
+    return read_models(find_models(spec, report), report)
+
+
+def find_models(spec: ModelSpec, report: Report = unreported) -> FoundModels:
+    """Find the models of `spec`, which fetches those that only the hub has: a misspelt draft should not cost the
+    loading of a target.
 
     Raises:
-        ModelError: a model is missing or unreadable, or target and draft do not fit.
-        DeviceError: the device is missing, or too small.
+        ModelError: a model is missing.
+        DeviceError: the device is missing.
+        ConfigError: there is no such device.
+    """
+    report("looking for the models", None)
+    return FoundModels(
+        spec,
+        devices.choose_device(spec.device),
+        find_folder(spec.target, "target", report),
+        tuple(find_folder(name, "draft", report) for name in spec.drafts),
+        {kind: find_heads(name, kind, report) for kind, name in spec.heads().items()},
+    )
+
+
+def read_models(found: FoundModels, report: Report = unreported) -> LoadedModels:
+    """Load what was found; `report` is told each stage and the share of the weights that is read.
+
+    Raises:
+        ModelError: a model is unreadable, or target and draft do not fit.
+        DeviceError: the device is too small.
         ConfigError: device, dtype or quantization cannot be had together.
     """
-    device = devices.choose_device(spec.device)
-    # Names first: a misspelt draft should not cost the loading of a target.
-    folder = find_folder(spec.target, "target")
-    draft_folders = [(name, find_folder(name, "draft")) for name in spec.drafts]
-    head_folders = {kind: find_heads(name, kind) for kind, name in spec.heads().items()}
-    progress(f"loading {spec.target}")
-    target = _load(spec, spec.target, folder, "target", device, spec.quantize)
+    spec, device = found.spec, found.device
+    meter = LoadMeter(report, found.weight_bytes)
+    meter.begin(f"loading {spec.target}", weight_file_bytes(found.target))
+    target = _load(spec, spec.target, found.target, "target", device, spec.quantize, meter)
     drafts = []
-    for name, draft_folder in draft_folders:
-        progress(f"loading draft {name}")
-        draft = _load(spec, name, draft_folder, "draft", device, spec.draft_quantize)
+    for name, folder in zip(spec.drafts, found.drafts, strict=True):
+        meter.begin(f"loading draft {name}", weight_file_bytes(folder))
+        draft = _load(spec, name, folder, "draft", device, spec.draft_quantize, meter)
         check_vocabularies(target, draft)
         drafts.append(draft)
     heads: dict[str, Any] = {}
-    for kind, head_folder in head_folders.items():
-        progress(f"loading {HEADS[kind]}")
-        heads[kind] = READERS[kind](head_folder, target.runner)
+    for kind, folder in found.heads.items():
+        meter.begin(f"loading {HEADS[kind]}", weight_file_bytes(folder))
+        heads[kind] = READERS[kind](folder, target.runner)
     return LoadedModels(target, tuple(drafts), heads)
 
 
@@ -106,6 +148,7 @@ def _load(
     role: Literal["target", "draft"],
     device: torch.device,
     quantize: str,
+    meter: LoadMeter,
 ) -> LoadedModel:
     config = read_config(folder)
     _refuse_what_is_no_decoder(name, config)
@@ -121,10 +164,10 @@ def _load(
     codec = _codec(folder, role, spec.trust_remote_code)
     try:
         if quantize == "none" and fits(config, folder):
-            fused = LlamaRunner(folder, config, device, dtype, max_positions)
+            fused = LlamaRunner(folder, config, device, dtype, max_positions, meter.advance)
             weights, kind, runner = fused.weights(), "fused llama", fused
         else:
-            causal, weights = _load_transformers(spec, name, folder, device, dtype, quantize, max_positions)
+            causal, weights = _load_transformers(spec, name, folder, device, dtype, quantize, max_positions, meter)
             kind, runner = "transformers", causal  # type: ignore[assignment]
     except torch.OutOfMemoryError:
         raise DeviceError(
@@ -143,7 +186,7 @@ def _load(
         weight_bytes=sum(t.numel() * t.element_size() for t in weights),
         vocab_size=runner.vocab_size,
         max_positions=max_positions,
-        chat_template=bool(codec and codec.chat_template),
+        chat_template=codec is not None and codec.template is not None,
     )
     return LoadedModel(runner, codec, info, eos_ids(folder, config))
 
@@ -173,6 +216,7 @@ def _load_transformers(
     dtype: torch.dtype,
     quantize: str,
     max_positions: int,
+    meter: LoadMeter,
 ) -> tuple[Runner, list[torch.Tensor]]:
     open_weights(folder, torch.device("cpu"))  # names the file that is broken, which transformers does not
     import transformers
@@ -188,10 +232,11 @@ def _load_transformers(
     transformers.utils.logging.disable_progress_bar()
     try:
         # Mismatches are let through to be told below by name; left alone, transformers would fill gaps at random.
-        model, found = transformers.AutoModelForCausalLM.from_pretrained(
-            folder, output_loading_info=True, ignore_mismatched_sizes=True, **options
-        )
-    except torch.OutOfMemoryError:
+        with meter.watching_transformers():
+            model, found = transformers.AutoModelForCausalLM.from_pretrained(
+                folder, output_loading_info=True, ignore_mismatched_sizes=True, **options
+            )
+    except (torch.OutOfMemoryError, Cancelled):
         raise
     except Exception as error:  # configs, weights and remote code fail in every way there is
         raise ModelError(_loading_failure(name, error)) from None

@@ -7,11 +7,14 @@ importing transformers. Folders without one, or whose configuration adds special
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from specterm.errors import ModelError, one_line
+from specterm.config import Message
+from specterm.errors import ConfigError, ModelError, one_line
+from specterm.models.chat_template import render
 from specterm.models.folders import read_json
 
 _VOCABULARIES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
@@ -20,9 +23,12 @@ _VOCABULARIES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt",
 class _Backend(Protocol):
     """What specterm needs of a tokenizer; the `Tokenizer` of the tokenizers library has it."""
 
-    def encode(self, sequence: str) -> Any: ...
+    def encode(self, sequence: str, *, add_special_tokens: bool = True) -> Any: ...
     def decode(self, ids: Sequence[int], skip_special_tokens: bool = True) -> str: ...
     def get_vocab(self) -> dict[str, int]: ...
+    def get_added_tokens_decoder(self) -> dict[int, Any]: ...
+
+    encode_special_tokens: bool
 
 
 class TextCodec:
@@ -37,6 +43,57 @@ class TextCodec:
         ids: list[int] = list(self._backend.encode(text).ids)
         return ids
 
+    def encode_chat(self, messages: Sequence[Message], template: str | None, name: str) -> list[int]:
+        """The ids of a conversation, up to where the model is to answer, by `template` or else the model's own.
+
+        A special token that a message spells out stays text: only the template's are control tokens.
+
+        Raises:
+            ConfigError: there is no template, or it cannot be used for this; `name` is the model's, for the text.
+        """
+        template = template or self.template
+        if template is None:
+            raise ConfigError(f"{name} has no chat template; add --chat-template FILE, or leave out the system prompt")
+        special = self._special
+        pattern = re.compile("|".join(re.escape(token) for token in sorted(special, key=len, reverse=True)))
+        if not special or not any(pattern.search(message.content) for message in messages):
+            text = render(template, messages, self._variables, name)
+            return list(self._backend.encode(text, add_special_tokens=False).ids)
+        mark = _unused_character(template, messages)
+        spelt = [
+            Message(m.role, pattern.sub(lambda found: found[0][0] + mark + found[0][1:], m.content)) for m in messages
+        ]
+        text = render(template, spelt, self._variables, name)
+        ids: list[int] = []
+        for piece in re.split(f"({pattern.pattern})", text):
+            ids += [special[piece]] if piece in special else self._plain(piece.replace(mark, ""))
+        return ids
+
+    def _plain(self, text: str) -> list[int]:
+        """The ids of `text` with no special token among them."""
+        self._backend.encode_special_tokens = True
+        try:
+            return list(self._backend.encode(text, add_special_tokens=False).ids)
+        finally:
+            self._backend.encode_special_tokens = False
+
+    @property
+    def _special(self) -> dict[str, int]:
+        added = self._backend.get_added_tokens_decoder()
+        return {token.content: index for index, token in added.items() if token.special and token.content}
+
+    @property
+    def _variables(self) -> dict[str, Any]:
+        """The special tokens by the names that templates have for them."""
+        found = {key: value for key, value in self.config.items() if key.endswith("_token") and value is not None}
+        return {k: v["content"] if isinstance(v, dict) else v for k, v in found.items() if isinstance(v, (str, dict))}
+
+    def end_ids(self) -> frozenset[int]:
+        """What ends a turn by the tokenizer's own account, which config.json of a chat model often leaves out."""
+        token = self._variables.get("eos_token")
+        index = None if token is None else self.vocabulary().get(token)
+        return frozenset() if index is None else frozenset((index,))
+
     def decode(self, ids: Sequence[int]) -> str:
         """The text of `ids` without special tokens; an incomplete character shows as U+FFFD."""
         return self._backend.decode(list(ids), skip_special_tokens=True)
@@ -46,9 +103,13 @@ class TextCodec:
         return self._backend.get_vocab()
 
     @property
-    def chat_template(self) -> bool:
-        """Whether the model is made for conversations."""
-        return bool(self.config.get("chat_template"))
+    def template(self) -> str | None:
+        """The model's chat template; of several, the default one."""
+        found = self.config.get("chat_template")
+        if isinstance(found, list):
+            named = {entry.get("name"): entry.get("template") for entry in found if isinstance(entry, dict)}
+            found = named.get("default")
+        return found if isinstance(found, str) and found else None
 
 
 class _Pretrained:
@@ -56,9 +117,17 @@ class _Pretrained:
 
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
+        self.encode_special_tokens = False
 
-    def encode(self, sequence: str) -> Any:
-        return _Encoded(self._tokenizer(sequence)["input_ids"])
+    def encode(self, sequence: str, *, add_special_tokens: bool = True) -> Any:
+        encoded = self._tokenizer(
+            sequence, add_special_tokens=add_special_tokens, split_special_tokens=self.encode_special_tokens
+        )
+        return _Encoded(encoded["input_ids"])
+
+    def get_added_tokens_decoder(self) -> dict[int, Any]:
+        added: dict[int, Any] = self._tokenizer.added_tokens_decoder
+        return added
 
     def decode(self, ids: Sequence[int], skip_special_tokens: bool = True) -> str:
         text: str = self._tokenizer.decode(
@@ -74,6 +143,12 @@ class _Pretrained:
 class _Encoded:
     def __init__(self, ids: list[int]) -> None:
         self.ids = ids
+
+
+def _unused_character(template: str, messages: Sequence[Message]) -> str:
+    """A character of the private use area that occurs nowhere."""
+    used = set(template).union(*(message.content for message in messages))
+    return next(chr(code) for code in range(0xE000, 0xF8FF) if chr(code) not in used)
 
 
 def has_tokenizer(folder: Path) -> bool:

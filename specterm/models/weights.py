@@ -13,6 +13,7 @@ from specterm.errors import ModelError
 from specterm.models.folders import read_json
 
 ReadTensor: TypeAlias = Callable[[str, tuple[int, ...]], Tensor]
+_SUFFIXES = (".safetensors", ".bin", ".pt")
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -37,6 +38,16 @@ def weight_files(folder: Path) -> list[Path]:
     return files
 
 
+def weight_file_bytes(folder: Path) -> int:
+    """Bytes of the weights in `folder` as they are stored, whatever their format.
+
+    Raises:
+        ModelError: see `weight_files`.
+    """
+    files = weight_files(folder) or [path for path in folder.iterdir() if path.suffix in _SUFFIXES]
+    return sum(path.stat().st_size for path in files)
+
+
 def open_weights(folder: Path, device: torch.device) -> list[Any]:
     """The weight files of `folder`, opened: what is read of them goes to `device`.
 
@@ -54,8 +65,11 @@ def open_weights(folder: Path, device: torch.device) -> list[Any]:
     return files
 
 
-def tensor_reader(folder: Path, device: torch.device, dtype: torch.dtype) -> ReadTensor:
-    """A function that reads one tensor by name and checks its shape; a tensor is never held twice.
+def tensor_reader(
+    folder: Path, device: torch.device, dtype: torch.dtype, read_bytes: Callable[[int], None] = lambda count: None
+) -> ReadTensor:
+    """A function that reads one tensor by name and checks its shape; a tensor is never held twice. `read_bytes` is told
+    the size of each as it is stored.
 
     Raises:
         ModelError: see `open_weights`; from the function, when the tensor is missing or has another shape.
@@ -68,6 +82,7 @@ def tensor_reader(folder: Path, device: torch.device, dtype: torch.dtype) -> Rea
         tensor: Tensor = where[name].get_tensor(name)
         if tuple(tensor.shape) != shape:
             raise ModelError(f"{name} in {folder} has shape {tuple(tensor.shape)}; the config says {shape}")
+        read_bytes(tensor.numel() * tensor.element_size())
         return tensor.to(dtype)
 
     return read

@@ -7,7 +7,8 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from specterm.config import BUILTIN, ModelSpec
+from specterm.catalogue.models import BUILTIN
+from specterm.config import ModelSpec
 from specterm.errors import ConfigError, SpectermError
 from specterm.models.loading import load_models
 from specterm.training.corpus import TokenBatches, read_documents

@@ -18,12 +18,14 @@ from textual.screen import Screen
 from textual.theme import Theme
 from textual.widgets import Footer, Static
 
-from specterm.config import MethodSpec, Request, RunSpec
+from specterm.config import MethodSpec, ModelSpec, RunSpec
 from specterm.engine.job import Engine, Job
 from specterm.engine.replay import ReplayEngine
 from specterm.errors import ConfigError
 from specterm.events import Event, Loaded, LoadProgress, Notice, Prefilled, RowStarted, RunFinished
 from specterm.tui import themes
+from specterm.tui.conversation import Conversation
+from specterm.tui.model_choice import ModelChoice
 from specterm.tui.ports import Drawn, MonitorLike
 from specterm.tui.run_figures import RunFigures, RunKind
 from specterm.tui.run_history import RunHistory, StoredRun
@@ -46,9 +48,18 @@ FRAMES_PER_SECOND_OVER_SSH = 8.0
 FRAMES_PER_SECOND_MEASURING = 4.0
 DEVICES_INTERVAL_S = 0.25
 CLOSE_TIMEOUT_S = 5.0
+LOAD_CLOSE_TIMEOUT_S = 0.5
 
 _WORKBENCH_ACTIONS = frozenset(
-    ("cancel", "toggle_rejected", "show_pane", "show_history", "show_compare", "toggle_measuring")
+    (
+        "cancel",
+        "toggle_rejected",
+        "show_pane",
+        "show_history",
+        "show_compare",
+        "show_models",
+        "toggle_measuring",
+    )
 )
 _VIEWS = ("settings", "devices", "figures", "inspector")  # the panes of the side column
 _SEVERITY: dict[str, Literal["information", "warning", "error"]] = {
@@ -89,6 +100,7 @@ class SpectermApp(App[None]):
         Binding(
             "ctrl+o", "show_history", "History", id="app.history", tooltip="Search, reopen and compare stored runs"
         ),
+        Binding("f9", "show_models", "Models", id="app.models", tooltip="Choose target, drafts, heads and device"),
         Binding("ctrl+t", "next_theme", "Theme", id="app.theme", tooltip="Change to the next theme"),
         Binding("m", "toggle_measuring", "Measure", id="app.measure", tooltip="Paint 4 times a second, record counts"),
     ]
@@ -103,6 +115,7 @@ class SpectermApp(App[None]):
         initial_load: bool = True,
         theme_folders: Sequence[Path] | None = None,
         history: Path | None = None,
+        state: Path | None = None,
     ) -> None:
         super().__init__()
         self._engine = engine
@@ -117,6 +130,8 @@ class SpectermApp(App[None]):
         self._devices = DeviceHistory()
         self._measuring = False
         self._history = RunHistory(self, history)
+        self._conversation = Conversation(spec)
+        self._choice = ModelChoice(self, spec.model, state)
         folders = (themes.shipped_folder(), themes.user_folder()) if theme_folders is None else theme_folders
         found, self._theme_problems = themes.load_themes(folders)
         for theme in found:
@@ -135,7 +150,7 @@ class SpectermApp(App[None]):
             with Vertical(id="main"):
                 yield TokenStream(self._record, id="stream")
                 yield RoundStrip(self._record, id="rounds")
-                yield PromptEditor(self._prompt, id="prompt")
+                yield PromptEditor(self._prompt, self._conversation, id="prompt")
             with Vertical(id="side"):
                 yield SettingsPanel(self._spec, id="settings")
                 yield FiguresPanel(id="figures")
@@ -165,13 +180,16 @@ class SpectermApp(App[None]):
             self.notify("\n".join(self._theme_problems), title="Themes skipped", severity="warning", markup=False)
         if self._initial_load:
             # Loading begins with imports that hold the interpreter; the first frame comes before them.
-            self.call_after_refresh(self._load)
+            self.call_after_refresh(self._load_first)
 
-    def _load(self) -> None:
-        self._load_job = self._engine.load(self._spec.model)
-        self._show_status(Status("loading", "busy"))
+    def _load_first(self) -> None:
+        self._load(self._spec.model)
         if isinstance(self._engine, ReplayEngine):
             self._follow(self._engine.play(), self._spec.method.label, self._spec.method, RunKind.REPLAYED)
+
+    def _load(self, model: ModelSpec) -> None:
+        self._load_job = self._engine.load(model)
+        self._show_status(Status("loading", "busy"))
         self._drain_timer.resume()
         self.refresh_bindings()
 
@@ -194,13 +212,14 @@ class SpectermApp(App[None]):
         # Rejected tokens need the texts that the level "counts" leaves out; measuring wants the least recorded.
         trace = "counts" if self._measuring else "alternatives" if self._alternatives else "probs"
         spec = msgspec.structs.replace(spec, trace=trace)
+        spec, request = self._conversation.ask(spec, message.text, message.turn)
         self.query_one(PromptEditor).remember(message.text)
         kind = RunKind.MEASURED if self._measuring else RunKind.LIVE
         if isinstance(self._engine, ReplayEngine):
             kind = RunKind.REPLAYED
         else:
             self._history.begin(spec, message.text, measured=self._measuring)
-        self._follow(self._engine.run(spec, (Request(prompt=message.text),)), spec.method.label, spec.method, kind)
+        self._follow(self._engine.run(spec, (request,)), spec.method.label, spec.method, kind)
 
     def _follow(self, job: Job, label: str, method: MethodSpec | None, kind: RunKind) -> None:
         """Show a run from its first event on. `label` names its setting; `method`: see `RunFigures.start`."""
@@ -237,11 +256,15 @@ class SpectermApp(App[None]):
             self._history.observe(event)
             if self._figures.kind is RunKind.REPLAYED and not isinstance(event, RunFinished):
                 return  # its models are not loaded here, and its notices were for then
+        elif (told := self._choice.observe(event)) is not None:
+            self._use_models(told)
+        self._conversation.observe(event, of_run=job is self._run_job)
         match event:
             case LoadProgress():
                 self._show_status(Status(event.stage, "busy", event.fraction))
             case Loaded():
                 self._models.show_loaded(event)
+                self.query_one(PromptEditor).show_mode()
                 self._figures.load(event)
             case RowStarted() if not job.cancelled:
                 self._show_status(Status("reading the prompt", "busy"))
@@ -253,12 +276,20 @@ class SpectermApp(App[None]):
             case RunFinished():
                 self._finish(event, job)
 
+    def _use_models(self, told: str) -> None:
+        """Let the runs that follow use the chosen models; `told`, where it is not empty, says which they are."""
+        self.query_one(SettingsPanel).use_models(self._choice.spec)
+        if told:
+            self._transcript.note(told)
+            self.notify(told, markup=False)
+
     def _finish(self, event: RunFinished, job: Job) -> None:
         if job is self._load_job:
             self._load_job, what = None, "Loading"
         else:
             self._run_job, what = None, "The recorded run" if self._figures.kind is RunKind.REPLAYED else "The run"
             self._figures.finish()
+            self.query_one(PromptEditor).show_mode()
         match event.reason:
             case "done":
                 self._show_status(Status("ready"))
@@ -318,6 +349,7 @@ class SpectermApp(App[None]):
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
         yield from super().get_system_commands(screen)
         if screen is self.default_screen:
+            yield SystemCommand("Models", "Choose target, drafts, heads and device", self.action_show_models)
             yield SystemCommand("History", "Search, reopen and compare stored runs", self.action_show_history)
             yield SystemCommand("Compare", "Measure methods and race them side by side", self.action_show_compare)
 
@@ -372,6 +404,15 @@ class SpectermApp(App[None]):
         """Record the likeliest tokens of target and drafter from the next run on, or no longer."""
         self._alternatives = not self._alternatives
         self._inspector.show_recording(self._alternatives)
+
+    def action_show_models(self) -> None:
+        """Choose other models."""
+        if isinstance(self._engine, ReplayEngine) or self._run_job is not None or self._load_job is not None:
+            busy = "models are being loaded" if self._load_job is not None else "a run is going"
+            why = "a recorded run has its own" if isinstance(self._engine, ReplayEngine) else f"{busy}; Escape cancels"
+            self.notify(why, title="Cannot choose models", severity="warning")
+            return
+        self._choice.open(self._monitor.latest, self._load)
 
     def action_show_history(self) -> None:
         """Open the stored runs."""
@@ -441,7 +482,9 @@ class SpectermApp(App[None]):
         self._show_status(Status("closing", "busy"))
         closer = threading.Thread(target=self._engine.close, name="specterm-close", daemon=True)
         closer.start()
-        await asyncio.to_thread(closer.join, CLOSE_TIMEOUT_S)
+        # A load may be deep in an import or a file, and leaves nothing behind that needs an end.
+        patience = CLOSE_TIMEOUT_S if self._run_job is not None or self._load_job is None else LOAD_CLOSE_TIMEOUT_S
+        await asyncio.to_thread(closer.join, patience)
         self._drain()  # the history wants the last events
         await asyncio.to_thread(self._history.close)
         self.exit()

@@ -7,7 +7,7 @@ from enum import Enum
 
 from specterm.catalogue import lossless
 from specterm.config import MethodSpec
-from specterm.events import Event, Loaded, RunStarted
+from specterm.events import Event, Loaded, Prefilled, RunStarted
 from specterm.metrics import LiveFigures
 from specterm.metrics.verdict import verdict
 from specterm.tui.widgets.figures import FiguresBar, FiguresPanel
@@ -32,6 +32,7 @@ class RunFigures:
         self._loaded: Loaded | None = None
         self._method: MethodSpec | None = None
         self._shown_at = 0.0
+        self._prompt_tokens = self._reused_tokens = 0
         self.kind = RunKind.LIVE
 
     def load(self, loaded: Loaded) -> None:
@@ -41,6 +42,7 @@ class RunFigures:
     def start(self, label: str, method: MethodSpec | None, kind: RunKind) -> None:
         """A run of the setting that is called `label` begins; without its `method` nothing is said about its gain."""
         self._live, self._method, self.kind = LiveFigures(), method, kind
+        self._prompt_tokens = self._reused_tokens = 0
         # The form may be edited before the figures are read: they say which setting they belong to.
         self._panel.border_subtitle = label
         self._show(kind.value[0])
@@ -55,6 +57,9 @@ class RunFigures:
         if isinstance(event, RunStarted) and lossless(event.spec) is False:
             self._panel.border_subtitle = f"{self._panel.border_subtitle} · NOT lossless"
         self._live.observe(event)
+        if isinstance(event, Prefilled):
+            self._prompt_tokens += event.prompt_tokens
+            self._reused_tokens += event.reused_tokens
 
     def draw(self) -> None:
         """Show the live figures, unless they were shown a moment ago."""
@@ -73,5 +78,7 @@ class RunFigures:
         if self._method is not None and drafted_rounds is not None:
             costs = None if self._loaded is None else self._loaded.calibration
             found = verdict(figures, drafted_rounds, self._method, costs)
+        if self._reused_tokens:  # the time to the first token is not that of the whole prompt
+            kind += f", reused {self._reused_tokens} of {self._prompt_tokens}"
         for pane in (self._panel, self._bar):
             pane.show(figures, kind, found)

@@ -65,6 +65,7 @@ class Transcript:
         self._page = page
         self._record = record
         self._empty = True
+        self._template = self._chat = False
         self.start_run()
 
     def start_run(self) -> None:
@@ -88,7 +89,10 @@ class Transcript:
         match event:
             case Loaded():
                 self._record.load(event)
+                self._template = event.target.chat_template
             case RunStarted():
+                template = self._template or event.spec.get("chat_template") is not None
+                self._chat = bool(event.spec.get("chat")) and template
                 self._record.start_run(event.spec)
             case Round():
                 for part in event.rows:
@@ -121,7 +125,8 @@ class Transcript:
                 self._text = []
                 gap = "" if self._empty else "\n\n"
                 label = f"row {event.row}: " if event.row else ""
-                self._page.append(f"{gap}{label}{event.prompt}", State.PROMPT)
+                end = "\n" if self._chat else ""  # an answer is no continuation of the question
+                self._page.append(f"{gap}{label}{event.prompt}{end}", State.PROMPT)
                 self._empty = False
             case Prefilled(token=token) if token is not None:
                 self._emit(token, self._record.add_prefill(event), 0)

@@ -49,13 +49,13 @@ def test_a_beginning_that_the_config_asks_for(folder):
 
 
 def test_chat_templates(folder):
-    assert not load_codec(folder).chat_template
+    assert not load_codec(folder).template
     (folder / "chat_template.jinja").write_text("{{ messages }}")
-    assert load_codec(folder).chat_template
+    assert load_codec(folder).template
     (folder / "chat_template.jinja").unlink()
     config = json.loads((folder / "tokenizer_config.json").read_text())
     (folder / "tokenizer_config.json").write_text(json.dumps(config | {"chat_template": "{{ messages }}"}))
-    assert load_codec(folder).chat_template
+    assert load_codec(folder).template
 
 
 def test_the_model_says_whether_it_chats(saved_pair, spoiled):

@@ -98,7 +98,11 @@ ROUNDS = (
 
 
 def run_events(
-    prompt: str, rounds: Iterable[Round] = ROUNDS, first: str = "Once", spec: RunSpec | None = None
+    prompt: str,
+    rounds: Iterable[Round] = ROUNDS,
+    first: str = "Once",
+    spec: RunSpec | None = None,
+    reused: int = 0,
 ) -> list[Event]:
     """A whole run of one row that was not cut short."""
     rounds = tuple(rounds)
@@ -108,7 +112,7 @@ def run_events(
     return [
         RunStarted("run", "2025-01-01T00:00:00Z", {} if spec is None else to_data(spec), {}),
         RowStarted(0.0, 0, 0, "prompt", 0, 0, prompt, (1, 2), 0.0, 0.0),
-        Prefilled(0.1, 0, 2, 0, 0.1, None, EmittedToken(1, first, "plain")),
+        Prefilled(0.1, 0, 2, reused, 0.1, None, EmittedToken(1, first, "plain")),
         *rounds,
         RowFinished(end, 0, "length", text, tuple(range(ids))),
         RunFinished(end, "done"),
@@ -130,6 +134,7 @@ class FakeEngine:
         self._rounds = tuple(rounds)
         self._hold = hold
         self._failure = failure
+        self._reused = 0
         self.loads: list[ModelSpec] = []
         self.runs: list[tuple[RunSpec, tuple[Request, ...]]] = []
         self.jobs: list[Job] = []
@@ -146,7 +151,7 @@ class FakeEngine:
         self.runs.append((spec, tuple(requests)))
         job = _HeldJob() if self._hold else Job()
         self.jobs.append(job)
-        events = run_events(requests[0].prompt, self._rounds, spec=spec)
+        events = run_events(requests[0].prompt, self._rounds, spec=spec, reused=self._reused)
         if self._failure is not None:
             events = [*events[:1], RunFinished(0.0, "failed", self._failure, 1)]
         elif self._hold:

@@ -84,11 +84,27 @@ class CausalLMRunner:
         weight: Tensor = self._model.get_input_embeddings().weight
         return weight
 
+    def kv_token_bytes(self) -> int | None:
+        """See `Runner`."""
+        return self.cache.token_bytes() if self.cache is not None else None
+
     def allocate(self, rows: int, capacity: int) -> None:
         """See `Runner`."""
         if self.cache is None or self.cache.rows < rows or self.cache.capacity < capacity:
-            self.cache = None  # the old one goes before the new one comes
-            self.cache = SlotCache(rows, -(-capacity // 64) * 64)
+            slots = -(-capacity // 64) * 64
+            if self.cache is None:
+                self.cache = SlotCache(rows, slots)
+            else:
+                self.cache.resize(rows, slots)
+
+    def intact(self) -> int:
+        """See `Runner`."""
+        return self.cache.intact if self.cache is not None else 0
+
+    def keep(self, slots: int) -> None:
+        """See `Runner`."""
+        if self.cache is not None:
+            self.cache.intact = slots
 
     def forward(self, block: Block, last: Sequence[int] | None = None) -> Tensor:
         """See `Runner`."""

@@ -7,7 +7,7 @@ directly, so that it needs no transformers and starts fast. Everything else goes
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -106,9 +106,15 @@ class LlamaRunner:
     """See `Runner`."""
 
     def __init__(
-        self, folder: Path, config: Mapping[str, Any], device: torch.device, dtype: torch.dtype, max_positions: int
+        self,
+        folder: Path,
+        config: Mapping[str, Any],
+        device: torch.device,
+        dtype: torch.dtype,
+        max_positions: int,
+        read_bytes: Callable[[int], None] = lambda count: None,
     ) -> None:
-        """Read the weights in `folder`.
+        """Read the weights in `folder`; `read_bytes` is told the size of each tensor.
 
         Raises:
             ModelError: a tensor is missing or of the wrong shape.
@@ -121,7 +127,7 @@ class LlamaRunner:
         self.device = device
         self.dtype = dtype
         self.cache: SlotCache | None = None
-        read = tensor_reader(folder, device, dtype)
+        read = tensor_reader(folder, device, dtype, read_bytes)
         shape = self.shape
         self._embedding = read("model.embed_tokens.weight", (shape.vocab, shape.hidden))
         self._norm = read("model.norm.weight", (shape.hidden,))
@@ -146,11 +152,27 @@ class LlamaRunner:
         """See `Runner`."""
         return self._embedding
 
+    def kv_token_bytes(self) -> int | None:
+        """See `Runner`."""
+        return self.cache.token_bytes() if self.cache is not None else None
+
     def allocate(self, rows: int, capacity: int) -> None:
         """See `Runner`."""
         if self.cache is None or self.cache.rows < rows or self.cache.capacity < capacity:
-            self.cache = None  # the old one goes before the new one comes
-            self.cache = SlotCache(rows, -(-capacity // 64) * 64)
+            slots = -(-capacity // 64) * 64
+            if self.cache is None:
+                self.cache = SlotCache(rows, slots)
+            else:
+                self.cache.resize(rows, slots)
+
+    def intact(self) -> int:
+        """See `Runner`."""
+        return self.cache.intact if self.cache is not None else 0
+
+    def keep(self, slots: int) -> None:
+        """See `Runner`."""
+        if self.cache is not None:
+            self.cache.intact = slots
 
     def forward(self, block: Block, last: Sequence[int] | None = None) -> Tensor:
         """See `Runner`."""

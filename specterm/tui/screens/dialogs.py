@@ -1,4 +1,4 @@
-"""Two small questions: yes or no, and where to write a file."""
+"""Small questions: yes or no, where to write a file, and a text."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.screen import ModalScreen
-from textual.widgets import Input, Static
+from textual.widgets import Input, Static, TextArea
 
 from specterm.tui.widgets.visible_text import visible
 
@@ -56,6 +56,34 @@ class AskPath(ModalScreen[str | None]):
 
     def on_input_submitted(self, message: Input.Submitted) -> None:
         self.dismiss(message.value.strip() or None)
+
+    def action_leave(self) -> None:
+        """Close without an answer."""
+        self.dismiss(None)
+
+
+class AskText(ModalScreen[str | None]):
+    """Asks for a text of any number of lines; None where it is to stay as it is."""
+
+    CSS_PATH = "dialogs.tcss"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "leave", "Cancel", id="text.cancel", tooltip="Leave the text as it is"),
+        Binding("f10,ctrl+s", "keep", "Keep", id="text.keep", tooltip="Use this text", priority=True),
+    ]
+
+    def __init__(self, question: str, text: str) -> None:
+        super().__init__()
+        self._question, self._text = question, text
+
+    def compose(self) -> ComposeResult:
+        with Vertical(id="dialog"):
+            yield Static(visible(self._question), markup=False)
+            yield TextArea(self._text, soft_wrap=True, tab_behavior="focus", show_line_numbers=False)
+            yield Static("F10  use it      Esc  cancel", id="answers")
+
+    def action_keep(self) -> None:
+        """Close with the text."""
+        self.dismiss(self.query_one(TextArea).text.strip())
 
     def action_leave(self) -> None:
         """Close without an answer."""

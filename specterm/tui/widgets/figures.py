@@ -97,7 +97,8 @@ class FiguresPanel(VerticalScroll, can_focus=True):
 
 Acceptance rate = accepted / drafted. Mean acceptance length = output tokens after the first / rounds. TTFT is the time
 to the first token, TPOT the time for each one after it. Figures marked **live** were taken while the screen was being
-painted; **m** paints less.
+painted; **m** paints less. **Reused** n of m: the target had seen n of the m prompt tokens already, so that TTFT is
+that of the others.
 
 A line with **!** says that speculation loses against naive, or that there was nothing to draft, why, and what to try.
 Break-even is the acceptance length at which a round pays for itself: its time over that of a naive step, which is

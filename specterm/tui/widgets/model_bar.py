@@ -25,7 +25,8 @@ class Status:
 
 
 class ModelBar(Static):
-    """Target, drafts, number format, device and runner on the left; the status on the right."""
+    """Target, drafts, number format, device, memory, heads and runner on the left, as far as there is room; the status
+    on the right."""
 
     COMPONENT_CLASSES: ClassVar[set[str]] = {
         "model-bar--brand",
@@ -71,7 +72,10 @@ class ModelBar(Static):
         parts = [("target", _name(target)), *drafts, ("", target.dtype)]
         if target.quantization:
             parts.append(("", target.quantization))
-        return [*parts, ("", target.device), ("", target.runner)]
+        parts += [("", target.device), ("", _memory(self._loaded))]
+        if self._loaded.heads:
+            parts.append(("heads", "+".join(self._loaded.heads)))
+        return [*parts, ("", target.runner)]
 
     def draw(self) -> None:
         """Draw what is shown, in the colours of now."""
@@ -97,6 +101,16 @@ class ModelBar(Static):
             left.append_text(part)
         left.append(" " * max(1, width - left.cell_len - status.cell_len))
         self.update(left.append_text(status))
+
+
+def _memory(loaded: Loaded) -> str:
+    """What weights take, and a token of context in all KV caches where that is known."""
+    models = (loaded.target, *loaded.drafts)
+    weights = sum(model.weight_bytes for model in models) + (loaded.head_bytes or 0)
+    told = f"{weights / 1e9:.1f} GB" if weights >= 1e9 else f"{weights / 1e6:.0f} MB"
+    tokens = [model.kv_token_bytes for model in models]
+    kept = [count for count in tokens if count is not None]
+    return f"{told} + {sum(kept) / 1e3:.0f} kB/token" if len(kept) == len(tokens) else told
 
 
 def _name(model: ModelInfo) -> str:

@@ -10,9 +10,14 @@ from textual.binding import Binding, BindingType
 from textual.message import Message
 from textual.widgets import TextArea
 
+from specterm.tui.conversation import Conversation
+
 
 class PromptEditor(TextArea):
-    """A text area that submits on Enter, and recalls earlier prompts at its edges. History is kept in memory only."""
+    """A text area that submits on Enter, and recalls earlier prompts at its edges. History is kept in memory only.
+
+    In a conversation what it recalls are the turns of the `conversation`; sending one again takes back what followed.
+    """
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "submit", "Run", id="prompt.submit", tooltip="Generate from the prompt"),
@@ -25,6 +30,9 @@ class PromptEditor(TextArea):
             tooltip="Begin a new line in the prompt",
             key_display="^j",
         ),
+        Binding("ctrl+n", "new", "New", id="chat.new", tooltip="Begin a new conversation"),
+        Binding("f10", "system", "System", id="chat.system", tooltip="Edit the system prompt"),
+        Binding("ctrl+g", "mode", "Mode", id="chat.mode", tooltip="Chat, or complete the text as it stands"),
         # TextArea selects a line with F6, which is the way to the figures here.
         Binding("f6", "app.show_pane('figures')", "Figures", False, id="prompt.figures", tooltip="Go to the figures"),
     ]
@@ -33,25 +41,62 @@ class PromptEditor(TextArea):
 
 **Enter** generates, **Ctrl+J** (or Shift+Enter, where the terminal tells it apart) begins a new line. **Up** on the
 first line and **Down** on the last recall earlier prompts of this session.
+
+The title says what becomes of the text. **Completion**: the model goes on with it as it stands. **Chat**, for a target
+with a chat template or with --chat-template: it is the next turn of a conversation, and goes through the template.
+There **Up** recalls an earlier turn; sent again, it takes the turns after it back. **Ctrl+N** begins a new
+conversation, **F10** edits the system prompt, **Ctrl+G** changes between chat and completion.
 """
 
     @dataclass
     class Submitted(Message):
-        """Enter was pressed."""
+        """Enter was pressed; `turn` is the number of the turn, from 0, in a conversation."""
 
         text: str
+        turn: int
 
-    def __init__(self, text: str = "", *, id: str | None = None) -> None:  # noqa: A002
+    def __init__(self, text: str, conversation: Conversation, *, id: str | None = None) -> None:  # noqa: A002
         super().__init__(text, id=id, soft_wrap=True, tab_behavior="focus", show_line_numbers=False)
         self.placeholder = "Write a prompt"
-        self.border_title = "Prompt"
-        self.border_subtitle = "Enter generates, Ctrl+J begins a line"
-        self._history: list[str] = []
+        self.conversation = conversation
+        self._prompts: list[str] = []
         self._recalled = 0  # index into the history; its length: what is being written
         self._draft = ""
 
     def on_mount(self) -> None:
         self.move_cursor(self.document.end)
+        self.show_mode()
+
+    @property
+    def _history(self) -> list[str]:
+        return self.conversation.asked if self.conversation.chatting else self._prompts
+
+    def show_mode(self) -> None:
+        """Say what becomes of the text, and begin at the end of what can be recalled.
+
+        A question that got no answer comes back, to be mended.
+        """
+        self._recalled = len(self._history)
+        self.border_title = f"Prompt · {self.conversation.mode}"
+        if not self.text and self.conversation.unanswered:
+            self.text, self.conversation.unanswered = self.conversation.unanswered, ""
+        self._show_hint()
+        self.refresh_bindings()
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """What concerns conversations is offered only where there can be one."""
+        if action in ("new", "system"):
+            return self.conversation.chatting
+        return action != "mode" or self.conversation.has_template
+
+    def _show_hint(self) -> None:
+        turns = len(self._history)
+        if self.conversation.chatting and self._recalled < turns:
+            later = turns - self._recalled - 1
+            gone = f", and takes back the {later} after it" if later else ""
+            self.border_subtitle = f"Enter sends turn {self._recalled + 1} again{gone}"
+        else:
+            self.border_subtitle = "Enter generates, Ctrl+J begins a line"
 
     async def _on_key(self, event: events.Key) -> None:
         # TextArea would insert a newline before the binding is looked up.
@@ -62,17 +107,42 @@ first line and **Down** on the last recall earlier prompts of this session.
 
     def action_submit(self) -> None:
         """Post the prompt."""
-        self.post_message(self.Submitted(self.text))
+        self.post_message(self.Submitted(self.text, self._recalled))
+
+    def action_new(self) -> None:
+        """Begin a new conversation."""
+        self.conversation.clear()
+        self.show_mode()
+        self.notify("a new conversation; the turns before are forgotten", timeout=2)
+
+    def action_system(self) -> None:
+        """Edit the system prompt."""
+        from specterm.tui.screens.dialogs import AskText
+
+        def answered(text: str | None) -> None:
+            if text is not None:
+                self.conversation.system = text
+                self.show_mode()
+
+        self.app.push_screen(AskText("System prompt of the next turns", self.conversation.system), answered)
+
+    def action_mode(self) -> None:
+        """Chat, or complete the text as it stands."""
+        self.conversation.raw = not self.conversation.raw
+        self.show_mode()
 
     def action_newline(self) -> None:
         """Insert a newline at the cursor."""
         self.insert("\n")
 
     def remember(self, text: str) -> None:
-        """Add a prompt to the history."""
-        if not self._history or self._history[-1] != text:
-            self._history.append(text)
-        self._recalled = len(self._history)
+        """Add a prompt to the history; in a conversation, its turns are that."""
+        if not self.conversation.waiting:
+            if not self._prompts or self._prompts[-1] != text:
+                self._prompts.append(text)
+            self.show_mode()
+        else:
+            self.text = ""
 
     def action_cursor_up(self, select: bool = False) -> None:
         if not select and self.cursor_at_first_line and self._recalled > 0:
@@ -90,5 +160,6 @@ first line and **Down** on the last recall earlier prompts of this session.
 
     def _recall(self, index: int) -> None:
         self._recalled = index
+        self._show_hint()
         self.text = self._draft if index == len(self._history) else self._history[index]
         self.move_cursor(self.document.end)

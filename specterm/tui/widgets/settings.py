@@ -10,7 +10,7 @@ from textual.widgets import Label, Select, Static
 
 from specterm.catalogue import METHODS, RULES, SAMPLING, Value
 from specterm.catalogue.plugins import discover
-from specterm.config import RunSpec
+from specterm.config import ModelSpec, RunSpec
 from specterm.errors import ConfigError
 from specterm.tui.widgets.method_form import MethodForm
 from specterm.tui.widgets.parameter_field import ParameterField
@@ -54,6 +54,13 @@ and holds back Enter. **Tab** and **Shift+Tab** move, **Enter** opens a list.
         )
         self._built = True
         self._tell()
+
+    def use_models(self, model: ModelSpec) -> None:
+        """The next run uses `model`, a checked spec; what it lacks for the method is said."""
+        if model != self._spec.model:
+            self._spec = msgspec.structs.replace(self._spec, model=model)
+            if self._built:
+                self._tell()
 
     def focus_first(self) -> None:
         """Go to the first field."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import gc
 import io
+import logging
 import os
 import sys
 import threading
@@ -17,8 +18,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, TypeAlias
 
+from specterm import locations
 from specterm.config import RunSpec
 from specterm.errors import ConfigError, ExitCode, SpectermError
+from specterm.log_file import DEFAULT_LEVEL, start_log
+from specterm.settings import THEME, Settings, read_settings
+from specterm.version import __version__
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,6 +34,7 @@ if TYPE_CHECKING:
 
 OpenEngine: TypeAlias = "Callable[[bool], AbstractContextManager[Engine]]"
 
+_log = logging.getLogger(__name__)
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -48,13 +54,14 @@ def main(arguments: Sequence[str] | None = None, open_engine: OpenEngine | None 
 
 def _run(arguments: Sequence[str], open_engine: OpenEngine) -> int:
     try:
-        if not arguments and not any(name.startswith("SPECTERM_") for name in os.environ):
-            from specterm.history.location import data_folder
-
-            return open_workbench(RunSpec(trace="probs", chat=True, reuse_prefix=True).checked(), history=data_folder())
+        settings = read_settings(locations.config_file())
+        if not arguments and settings.of_the_screen and not _environment_speaks():
+            start_log(locations.log_file(), DEFAULT_LEVEL)
+            spec, history = RunSpec(trace="probs", chat=True, reuse_prefix=True).checked(), locations.data_folder()
+            return open_workbench(spec, history=history, settings=settings, theme=settings.options.get(THEME))
         from specterm.command import run_command
 
-        code = run_command(arguments, open_engine)
+        code = run_command(arguments, open_engine, settings)
     except BrokenPipeError:
         # Whoever read standard output has gone: nothing more can be said there, not even by the flush at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -62,9 +69,12 @@ def _run(arguments: Sequence[str], open_engine: OpenEngine) -> int:
     except KeyboardInterrupt:
         return _fail("interrupted", ExitCode.INTERRUPTED)
     except SpectermError as error:
+        if error.exit_code != ExitCode.USAGE:  # bad input is no event, and may be a prompt
+            _log.error("%s", error)
         _reraise_for_debugging()
         return _fail(str(error), error.exit_code)
     except Exception as error:
+        _log.exception("a fault of specterm")
         _reraise_for_debugging()
         if isinstance(error, OSError) and error.errno in _FULL:
             where = error.filename or "the output"
@@ -74,9 +84,22 @@ def _run(arguments: Sequence[str], open_engine: OpenEngine) -> int:
     return _fail("interrupted", code) if code == ExitCode.INTERRUPTED else code
 
 
-def open_workbench(spec: RunSpec, *, history: Path | None = None, replay: ReplayEngine | None = None) -> int:
+def _environment_speaks() -> bool:
+    """Whether a variable sets an option, or a shell asks for completions."""
+    names = (name for name in os.environ if name.startswith(("SPECTERM_", "_SPECTERM_")))
+    return any(name not in locations.VARIABLES and name != "SPECTERM_DEBUG" for name in names)
+
+
+def open_workbench(
+    spec: RunSpec,
+    *,
+    settings: Settings,
+    theme: str | None = None,
+    history: Path | None = None,
+    replay: ReplayEngine | None = None,
+) -> int:
     """The screen, beginning with `spec` (a checked one); returns when it is left. Runs are stored in the folder
-    `history`, if it is given; with `replay` that run is shown.
+    `history`, if it is given, and prompts are remembered; with `replay` that run is shown.
 
     Raises:
         ConfigError: standard input or output is no terminal.
@@ -86,13 +109,24 @@ def open_workbench(spec: RunSpec, *, history: Path | None = None, replay: Replay
     gc.disable()  # until the first frame: imports make hundreds of thousands of objects and no garbage
     from specterm.engine.local import LocalEngine
     from specterm.tui.app import SpectermApp
-    from specterm.tui.recent_models import state_folder
+    from specterm.tui.memory import Memory
 
     with _monitor(spec.monitor) as monitor:
         engine = replay or LocalEngine(monitor if spec.monitor else None)
-        prompt = replay.prompts[0] if replay else ""
-        app = SpectermApp(engine, monitor, spec, prompt=prompt, history=history, state=state_folder())
+        memory = Memory(locations.state_folder(), prompts=history is not None)
+        app = SpectermApp(
+            engine,
+            monitor,
+            spec,
+            prompt=replay.prompts[0] if replay else "",
+            history=history,
+            state=locations.state_folder(),
+            settings=settings,
+            theme=theme,
+            memory=memory,
+        )
         app.call_after_refresh(gc.enable)
+        _log.info("specterm %s: the workbench opens on %s", __version__, spec.model.target)
         app.run()
         return app.return_code or ExitCode.OK
 

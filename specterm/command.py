@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,14 @@ import msgspec
 import typer
 
 from specterm.cli import OpenEngine, open_workbench
+from specterm.completion import completion_script, prepare_completion
 from specterm.config import MethodSpec, PlanSpec, RunSpec
 from specterm.errors import ConfigError, ExitCode
 from specterm.events import Event
-from specterm.history.location import data_folder
+from specterm.locations import PROMPTS_FILE, all_places, data_folder, log_file, state_folder
+from specterm.log_file import DEFAULT_LEVEL, start_log
 from specterm.options import DEFAULT_OUT, ENGINES, Given, load_named, signature
+from specterm.settings import Settings
 from specterm.version import __version__
 
 BATCH_ONLY = ("prompts", "num_prompts", "repeats", "batch_size", "out", "format", "dry_run")
@@ -26,17 +30,32 @@ CHAT_ONLY = ("chat_template", "system", "raw")
 REPLAY_ONLY = ("recording", "replay_speed")
 
 
-def run_command(arguments: Sequence[str], open_engine: OpenEngine) -> int:
-    """Parse `arguments` and do what they say; returns the exit code.
+@dataclass(frozen=True, slots=True)
+class _Surroundings:
+    """What the command is given besides its options."""
+
+    open_engine: OpenEngine
+    settings: Settings
+
+
+def run_command(arguments: Sequence[str], open_engine: OpenEngine, settings: Settings) -> int:
+    """Parse `arguments` over the values of `settings` and do what they say; returns the exit code.
 
     Raises:
         ConfigError: the arguments cannot be used.
         KeyboardInterrupt: the person gave up.
     """
+    prepare_completion()
     load_named(arguments, os.environ)
     command = typer.main.get_command(_app())
     try:
-        code = command.main(args=list(arguments), prog_name="specterm", standalone_mode=False, obj=open_engine)
+        code = command.main(
+            args=list(arguments),
+            prog_name="specterm",
+            standalone_mode=False,
+            obj=_Surroundings(open_engine, settings),
+            default_map=dict(settings.options),
+        )
     except typer.Abort:
         raise KeyboardInterrupt from None
     except _usage_error() as error:
@@ -57,31 +76,44 @@ def _app() -> typer.Typer:
     specterm.__annotations__ = {name: parameter.annotation for name, parameter in made.parameters.items()}
     app.command(
         help="A terminal workbench for speculative decoding. Without --prompt or --batch it opens the workbench.",
-        epilog="Every option but the commands can be set as SPECTERM_<OPTION>, for example SPECTERM_TARGET.",
+        epilog="An option with an environment variable can also stand in the configuration file under its name, for "
+        "example  temperature = 0.5  (--paths says where). The command line beats the environment, that the file.",
     )(specterm)
     return app
 
 
-def _command(open_engine: OpenEngine, plan: str | None, given: Given) -> int:
+def _command(surroundings: _Surroundings, plan: str | None, given: Given) -> int:
+    open_engine, settings = surroundings.open_engine, surroundings.settings
+    start_log(log_file(), given.values.get("log_level", DEFAULT_LEVEL))
     if "version" in given:
         print(f"specterm {__version__}")
         return ExitCode.OK
     if "doctor" in given:
         return _doctor(as_json="json" in given)
+    if "paths" in given:
+        for name, path in all_places().items():
+            print(f"{name:<8}{path}")
+        return ExitCode.OK
+    if "completion" in given:
+        print(completion_script(given.values["completion"]))
+        return ExitCode.OK
     if "purge_history" in given:
         from specterm.console.purge import purge_history
 
-        return purge_history(data_folder(), ask="yes" not in given)
+        return purge_history(data_folder(), state_folder() / PROMPTS_FILE, ask="yes" not in given)
     if "prompt" in given or "batch" in given:
         given.refuse(("no_prefix_reuse",), "is for the workbench; --prompt and --batch prefill every prompt anyway")
     given.refuse(("yes",), "goes with --purge-history only")
     if _engine(given) == "replay":
         from specterm.replay_command import replay_command
 
-        return replay_command(plan, given)
+        return replay_command(plan, given, settings)
     given.refuse(REPLAY_ONLY, "goes with --engine replay only")
     if "prompt" in given and "batch" in given:
         raise ConfigError("--prompt and --batch are both given; give one of them")
+    if "prompt" in given or "batch" in given:
+        settings.refuse_problems()
+        given.refuse(("theme",), "goes with the workbench only")
     if "batch" in given:
         given.refuse((*PROMPT_ONLY, *CHAT_ONLY), "does not go with --batch")
         return _batch(open_engine, plan, given)
@@ -91,7 +123,7 @@ def _command(open_engine: OpenEngine, plan: str | None, given: Given) -> int:
     if "prompt" in given:
         return _prompt(open_engine, given)
     given.refuse(("json", "plain", "show_rejected", "warmup", "record"), "goes with --prompt or --batch")
-    return _workbench(given)
+    return _workbench(given, settings)
 
 
 def _engine(given: Given) -> str:
@@ -213,13 +245,18 @@ def _batch(open_engine: OpenEngine, plan: str | None, given: Given) -> int:
     return run_batch(lambda: open_engine(spec.monitor), spec, folder, as_json_document="json" in given)
 
 
-def _workbench(given: Given) -> int:
+def _workbench(given: Given, settings: Settings) -> int:
     plan = given.plan(None, (MethodSpec(),))
     if len(plan.methods) > 1:
         raise ConfigError(f"--method names {len(plan.methods)} methods; the workbench starts with one")
     spec = _in_chat(_runs(plan, given.values.get("trace", "probs"))[0], given)
     spec = msgspec.structs.replace(spec, reuse_prefix="no_prefix_reuse" not in given)
-    return open_workbench(spec, history=None if "no_history" in given else data_folder())
+    return open_workbench(
+        spec,
+        history=None if "no_history" in given else data_folder(),
+        settings=settings,
+        theme=given.values.get("theme"),
+    )
 
 
 def _usage_error() -> type[Any]:

@@ -7,6 +7,7 @@ Every spec is a frozen msgspec struct; `checked()` returns it with the catalogue
 from __future__ import annotations
 
 import math
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,6 +23,15 @@ Trace: TypeAlias = Literal["counts", "probs", "alternatives"]
 Dtype: TypeAlias = Literal["auto", "float32", "float64", "bfloat16", "float16"]
 Quantization: TypeAlias = Literal["none", "8bit", "4bit"]
 
+_KINDS = {
+    "int": "a whole number",
+    "float": "a number",
+    "str": "a text",
+    "bool": "true or false",
+    "array": "a list",
+    "object": "a table",
+    "null": "left out",
+}
 TRACES: tuple[str, ...] = ("counts", "probs", "alternatives")
 FORMATS: tuple[str, ...] = ("json", "md")
 
@@ -311,17 +321,27 @@ def read_plan(path: Path) -> PlanSpec:
 
 
 def plan_data(path: Path) -> dict[str, Any]:
-    """What a TOML plan says, as plain data and not yet checked: only the keys that stand in it.
+    """What a TOML plan says, as plain data and not yet checked: only the keys that stand in it. Files of prompts are
+    found from the plan's folder.
 
     Raises:
         ConfigError: the file cannot be read or parsed.
     """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"the plan {path} cannot be read: {error.strerror or error}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"the plan {path} is not valid TOML: {error}") from None
+    sources = data.get("prompts")
+    if isinstance(sources, list):
+        data["prompts"] = [_from_folder(source, path.parent) for source in sources]
+    return data
+
+
+def _from_folder(source: Any, folder: Path) -> Any:
+    """A file of prompts as seen from the folder of the plan that names it; the built-in sets have no suffix."""
+    return str(folder / source) if isinstance(source, str) and Path(source).suffix else source
 
 
 def plan_from(data: Mapping[str, Any], source: str) -> PlanSpec:
@@ -336,7 +356,24 @@ def plan_from(data: Mapping[str, Any], source: str) -> PlanSpec:
     try:
         return msgspec.convert(dict(data), PlanSpec)
     except msgspec.ValidationError as error:
-        raise ConfigError(f"the plan {source}: {error}") from None
+        raise ConfigError(f"the plan {source}: {_mended(str(error))}") from None
+
+
+def _mended(told: str) -> str:
+    """What msgspec says about a value, as key, fault and mend."""
+    place = re.search(r" - at `\$\.?(.*)`$", told)
+    key = place.group(1) if place and place.group(1) else ""
+    wrong = re.match(r"Expected `(.*?)`, got `(.*?)`", told)
+    if wrong is not None:
+        wanted, got = (" or ".join(_KINDS.get(kind, kind) for kind in kinds.split(" | ")) for kinds in wrong.groups())
+        return f"{key} is {got}; it must be {wanted}"
+    unknown = re.match(r"Object contains unknown field `(.*?)`", told)
+    if unknown is not None:
+        where = re.sub(r"\[.*?\]", "", key)
+        struct = {"": PlanSpec, "model": ModelSpec, "sampling": SamplingSpec, "methods": MethodSpec}[where]
+        known = ", ".join(struct.__struct_fields__)
+        return f"unknown field `{unknown.group(1)}`{f' in {where}' if where else ''}; known are {known}"
+    return told
 
 
 def to_data(spec: msgspec.Struct) -> dict[str, Any]:

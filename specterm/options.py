@@ -2,13 +2,14 @@
 
 No default is written here: each comes from the catalogue or from the struct that holds the value. An option that was
 not given is None, so that a plan file can be told from a default: a typed option beats the plan, the plan beats the
-environment, the environment beats the default. The parameters of plug-ins are options too, once they are loaded.
+environment, the environment beats the configuration file, and that the default. The parameters of plug-ins are options
+too, once they are loaded.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
@@ -20,7 +21,7 @@ import typer
 
 from specterm import catalogue
 from specterm.catalogue import METHODS, RULES, SAMPLING, Method, Parameter
-from specterm.catalogue.models import LOADING, NAMES
+from specterm.catalogue.models import DTYPES, LOADING, NAMES, QUANTIZATIONS
 from specterm.catalogue.plugins import discover
 from specterm.config import (
     FORMATS,
@@ -34,9 +35,21 @@ from specterm.config import (
     plan_from,
 )
 from specterm.errors import ConfigError
+from specterm.log_file import DEFAULT_LEVEL, LEVELS
 
 DEFAULT_OUT = "specterm-report"
 ENGINES = ("local", "replay")
+SHELLS = ("bash", "zsh", "fish")
+_CHOICES: Mapping[str, Collection[str]] = {
+    "acceptance": RULES,
+    "completion": SHELLS,
+    "draft_quantize": QUANTIZATIONS,
+    "dtype": DTYPES,
+    "engine": ENGINES,
+    "log_level": LEVELS,
+    "quantize": QUANTIZATIONS,
+    "trace": TRACES,
+}
 
 Group: TypeAlias = Literal["command", "model", "method", "sampling", "plan", "run"]
 
@@ -69,10 +82,35 @@ class Option:
             rich_help_panel=self.panel,
             metavar=self.metavar,
             show_default=False,
-            envvar=None if self.group == "command" else "SPECTERM_" + self.name.upper(),
-            show_envvar=False,
+            envvar=self.variable,
+            show_envvar=True,
+            autocompletion=self._complete,
         )
         return Annotated[self.annotation | None, settings]
+
+    @property
+    def variable(self) -> str | None:
+        """The environment variable; None for a command."""
+        return None if self.group == "command" else "SPECTERM_" + self.name.upper()
+
+    def _complete(self, incomplete: str) -> list[str]:
+        """The values that begin with `incomplete`, for a shell that asks."""
+        usual = () if self.parameter is None else self.parameter.choices
+        words = METHODS if self.name == "method" else _CHOICES.get(self.name, usual)
+        return [word for word in words if word.startswith(incomplete)]
+
+    def check_alone(self, value: Any) -> None:
+        """Check a value of the right type as far as it does not depend on others.
+
+        Raises:
+            ConfigError: it cannot be used.
+        """
+        if self.parameter is not None:
+            self.parameter.check(value)
+        if self.name in _CHOICES and value not in _CHOICES[self.name]:
+            raise ConfigError(f"{self.flag} is {value!r}; it must be one of {', '.join(_CHOICES[self.name])}")
+        if self.group in ("model", "plan") or self.name == "method":
+            Given({self.name: value}, frozenset()).plan(None, (MethodSpec(name="naive"),))
 
 
 def _shown(value: Any) -> str | None:
@@ -125,6 +163,9 @@ def _options() -> Iterator[Option]:
     yield Option("batch", "command", run, "Run every method over every prompt, without a screen.", bool)
     yield Option("doctor", "command", run, "Say what this machine has, what would be used, what is missing.", bool)
     yield Option("version", "command", run, "Print the version.", bool)
+    yield Option("paths", "command", run, "Print where configuration, themes, data, state and log lie.", bool)
+    shell = "Print the script that completes options in a shell."
+    yield Option("completion", "command", run, shell, str, metavar="|".join(SHELLS))
     yield Option("purge_history", "command", run, "Delete every stored run, after asking.", bool)
     yield Option("yes", "command", run, "With --purge-history: do not ask.", bool)
 
@@ -168,6 +209,11 @@ def _options() -> Iterator[Option]:
     reuse = "Prefill the whole prompt in the workbench, also what the target has seen already."
     yield Option("no_prefix_reuse", "run", work, reuse, bool)
     yield Option("no_history", "run", engine, private, bool)
+    colours = "The colours of the workbench; ctrl+t changes them there."
+    yield Option("theme", "run", engine, colours, str, "the last one chosen, at first dark", metavar="NAME")
+
+    levels = "What the log tells from; prompts stand in it at debug only (--paths says where it lies)."
+    yield Option("log_level", "run", engine, levels, str, DEFAULT_LEVEL, metavar="|".join(LEVELS))
 
     yield Option("json", "command", report, 'Print {"runs": [...]} and nothing else.', bool)
     yield Option("plain", "command", report, "Print the generated text and nothing else.", bool)
@@ -205,7 +251,8 @@ def _options_of(methods: tuple[Method, ...]) -> dict[str, Option]:
 
 
 def load_named(arguments: Sequence[str], environment: Mapping[str, str]) -> None:
-    """Load the plug-ins that the command line or SPECTERM_METHOD names, so that their options can be parsed.
+    """Load the plug-ins that the command line or SPECTERM_METHOD names, so that their options can be parsed. (One that
+    the configuration file names is loaded when that is read.)
 
     Raises:
         ConfigError: one of them cannot be used.

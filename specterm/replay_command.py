@@ -12,14 +12,26 @@ from specterm.engine.replay import ReplayEngine
 from specterm.errors import ConfigError
 from specterm.events import Event
 from specterm.history.archive import Archive
-from specterm.history.location import data_folder
+from specterm.locations import data_folder
 from specterm.options import Given, options
 from specterm.recording import read_recording
+from specterm.settings import Settings
 
-_TAKEN = ("engine", "recording", "replay_speed", "json", "plain", "show_rejected", "no_history", "no_monitor")
+_TAKEN = (
+    "engine",
+    "recording",
+    "replay_speed",
+    "json",
+    "plain",
+    "show_rejected",
+    "no_history",
+    "no_monitor",
+    "theme",
+    "log_level",
+)
 
 
-def replay_command(plan: str | None, given: Given) -> int:
+def replay_command(plan: str | None, given: Given, settings: Settings) -> int:
     """Show the run that --recording names: in the workbench on a terminal, as text where --json, --plain or
     --show-rejected asks for it or standard output is no terminal. Returns the exit code.
 
@@ -41,7 +53,14 @@ def replay_command(plan: str | None, given: Given) -> int:
     mode = next((mode for mode in ("json", "plain") if mode in given), "colour")
     engine.speed = _speed(given, "0" if mode != "colour" else "1")
     if mode == "colour" and "show_rejected" not in given and sys.stdout is not None and sys.stdout.isatty():
-        return open_workbench(spec, history=None if "no_history" in given else data_folder(), replay=engine)
+        return open_workbench(
+            spec,
+            history=None if "no_history" in given else data_folder(),
+            replay=engine,
+            settings=settings,
+            theme=given.values.get("theme"),
+        )
+    settings.refuse_problems()
     from specterm.console.prompt import Output, run_prompt
 
     if sys.stdout is None:

@@ -8,6 +8,9 @@ import pytest
 
 # Tiny models gain nothing from more threads, and busy machines lose much; to be said before torch is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# What the person at this machine has configured is not what is tested.
+os.environ["SPECTERM_CONFIG"] = os.devnull
+os.environ["SPECTERM_LOG_LEVEL"] = "off"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

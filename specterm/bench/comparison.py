@@ -66,7 +66,9 @@ def output_must_match(spec: RunSpec, dtype: str | None) -> bool:
     if not method.speculative or not lossless(to_data(spec)):
         return False
     told = spec.method.parameters  # who has no such options samples no drafts
-    fixed = method.fixed and told.get("draft_temperature", 0) == 0 and told.get("tree_children") != "sampled"
+    beams = told.get("tree_width", 1) > 1  # of the likeliest tokens, whatever a chain would do, unless told otherwise
+    greedy_drafts = beams or told.get("draft_temperature", 0) == 0
+    fixed = method.fixed and greedy_drafts and told.get("tree_children") != "sampled"
     return spec.sampling.greedy or (fixed and dtype in _EXACT_DTYPES)
 
 

@@ -29,7 +29,7 @@ from specterm.config import Request
 from specterm.errors import ConfigError
 
 SETS = ("stories", "code", "arithmetic")
-_SUFFIXES = (".txt", ".json", ".jsonl")
+SUFFIXES = (".txt", ".json", ".jsonl")
 _ID_KEYS = ("id", "prompt_id", "task_id", "question_id")
 _HUMAN = ("human", "user")
 
@@ -77,7 +77,7 @@ def _built_in(names: Iterable[str]) -> list[Request]:
 
 def _file(source: str) -> list[Request]:
     path = Path(source)
-    if path.suffix.lower() not in _SUFFIXES:
+    if path.suffix.lower() not in SUFFIXES:
         raise ConfigError(
             f"--prompts is {source!r}; it must be one of {', '.join((BUILTIN, *SETS))}, or a .txt, .json or .jsonl file"
         )

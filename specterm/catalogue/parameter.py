@@ -14,6 +14,11 @@ Kind: TypeAlias = Literal["int", "float", "bool", "text", "texts"]
 _SWITCH = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 
 
+def _written(bound: float) -> str:
+    """A bound in full: a whole number with all its digits."""
+    return str(bound) if isinstance(bound, int) else f"{bound:g}"
+
+
 @dataclass(frozen=True, slots=True)
 class Parameter:
     """One option: its name in files and JSON, its flag, its range and what it means."""
@@ -50,11 +55,11 @@ class Parameter:
             self.kind, "a list of texts"
         )
         if self.minimum is not None and self.maximum is not None:
-            noun += f" from {self.minimum:g} to {self.maximum:g}"
+            noun += f" from {_written(self.minimum)} to {_written(self.maximum)}"
         elif self.minimum is not None:
-            noun += f" of at least {self.minimum:g}"
+            noun += f" of at least {_written(self.minimum)}"
         elif self.maximum is not None:
-            noun += f" of at most {self.maximum:g}"
+            noun += f" of at most {_written(self.maximum)}"
         return noun
 
     def check(self, value: Any) -> Value:

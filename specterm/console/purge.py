@@ -1,4 +1,4 @@
-"""`--purge-history`: every stored run is deleted, after a question."""
+"""`--purge-history`: every stored run and every remembered prompt is deleted, after a question."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from specterm.history.archive import Archive
 from specterm.history.database import FILE_NAME
 
 
-def purge_history(folder: Path, *, ask: bool) -> ExitCode:
-    """Delete every run of the history in `folder`; with `ask` only after a yes on the terminal.
+def purge_history(folder: Path, prompts: Path, *, ask: bool) -> ExitCode:
+    """Delete every run of the history in `folder` and the file `prompts`; with `ask` only after a yes on the terminal.
 
     Raises:
         ConfigError: there is nobody to ask.
         HistoryError: the history cannot be used.
     """
     if not (folder / FILE_NAME).exists():
+        prompts.unlink(missing_ok=True)
         print(f"there is no history in {folder}")
         return ExitCode.OK
     archive = Archive(folder)
@@ -29,5 +30,7 @@ def purge_history(folder: Path, *, ask: bool) -> ExitCode:
         if sys.stdin.readline().strip().lower() not in ("y", "yes"):
             print("nothing was deleted", file=sys.stderr)
             return ExitCode.OK
-    print(f"runs deleted from {archive.path}: {archive.purge()}")
+    deleted = archive.purge()
+    prompts.unlink(missing_ok=True)
+    print(f"runs deleted from {archive.path}: {deleted}")
     return ExitCode.OK

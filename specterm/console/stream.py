@@ -20,9 +20,9 @@ from specterm.events import (
     RunFinished,
 )
 
-# An attribute besides the colour for each state, so that they stay apart without colours.
+# An attribute besides the colour for each state, so that they stay apart without colours; the commonest has none.
 STYLES = {
-    "plain": "",
+    "plain": "italic",
     "accepted": "green",
     "correction": "bold yellow",
     "bonus": "underline cyan",
@@ -35,7 +35,7 @@ def legend(*, rejected: bool) -> Text:
     states = [state for state in STYLES if rejected or state != "rejected"]
     line = Text().append("legend: ", "dim")
     for state in states:
-        line.append(state, STYLES[state] or "none").append("  ")
+        line.append(state, STYLES[state]).append("  ")
     return line
 
 
@@ -132,4 +132,4 @@ class Narration:
 
 
 def _append(line: Text, token: EmittedToken) -> None:
-    line.append(visible(token.text), STYLES[token.origin] or None)
+    line.append(visible(token.text), STYLES[token.origin])

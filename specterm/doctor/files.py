@@ -8,7 +8,7 @@ from pathlib import Path
 
 import specterm
 from specterm.doctor.report import Line
-from specterm.history.location import data_folder
+from specterm.locations import config_file, data_folder, themes_folder
 
 
 def builtin_lines() -> list[Line]:
@@ -28,20 +28,16 @@ def builtin_lines() -> list[Line]:
 
 def folder_lines() -> list[Line]:
     """The user's folders for configuration and data; neither is made."""
-    import platformdirs
-
     return [
-        describe_folder("configuration", platformdirs.user_config_path("specterm")),
+        describe_folder("configuration", config_file().parent),
         describe_folder("data", data_folder()),
     ]
 
 
 def theme_lines() -> list[Line]:
     """The themes that ship with specterm, then the user's own."""
-    import platformdirs
-
     shipped, broken = read_themes(_shipped_themes())
-    own, broken_own = read_themes(platformdirs.user_config_path("specterm") / "themes")
+    own, broken_own = read_themes(themes_folder())
     lines = []
     if shipped:
         lines.append(Line("themes", "ok", ", ".join(shipped)))

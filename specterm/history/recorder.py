@@ -45,15 +45,22 @@ class RunRecording:
 
 
 class Recorder:
-    """See the module. `report` is told what went wrong, in one line; it is called from the writer's thread.
+    """See the module. `report` is told what went wrong, in one line, and `stored` each prompt of which a run is kept;
+    both are called from the writer's thread.
 
     Nothing is opened or made before the first run begins.
     """
 
     def __init__(
-        self, folder: Path, report: Callable[[str], object], *, batch_s: float = BATCH_S, connect: Connect | None = None
+        self,
+        folder: Path,
+        report: Callable[[str], object],
+        *,
+        stored: Callable[[str], object] = lambda prompt: None,
+        batch_s: float = BATCH_S,
+        connect: Connect | None = None,
     ) -> None:
-        self._folder, self._report, self._batch_s = folder, report, batch_s
+        self._folder, self._report, self._stored, self._batch_s = folder, report, stored, batch_s
         self._connect = connect or database.connect
         self._inbox: queue.SimpleQueue[tuple[_Run, Event | None] | None] = queue.SimpleQueue()
         self._closing = threading.Event()
@@ -65,7 +72,7 @@ class Recorder:
         if self._thread is None:
             self._thread = threading.Thread(target=self._work, name="specterm-history", daemon=True)
             self._thread.start()
-        run = _Run(spec, prompt, measured)
+        run = _Run(spec, prompt, measured, self._stored)
         self._put(run, None)
         return RunRecording(self, run)
 
@@ -123,8 +130,8 @@ class Recorder:
 class _Run:
     """What the writer's thread knows about one run."""
 
-    def __init__(self, spec: RunSpec, prompt: str, measured: bool) -> None:
-        self._spec, self._prompt, self._measured = spec, prompt, measured
+    def __init__(self, spec: RunSpec, prompt: str, measured: bool, stored: Callable[[str], object]) -> None:
+        self._spec, self._prompt, self._measured, self._stored = spec, prompt, measured, stored
         self._started_at = time.time()
         self._id: int | None = None
         self._dropped = False
@@ -139,6 +146,7 @@ class _Run:
             self._dropped = not is_recording(connection)
             if not self._dropped:
                 self._insert(connection)
+                self._stored(self._prompt)
         if self._dropped or not events:
             return
         end = None

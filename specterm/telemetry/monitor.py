@@ -16,6 +16,7 @@ from specterm.events import DeviceReading, Sample
 from specterm.telemetry.devices import Devices
 
 MAX_BACKOFF_S = 5.0
+RESTING_INTERVAL_S = 5.0
 ANSWER_WITHIN_S = 2.0  # how long attach and detach wait for a device that hangs
 
 _log = logging.getLogger(__name__)
@@ -44,6 +45,8 @@ class Monitor:
             raise ValueError(f"intervals must be above 0 s; they are {interval_s} and {idle_interval_s}")
         self._given = devices
         self._interval_s, self._idle_interval_s = interval_s, idle_interval_s
+        self.resting = False
+        """Whether nobody looks: without a run attached the devices are then read seldom."""
         self._thread: threading.Thread | None = None
         self._changed = threading.Condition()
         # Everything below is guarded by `_changed`.
@@ -147,7 +150,8 @@ class Monitor:
                     self._latest = ()
                 self._served = request
                 self._changed.notify_all()
-                interval = self._idle_interval_s if self._attachment is None else self._interval_s
+                idle_interval_s = max(self._idle_interval_s, RESTING_INTERVAL_S * self.resting)
+                interval = idle_interval_s if self._attachment is None else self._interval_s
             if failures:
                 interval = max(interval, min(interval * 2.0 ** min(failures, 10), MAX_BACKOFF_S))
             now = time.monotonic()

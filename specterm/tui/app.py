@@ -3,33 +3,42 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar, Literal
 
 import msgspec
-from textual import on
-from textual.app import App, ComposeResult, SystemCommand
+from textual import events, on
+from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
+from textual.command import CommandPalette
 from textual.containers import Horizontal, Vertical
-from textual.screen import Screen
 from textual.theme import Theme
-from textual.widgets import Footer, Static
+from textual.widgets import Footer, Input, Static
 
 from specterm.config import MethodSpec, ModelSpec, RunSpec
 from specterm.engine.job import Engine, Job
 from specterm.engine.replay import ReplayEngine
 from specterm.errors import ConfigError
 from specterm.events import Event, Loaded, LoadProgress, Notice, Prefilled, RowStarted, RunFinished
+from specterm.locations import prompts_folder, themes_folder
+from specterm.settings import Settings
 from specterm.tui import themes
 from specterm.tui.conversation import Conversation
+from specterm.tui.idling import Idling
+from specterm.tui.keymap import resolve
+from specterm.tui.memory import Memory
 from specterm.tui.model_choice import ModelChoice
+from specterm.tui.palette import Actions
 from specterm.tui.ports import Drawn, MonitorLike
 from specterm.tui.run_figures import RunFigures, RunKind
 from specterm.tui.run_history import RunHistory, StoredRun
+from specterm.tui.run_output import RunOutput
 from specterm.tui.run_record import RunRecord
+from specterm.tui.theme_choice import ThemeChoice
 from specterm.tui.transcript import Transcript
 from specterm.tui.widgets.device_panel import DeviceBar, DevicePanel
 from specterm.tui.widgets.device_text import DeviceHistory
@@ -42,23 +51,27 @@ from specterm.tui.widgets.round_strip import RoundStrip
 from specterm.tui.widgets.settings import SettingsPanel
 from specterm.tui.widgets.token_store import State
 from specterm.tui.widgets.token_stream import TokenStream
+from specterm.tui.widgets.visible_text import visible
 
 FRAMES_PER_SECOND = 12.0
 FRAMES_PER_SECOND_OVER_SSH = 8.0
 FRAMES_PER_SECOND_MEASURING = 4.0
-DEVICES_INTERVAL_S = 0.25
 CLOSE_TIMEOUT_S = 5.0
 LOAD_CLOSE_TIMEOUT_S = 0.5
+PROBLEMS_TIMEOUT_S = 15.0
 
+_log = logging.getLogger(__name__)
 _WORKBENCH_ACTIONS = frozenset(
     (
         "cancel",
+        "leave_pane",
         "toggle_rejected",
         "show_pane",
         "show_history",
         "show_compare",
         "show_models",
         "toggle_measuring",
+        "take_setup",
     )
 )
 _VIEWS = ("settings", "devices", "figures", "inspector")  # the panes of the side column
@@ -74,19 +87,31 @@ class SpectermApp(App[None]):
 
     The app loads the spec's models when it starts (unless `initial_load` is False) and closes the engine when it ends.
     The monitor is started and stopped by whoever made it. Themes are read from `theme_folders`, by default the shipped
-    ones and the user's. Runs are stored in the folder `history`, if one is given; a `ReplayEngine` plays its run at
-    once.
+    ones and the user's; `theme` names one, else the last one chosen counts that `memory` knows. `settings` bring the
+    keymap, and what is wrong with them is told. Runs are stored in the folder `history`, if one is given; a
+    `ReplayEngine` plays its run at once.
     """
 
     TITLE = "specterm"
     CSS_PATH = "app.tcss"
+    COMMANDS = App.COMMANDS | {Actions}
     HORIZONTAL_BREAKPOINTS = [(0, "-tiny-width"), (60, "-narrow"), (80, "-medium"), (110, "-wide")]  # noqa: RUF012
     VERTICAL_BREAKPOINTS = [(0, "-tiny-height"), (18, "-short"), (30, "-tall")]  # noqa: RUF012
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape", "cancel", "Cancel", id="app.cancel", tooltip="Cancel the run, or go back to the stream"),
+        Binding("escape", "cancel", "Cancel run", id="app.cancel", tooltip="Cancel the run, or the loading"),
+        # Without either the second binding of the key takes it.
+        Binding("escape", "leave_pane", "Back", id="app.back", tooltip="Go back to the stream and the prompt"),
         Binding("ctrl+r", "toggle_rejected", "Rejected", id="app.rejected", tooltip="Show rejected tokens inline"),
         Binding("ctrl+q", "quit", "Quit", id="app.quit", tooltip="Leave specterm", priority=True),
         Binding("f1", "toggle_help", "Help", id="app.help", tooltip="Show or hide help on the focused pane"),
+        Binding(
+            "ctrl+p",
+            "command_palette",
+            "Palette",
+            id="app.palette",
+            tooltip="Find an action by its name",
+            priority=True,
+        ),
         Binding("f2", "show_pane('prompt')", "Prompt", id="pane.prompt", tooltip="Go to the prompt", show=False),
         Binding("f3", "show_pane('stream')", "Stream", id="pane.stream", tooltip="Go to the stream"),
         Binding("f4", "show_pane('settings')", "Settings", id="pane.settings", tooltip="Go to method and sampling"),
@@ -100,7 +125,23 @@ class SpectermApp(App[None]):
         Binding(
             "ctrl+o", "show_history", "History", id="app.history", tooltip="Search, reopen and compare stored runs"
         ),
-        Binding("f9", "show_models", "Models", id="app.models", tooltip="Choose target, drafts, heads and device"),
+        Binding("f12", "show_models", "Models", id="app.models", tooltip="Choose target, drafts, heads and device"),
+        Binding(
+            "ctrl+l",
+            "show_library",
+            "Library",
+            id="app.library",
+            tooltip="Choose a prompt from the library",
+            show=False,
+        ),
+        Binding(
+            "ctrl+y",
+            "take_setup",
+            "Setup",
+            id="app.setup",
+            tooltip="Copy this setup as a command line, or write it as a plan",
+            show=False,
+        ),
         Binding("ctrl+t", "next_theme", "Theme", id="app.theme", tooltip="Change to the next theme"),
         Binding("m", "toggle_measuring", "Measure", id="app.measure", tooltip="Paint 4 times a second, record counts"),
     ]
@@ -116,6 +157,9 @@ class SpectermApp(App[None]):
         theme_folders: Sequence[Path] | None = None,
         history: Path | None = None,
         state: Path | None = None,
+        settings: Settings | None = None,
+        theme: str | None = None,
+        memory: Memory | None = None,
     ) -> None:
         super().__init__()
         self._engine = engine
@@ -129,16 +173,14 @@ class SpectermApp(App[None]):
         self._alternatives = spec.trace == "alternatives"
         self._devices = DeviceHistory()
         self._measuring = False
-        self._history = RunHistory(self, history)
+        self._output = RunOutput(self)
+        folders = (themes.shipped_folder(), themes_folder()) if theme_folders is None else theme_folders
+        self._memory, self._settings = memory or Memory(), settings or Settings()
+        self._idling = Idling(self, self._read_devices, lambda: not self._idle, self._rest)
+        self._history = RunHistory(self, history, self._memory)
+        self._themes = ThemeChoice(self, folders, self._memory, theme)
         self._conversation = Conversation(spec)
         self._choice = ModelChoice(self, spec.model, state)
-        folders = (themes.shipped_folder(), themes.user_folder()) if theme_folders is None else theme_folders
-        found, self._theme_problems = themes.load_themes(folders)
-        for theme in found:
-            self.register_theme(theme)
-        self._theme_names = [theme.name for theme in found]
-        if themes.DEFAULT in self._theme_names:
-            self.theme = themes.DEFAULT
 
     def get_theme_variable_defaults(self) -> dict[str, str]:
         return themes.variable_defaults(self.current_theme.dark)
@@ -148,7 +190,8 @@ class SpectermApp(App[None]):
         yield ModelBar(self._spec.model, id="models")
         with Horizontal(id="body"):
             with Vertical(id="main"):
-                yield TokenStream(self._record, id="stream")
+                yield (stream := TokenStream(self._record, id="stream"))
+                yield stream.search_bar
                 yield RoundStrip(self._record, id="rounds")
                 yield PromptEditor(self._prompt, self._conversation, id="prompt")
             with Vertical(id="side"):
@@ -171,16 +214,27 @@ class SpectermApp(App[None]):
         self._device_panes = self.query_one(DevicePanel), self.query_one(DeviceBar)
         self._transcript = Transcript(self._stream, self._record)
         self._drain_timer = self.set_interval(1 / self._frames_per_second, self._drain, pause=True)
-        self.set_interval(DEVICES_INTERVAL_S, self._read_devices)
+        self._idling.start()
         self.theme_changed_signal.subscribe(self, self._redraw)
-        self.query_one(PromptEditor).focus()
+        self.theme_changed_signal.subscribe(self._stream, self._themes.remember)
+        prompt = self.query_one(PromptEditor)
+        prompt.recall_from(self._memory.prompts())
+        prompt.focus()
         self._inspector.show_recording(self._alternatives)
         self._show_status(Status("no models loaded"))
-        if self._theme_problems:
-            self.notify("\n".join(self._theme_problems), title="Themes skipped", severity="warning", markup=False)
+        self._tell_problems("Themes", self._themes.problems)
+        self.keymap, problems = resolve(self._settings.keymap)
+        self.set_keymap(self.keymap)
+        self._tell_problems("Configuration", [*self._settings.problems, *problems])
         if self._initial_load:
             # Loading begins with imports that hold the interpreter; the first frame comes before them.
             self.call_after_refresh(self._load_first)
+
+    def _tell_problems(self, title: str, problems: Sequence[str]) -> None:
+        if problems:
+            _log.warning("%s: %s", title, "; ".join(problems))
+            text = "\n".join(visible(problem) for problem in problems)
+            self.notify(text, title=title, severity="warning", timeout=PROBLEMS_TIMEOUT_S, markup=False)
 
     def _load_first(self) -> None:
         self._load(self._spec.model)
@@ -214,6 +268,8 @@ class SpectermApp(App[None]):
         spec = msgspec.structs.replace(spec, trace=trace)
         spec, request = self._conversation.ask(spec, message.text, message.turn)
         self.query_one(PromptEditor).remember(message.text)
+        _log.info("run: %s of %s, trace %s", spec.method.label, spec.model.target, spec.trace)
+        _log.debug("prompt: %r", message.text)
         kind = RunKind.MEASURED if self._measuring else RunKind.LIVE
         if isinstance(self._engine, ReplayEngine):
             kind = RunKind.REPLAYED
@@ -224,12 +280,14 @@ class SpectermApp(App[None]):
     def _follow(self, job: Job, label: str, method: MethodSpec | None, kind: RunKind) -> None:
         """Show a run from its first event on. `label` names its setting; `method`: see `RunFigures.start`."""
         self._transcript.start_run()
+        self._output.start()
         self._stream.action_leave()
         self._figures.start(label, method, kind)
         self._run_job = job
         self._show_pane("stream", focus=False)
         if self._load_job is None:
             self._show_status(Status("starting", "busy"))
+        self._idling.stir()
         self._drain_timer.resume()
         self.refresh_bindings()
 
@@ -246,7 +304,7 @@ class SpectermApp(App[None]):
         self._rounds.flush()
         if self._run_job is not None:
             self._figures.draw()
-        if self._load_job is None and self._run_job is None:
+        if self._idle:
             self._drain_timer.pause()
 
     def _observe(self, event: Event, job: Job) -> None:
@@ -254,6 +312,7 @@ class SpectermApp(App[None]):
             self._figures.observe(event)
             self._transcript.observe(event)
             self._history.observe(event)
+            self._output.observe(event)
             if self._figures.kind is RunKind.REPLAYED and not isinstance(event, RunFinished):
                 return  # its models are not loaded here, and its notices were for then
         elif (told := self._choice.observe(event)) is not None:
@@ -284,6 +343,8 @@ class SpectermApp(App[None]):
             self.notify(told, markup=False)
 
     def _finish(self, event: RunFinished, job: Job) -> None:
+        what = "loading" if job is self._load_job else "run"
+        _log.log(logging.ERROR if event.error else logging.INFO, "%s: %s %s", what, event.reason, event.error or "")
         if job is self._load_job:
             self._load_job, what = None, "Loading"
         else:
@@ -316,6 +377,25 @@ class SpectermApp(App[None]):
     def _show_status(self, status: Status) -> None:
         self._models.show_status(status)
 
+    @property
+    def _idle(self) -> bool:
+        return self._run_job is None and self._load_job is None
+
+    async def on_event(self, event: events.Event) -> None:
+        """Take note that somebody is there."""
+        if isinstance(event, events.InputEvent):
+            self._idling.stir()
+        await super().on_event(event)
+
+    def _rest(self, resting: bool) -> None:
+        self._monitor.resting = resting
+        self._blink(not resting and not self._measuring)
+
+    def _blink(self, blink: bool) -> None:
+        self.query_one(PromptEditor).cursor_blink = blink
+        if isinstance(self.focused, Input):
+            self.focused.cursor_blink = blink
+
     def _read_devices(self) -> None:
         if self._devices.observe(self._monitor.latest):
             for pane in self._device_panes:
@@ -346,34 +426,31 @@ class SpectermApp(App[None]):
 
     # Actions
 
-    def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
-        yield from super().get_system_commands(screen)
-        if screen is self.default_screen:
-            yield SystemCommand("Models", "Choose target, drafts, heads and device", self.action_show_models)
-            yield SystemCommand("History", "Search, reopen and compare stored runs", self.action_show_history)
-            yield SystemCommand("Compare", "Measure methods and race them side by side", self.action_show_compare)
-
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Escape is offered only while it does something, and what the workbench does only while it is in sight."""
-        if action in _WORKBENCH_ACTIONS and self.screen is not self.default_screen:
+        stack = self.screen_stack
+        in_sight = stack[-2] if isinstance(stack[-1], CommandPalette) else stack[-1]
+        if action in _WORKBENCH_ACTIONS and in_sight is not self.default_screen:
             return False
         if action == "cancel":
-            return self._run_job is not None or self._load_job is not None or self._covered
-        return True
+            return self._run_job is not None or self._load_job is not None
+        return action != "leave_pane" or self._covered
 
     @property
     def _covered(self) -> bool:
         return any(self.default_screen.has_class(f"-view-{view}") for view in _VIEWS)
 
     def action_cancel(self) -> None:
-        """Cancel the run; without one, the loading; without either, go back to the stream."""
+        """Cancel the run; without one, the loading."""
         job = self._run_job or self._load_job
-        if job is None:
-            self._stream.action_leave()
-            self._show_pane("prompt")
-        elif not job.cancelled:
+        if job is not None and not job.cancelled:
             job.cancel()
             self._show_status(Status("stopping", "busy"))
+
+    def action_leave_pane(self) -> None:
+        """Go back to the stream and the prompt."""
+        self._stream.action_leave()
+        self._show_pane("prompt")
 
     def action_show_pane(self, pane: str) -> None:
         """Go to a pane."""
@@ -385,13 +462,27 @@ class SpectermApp(App[None]):
         self._stream.border_title = "Stream, with rejected tokens" if self._stream.show_rejected else "Stream"
 
     def action_copy_output(self) -> None:
-        """Copy the output of the last run through the terminal (OSC 52)."""
-        output = self._transcript.output
-        if not output:
-            self.notify("there is no output to copy yet", severity="warning")
-            return
-        self.copy_to_clipboard(output)
-        self.notify(f"{len(output)} characters copied through the terminal")
+        """Copy the output of the last run."""
+        self._output.copy(self._transcript.output)
+
+    def action_save_stream(self) -> None:
+        """Save the last run to a file."""
+        self._output.save()
+
+    def action_show_library(self) -> None:
+        """Choose a prompt from the library."""
+        from specterm.tui.screens.library import PromptLibrary
+
+        prompt = self.query_one(PromptEditor)
+        screen = PromptLibrary(prompts_folder(), prompt.earlier)
+        self.push_screen(screen, lambda text: None if text is None else prompt.replace_text(text))
+
+    def action_take_setup(self) -> None:
+        """Copy this setup as a command line, or write it as a plan."""
+        try:
+            self._output.take_setup(self.query_one(SettingsPanel).spec(), self.query_one(PromptEditor).text)
+        except ConfigError as error:
+            self._refuse(str(error))
 
     def action_clear_stream(self) -> None:
         """Empty the stream, unless a run is writing to it."""
@@ -447,18 +538,14 @@ class SpectermApp(App[None]):
         """Paint seldom and record only counts, so that the screen costs the engine as little as it can."""
         self._measuring = not self._measuring
         self._figures.disturb()
-        self.query_one(PromptEditor).cursor_blink = not self._measuring
+        self._blink(not self._measuring)
         self._drain_timer.stop()
-        idle = self._run_job is None and self._load_job is None
-        self._drain_timer = self.set_interval(1 / self._frames_per_second, self._drain, pause=idle)
+        self._drain_timer = self.set_interval(1 / self._frames_per_second, self._drain, pause=self._idle)
         self._models.show_measuring(self._measuring)
 
     def action_next_theme(self) -> None:
         """Change to the next theme."""
-        if self._theme_names:
-            here = self._theme_names.index(self.theme) if self.theme in self._theme_names else -1
-            self.theme = self._theme_names[(here + 1) % len(self._theme_names)]
-            self.notify(f"theme {self.theme}", timeout=2)
+        self.notify(f"theme {self._themes.next()}", timeout=2)
 
     def _redraw(self, _theme: Theme) -> None:
         """Draw again what holds resolved colours, once the new ones are in force."""

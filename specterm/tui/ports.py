@@ -14,6 +14,9 @@ class MonitorLike(Protocol):
     def latest(self) -> tuple[DeviceReading, ...]:
         """The last readings, one a device, as one immutable snapshot; empty while nothing has been read."""
 
+    resting: bool
+    """Set while nobody looks: it may read seldom then."""
+
 
 @runtime_checkable
 class Drawn(Protocol):

@@ -14,16 +14,6 @@ _KEPT = 12
 _FILE = "recent-models.json"
 
 
-def state_folder() -> Path:
-    """The user's state folder of specterm; SPECTERM_STATE_DIR names another. It is not made here."""
-    named = os.environ.get("SPECTERM_STATE_DIR")
-    if named:
-        return Path(named).expanduser()
-    from platformdirs import user_state_path
-
-    return user_state_path("specterm", appauthor=False)
-
-
 class RecentModels:
     """The last specs that were loaded, the newest first. In `folder`; None remembers them for this session only.
 

@@ -44,7 +44,7 @@ class RunFigures:
         self._live, self._method, self.kind = LiveFigures(), method, kind
         self._prompt_tokens = self._reused_tokens = 0
         # The form may be edited before the figures are read: they say which setting they belong to.
-        self._panel.border_subtitle = label
+        self._panel.border_subtitle = self._bar.label = label
         self._show(kind.value[0])
 
     def disturb(self) -> None:

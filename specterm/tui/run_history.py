@@ -12,6 +12,7 @@ from textual.app import App
 
 from specterm.config import RunSpec
 from specterm.events import Event, RunFinished
+from specterm.tui.memory import Memory
 
 if TYPE_CHECKING:
     from specterm.history.archive import Entry
@@ -34,11 +35,11 @@ class StoredRun:
 
 
 class RunHistory:
-    """Stores each run of `app` in `folder`; None stores nothing. Nothing of the history is imported before the first
-    run."""
+    """Stores each run of `app` in `folder`, and its prompt in `memory`; None stores nothing. Nothing of the history is
+    imported before the first run."""
 
-    def __init__(self, app: App[None], folder: Path | None) -> None:
-        self._app, self._folder = app, folder
+    def __init__(self, app: App[None], folder: Path | None, memory: Memory) -> None:
+        self._app, self._folder, self._memory = app, folder, memory
         self._recorder: Recorder | None = None
         self._recording: RunRecording | None = None
 
@@ -49,7 +50,7 @@ class RunHistory:
         if self._recorder is None:
             from specterm.history.recorder import Recorder
 
-            self._recorder = Recorder(self._folder, self._report)
+            self._recorder = Recorder(self._folder, self._report, stored=self._memory.add_prompt)
         self._recording = self._recorder.begin(spec, prompt, measured=measured)
 
     def observe(self, event: Event) -> None:
@@ -68,7 +69,7 @@ class RunHistory:
         from specterm.history.archive import Archive
         from specterm.tui.screens.history import HistoryScreen
 
-        self._app.push_screen(HistoryScreen(Archive(self._folder)), show)
+        self._app.push_screen(HistoryScreen(Archive(self._folder), self._memory), show)
 
     def close(self) -> None:
         """Write what is waiting."""

@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from platformdirs import user_config_path
 from textual.color import Color, ColorParseError
 from textual.theme import Theme
 
@@ -63,11 +62,6 @@ def shipped_folder() -> Path:
     package = Path(__file__).parent.parent
     packaged = package / "_themes"
     return packaged if packaged.is_dir() else package.parent / "themes"
-
-
-def user_folder() -> Path:
-    """Where a person's own themes lie."""
-    return user_config_path("specterm", appauthor=False) / "themes"
 
 
 def read_theme(path: Path) -> Theme:

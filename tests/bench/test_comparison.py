@@ -51,6 +51,8 @@ def test_identical_outputs_are_not_teacher_forced() -> None:
         ("draft", {"draft_temperature": 0.0}, 0.7, "bfloat16", False),
         ("draft", {"draft_temperature": 0.0}, 0.7, None, False),
         ("tree", {}, 0.7, "float32", True),
+        ("early-exit", {}, 0.7, "float32", False),
+        ("early-exit", {"tree_width": 2}, 0.7, "float32", True),
         ("tree", {"tree_children": "sampled"}, 0.7, "float32", False),
         ("tree", {"tree_children": "sampled"}, 0.0, "float32", True),
     ],

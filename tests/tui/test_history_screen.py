@@ -23,6 +23,7 @@ from specterm.history.archive import Archive
 from specterm.tui import themes
 from specterm.tui.app import SpectermApp
 from specterm.tui.difference import first_difference
+from specterm.tui.palette import Actions
 from specterm.tui.screens.history import HistoryScreen
 from specterm.tui.screens.run_comparison import RunComparison
 from specterm.tui.widgets.figures import FiguresPanel
@@ -208,11 +209,14 @@ async def test_the_palette_lists_the_history_where_it_can_be_opened(tmp_path: Pa
     app = app_over(tmp_path)
     async with app.run_test(size=(80, 24)) as pilot:
         await calm(pilot)
-        commands = {command.title: command.callback for command in app.get_system_commands(app.screen)}
-        commands["History"]()
+
+        async def offered() -> dict[str, object]:
+            return {str(hit.display): hit.command async for hit in Actions(app.screen).discover()}
+
+        await (await offered())["Search, reopen and compare stored runs"]()  # type: ignore[operator]
         await calm(pilot)
         assert isinstance(app.screen, HistoryScreen)
-        assert "History" not in {command.title for command in app.get_system_commands(app.screen)}
+        assert "Search, reopen and compare stored runs" not in await offered()
 
 
 async def test_the_filter_narrows_the_list_and_escape_clears_it(tmp_path: Path) -> None:

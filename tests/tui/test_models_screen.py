@@ -38,7 +38,7 @@ def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 async def opened(app: SpectermApp, pilot: Pilot[None]) -> ModelsScreen:
     await settle(pilot)
-    await pilot.press("f9")
+    await pilot.press("f12")
     await pilot.pause(0.3)
     assert isinstance(app.screen, ModelsScreen)
     return app.screen
@@ -87,7 +87,7 @@ async def test_another_target_does_not_inherit_what_the_built_in_one_brings(fold
     async with app.run_test(size=SIZE) as pilot:
         screen = await opened(app, pilot)
         assert engine.loads[0].drafts == ("builtin",)
-        await pilot.press("f3", "down", "down", "enter", "f9")
+        await pilot.press("f3", "down", "down", "enter", "f12")
         await settle(pilot)
         assert screen is not app.screen
         assert engine.loads[-1] == ModelSpec(target="builtin/draft")
@@ -99,7 +99,7 @@ async def test_a_value_that_cannot_be_used_is_said_and_holds_the_screen(folders:
     async with app.run_test(size=SIZE) as pilot:
         screen = await opened(app, pilot)
         field(screen, "target").value = " "
-        await pilot.press("f9")
+        await pilot.press("f12")
         await pilot.pause()
         assert app.screen is screen
         assert "--target is empty" in problem(screen)
@@ -153,7 +153,7 @@ async def test_what_was_loaded_is_offered_again_in_the_next_session(folders: Pat
         known.focus()
         await pilot.press("end", "enter")
         await pilot.pause(0.3)
-        await pilot.press("f9")
+        await pilot.press("f12")
         await settle(pilot)
         assert engine.loads[-1] == ModelSpec(target="./a", drafts=("./b",), device="cuda:0", max_model_len=64)
 
@@ -180,7 +180,7 @@ async def test_a_load_that_fails_says_what_the_next_run_uses(kept: bool, folders
         field(screen, "target").value = "./gone"
         failed = RunFinished(0.1, "failed", "there is no model folder ./gone", 3)
         engine._load = (*(LOADED[1:2] if kept else ()), failed)
-        await pilot.press("f9")
+        await pilot.press("f12")
         await settle(pilot)
         told = [n.message for n in app._notifications]
         assert "there is no model folder ./gone" in told

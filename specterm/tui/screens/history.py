@@ -19,6 +19,7 @@ from specterm.errors import SpectermError
 from specterm.history.archive import Archive, Entry, Standing
 from specterm.history.export import export
 from specterm.history.query import Query
+from specterm.tui.memory import Memory
 from specterm.tui.run_history import StoredRun
 from specterm.tui.screens.dialogs import AskPath, Confirm
 from specterm.tui.widgets.figures import rate, scalar, throughput
@@ -56,9 +57,9 @@ under the cursor, **P** all of them, **h** stops and starts storing. Runs lie on
         Binding("h", "toggle_storing", "On/off", id="history.storing", tooltip="Store the next runs, or do not"),
     ]
 
-    def __init__(self, archive: Archive) -> None:
+    def __init__(self, archive: Archive, memory: Memory) -> None:
         super().__init__()
-        self._archive = archive
+        self._archive, self._memory = archive, memory
         self._standing: Standing | None = None
         self._more = False
 
@@ -236,8 +237,14 @@ under the cursor, **P** all of them, **h** stops and starts storing. Runs lie on
     def action_purge(self) -> None:
         """Delete every run, after a question."""
         runs = self._standing.runs if self._standing else 0
-        question = f"Delete all {runs:,} stored runs, whatever the filter shows? They cannot be brought back."
-        self._ask(question, partial(asyncio.to_thread, self._archive.purge))
+        question = (
+            f"Delete all {runs:,} stored runs, whatever the filter shows, and the remembered prompts? They cannot "
+        )
+        self._ask(question + "be brought back.", self._purge)
+
+    async def _purge(self) -> None:
+        await asyncio.to_thread(self._archive.purge)
+        self._memory.forget_prompts()
 
     def _ask(self, question: str, change: Callable[[], Awaitable[object]]) -> None:
         async def changed() -> None:

@@ -32,14 +32,14 @@ class ModelsScreen(Screen[ModelSpec | None]):
 ## Models
 
 **target**, **draft** 1, 2, ... and the heads each take a built-in name, a folder, or a hub id (owner/model), which is
-fetched where it is not in the cache yet. **Right** takes a completion. **Enter** in a name, or **F9**, loads; the
+fetched where it is not in the cache yet. **Right** takes a completion. **Enter** in a name, or **F12**, loads; the
 workbench stays usable meanwhile, and **Escape** there cancels. **Enter** on a built-in name or a folder puts it into
 the field that was used last; on an earlier choice it fills the whole form. **◆** marks a folder that holds a model,
 **Backspace** begins the folders one further up.
 """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "back", "Back", id="models.back", tooltip="Keep the models as they are"),
-        Binding("f9", "load", "Load", id="models.load", tooltip="Load these models"),
+        Binding("f12", "load", "Load", id="models.load", tooltip="Load these models"),
         Binding("f2", "go('form')", "Names", id="models.names", tooltip="Go to the names"),
         Binding("f3", "go('known')", "Known", id="models.known", tooltip="Go to built-in and earlier models"),
         Binding("f4", "go('folders')", "Folders", id="models.folders", tooltip="Go to the folders"),

@@ -15,6 +15,7 @@ from textual.widgets import Static
 from specterm.metrics import Figure
 from specterm.metrics.verdict import Verdict
 from specterm.tui.widgets.device_text import NOT_MEASURED
+from specterm.tui.widgets.visible_text import visible
 
 Figures: TypeAlias = Mapping[str, Figure]
 
@@ -168,6 +169,7 @@ class FiguresBar(Static):
         super().__init__("", id=id)
         self._figures: Figures = {}
         self._kind = ""
+        self.label = ""  # of the run's setting
         self._verdict: Verdict | None = None
 
     def on_resize(self) -> None:
@@ -197,6 +199,7 @@ class FiguresBar(Static):
         drafted = get("drafted")
         counts = NOT_MEASURED if drafted is None else f"{number(get('accepted'))}/{number(drafted)}"
         parts = [
+            ("of", visible(self.label)),
             ("tokens", number(get("output_tokens"))),
             ("accept", rate(get("draft_acceptance_rate"))),
             ("length", number(get("mean_acceptance_length"), 2)),
@@ -206,7 +209,7 @@ class FiguresBar(Static):
             ("rejected", number(get("rejected"))),
         ]
         for name, told in parts:
-            if text.cell_len + len(name) + len(told) + 3 <= self.size.width - 2:
+            if told and text.cell_len + len(name) + len(told) + 3 <= self.size.width - 2:
                 text.append(f"  {name} ", label)
                 text.append(told, value)
         self.update(text)

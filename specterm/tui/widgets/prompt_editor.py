@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -14,7 +15,7 @@ from specterm.tui.conversation import Conversation
 
 
 class PromptEditor(TextArea):
-    """A text area that submits on Enter, and recalls earlier prompts at its edges. History is kept in memory only.
+    """A text area that submits on Enter, and recalls earlier prompts at its edges.
 
     In a conversation what it recalls are the turns of the `conversation`; sending one again takes back what followed.
     """
@@ -35,12 +36,16 @@ class PromptEditor(TextArea):
         Binding("ctrl+g", "mode", "Mode", id="chat.mode", tooltip="Chat, or complete the text as it stands"),
         # TextArea selects a line with F6, which is the way to the figures here.
         Binding("f6", "app.show_pane('figures')", "Figures", False, id="prompt.figures", tooltip="Go to the figures"),
+        # TextArea redoes with this key.
+        Binding("ctrl+y", "app.take_setup", "Setup", False, id="prompt.setup", tooltip="Copy or write this setup"),
+        Binding("ctrl+shift+z", "redo", "Redo", False, id="prompt.redo", tooltip="Do again what was undone"),
     ]
     HELP = """\
 ## Prompt
 
 **Enter** generates, **Ctrl+J** (or Shift+Enter, where the terminal tells it apart) begins a new line. **Up** on the
-first line and **Down** on the last recall earlier prompts of this session.
+first line and **Down** on the last recall earlier prompts, those of other sessions too. **Ctrl+L** opens the library,
+**Ctrl+Y** takes this setup along as a command line or a plan.
 
 The title says what becomes of the text. **Completion**: the model goes on with it as it stands. **Chat**, for a target
 with a chat template or with --chat-template: it is the next turn of a conversation, and goes through the template.
@@ -134,6 +139,23 @@ conversation, **F10** edits the system prompt, **Ctrl+G** changes between chat a
     def action_newline(self) -> None:
         """Insert a newline at the cursor."""
         self.insert("\n")
+
+    @property
+    def earlier(self) -> Sequence[str]:
+        """The prompts that can be recalled, the oldest first."""
+        return tuple(self._history)
+
+    def recall_from(self, prompts: Sequence[str]) -> None:
+        """Prompts of earlier sessions, the oldest first."""
+        self._history[:0] = prompts
+        self._recalled = len(self._history)
+
+    def replace_text(self, text: str) -> None:
+        """Write another prompt, which can be undone."""
+        self.select_all()
+        self.replace(text, *self.selection)
+        self.move_cursor(self.document.end)
+        self.focus()
 
     def remember(self, text: str) -> None:
         """Add a prompt to the history; in a conversation, its turns are that."""

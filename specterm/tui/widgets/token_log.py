@@ -7,7 +7,7 @@ line, once a frame. The cost of a frame does not depend on how much has been sho
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import ClassVar
+from typing import ClassVar, Protocol
 
 from rich.segment import Segment
 from rich.style import Style
@@ -20,18 +20,29 @@ from textual.strip import Strip
 
 from specterm.tui.widgets.token_store import State, TokenStore
 
+MATCH, CURRENT_MATCH = "token-log--match", "token-log--match-current"
 COMPONENT = {state: f"token-log--{state.name.lower()}" for state in State}
 _CACHED_STRIPS = 2000
+
+
+class Matches(Protocol):
+    """Places in the text that are to be marked."""
+
+    def in_pieces(self, pieces: range) -> Iterator[tuple[int, int, int, int, int]]:
+        """Those that touch a range of pieces: number, first piece, offset in it, last piece, end offset in that."""
 
 
 class TokenLog(ScrollView, can_focus=True):
     """Tokens in the colours of their states; it follows the end until someone scrolls up."""
 
-    COMPONENT_CLASSES: ClassVar[set[str]] = set(COMPONENT.values())
+    COMPONENT_CLASSES: ClassVar[set[str]] = {*COMPONENT.values(), MATCH, CURRENT_MATCH}
     ALLOW_SELECT = True
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("r", "app.toggle_rejected", "Rejected", id="stream.rejected", tooltip="Show rejected tokens inline"),
         Binding("y", "app.copy_output", "Copy", id="stream.copy", tooltip="Copy the output of the last run"),
+        Binding(
+            "s", "app.save_stream", "Save", id="stream.save", tooltip="Save the last run, or the screen, to a file"
+        ),
         Binding("c", "app.clear_stream", "Clear", id="stream.clear", tooltip="Empty the stream"),
         Binding("j", "scroll_down", "Down", id="stream.down", tooltip="Scroll down", show=False),
         Binding("k", "scroll_up", "Up", id="stream.up", tooltip="Scroll up", show=False),
@@ -43,7 +54,7 @@ class TokenLog(ScrollView, can_focus=True):
 
 Every token in the colour of its state; the legend at the bottom says which. Rejected tokens, and drafted ones that
 were never judged, appear where they were proposed while **r** is on. Scroll up and the view stays; **End** follows
-again. Select with the mouse, or copy the whole output with **y**.
+again. Select with the mouse, or copy the whole output with **y**; **s** saves it with its states and figures.
 """
 
     def __init__(self, *, id: str | None = None) -> None:  # noqa: A002
@@ -55,6 +66,8 @@ again. Select with the mouse, or copy the whole output with **y**.
         self._styles: dict[State, Style] = {}
         self._unwrapped = False
         self._lines_seen = 0
+        self._matches: Matches | None = None
+        self._current_match: int | None = None
 
     def on_mount(self) -> None:
         self.anchor()
@@ -161,11 +174,57 @@ again. Select with the mouse, or copy the whole output with **y**.
             strip = self._strips[line] = self._strip(list(self._segments(line)), line)
         return strip
 
+    @property
+    def top_line(self) -> int:
+        """The first line in sight."""
+        return max(0, min(self.scroll_offset.y, self.store.line_count - 1))
+
+    def show_matches(self, matches: Matches | None, current: int | None) -> None:
+        """Mark places, one of them as the current one."""
+        self._matches, self._current_match = matches, current
+        self._strips.clear()
+        self.refresh()
+
+    def show_piece(self, piece: int) -> None:
+        """Bring a piece into sight, in the middle, and follow the end no longer."""
+        line = self.store.line_of(piece)
+        self.release_anchor()
+        if not self.scroll_offset.y <= line < self.scroll_offset.y + self.size.height:
+            self.scroll_to(y=max(0, line - self.size.height // 2), animate=False, immediate=True)
+
+    def _matched_segments(self, line: int, matches: Matches) -> Iterator[Segment]:
+        """A line with its matches marked."""
+        found = list(matches.in_pieces(self.store.line_pieces(line)))
+        if not found:
+            yield from self._plain_segments(line)
+            return
+        marks = [self.get_component_rich_style(name) for name in (MATCH, CURRENT_MATCH)]
+        for piece, state, text in self.store.shown(line):
+            style, at = self._style(state), 0
+            dropped = self.store.length(piece) - len(text)  # the space that wrapping took from its front
+            for number, first, begin, last, end in found:
+                if not first <= piece <= last:
+                    continue
+                start = max(at, begin - dropped if piece == first else 0)
+                stop = max(start, end - dropped if piece == last else len(text))
+                mark = marks[number == self._current_match]
+                yield from self._styled(text[at:start], state)
+                yield Segment(text[start:stop], style + mark)
+                at = stop
+            yield from self._styled(text[at:], state)
+
     def _segments(self, line: int) -> Iterator[Segment]:
+        return self._plain_segments(line) if self._matches is None else self._matched_segments(line, self._matches)
+
+    def _plain_segments(self, line: int) -> Iterator[Segment]:
         for text, state in self.store.spans(line):
-            if state is State.BONUS and text[0] == " " and not text.isspace():
-                yield Segment(" ", self.rich_style)  # an underlined gap reads as a character
-                text = text[1:]
+            yield from self._styled(text, state)
+
+    def _styled(self, text: str, state: State) -> Iterator[Segment]:
+        if state is State.BONUS and text.startswith(" ") and not text.isspace():
+            yield Segment(" ", self.rich_style)  # an underlined gap reads as a character
+            text = text[1:]
+        if text:
             yield Segment(text, self._style(state))
 
     def _strip(self, segments: list[Segment], line: int) -> Strip:

@@ -69,6 +69,11 @@ class TokenStore:
         return self._width
 
     @property
+    def show_rejected(self) -> bool:
+        """Whether the tokens that are not part of the output are shown."""
+        return self._show_rejected
+
+    @property
     def piece_count(self) -> int:
         """Pieces in all."""
         return len(self._pieces)
@@ -236,6 +241,16 @@ class TokenStore:
         """The text of a visual line as runs of one state."""
         for state, run in groupby(self.shown(line), key=lambda piece: piece[1]):
             yield "".join(text for _, _, text in run), state
+
+    def texts(self, pieces: range) -> Iterator[tuple[int, str]]:
+        """The pieces of a range that are shown, with newlines as they are."""
+        hidden = 0 if self._show_rejected else HIDEABLE
+        flags, texts = self._flags, self._pieces
+        return ((piece, texts[piece]) for piece in pieces if not flags[piece] & hidden)
+
+    def length(self, piece: int) -> int:
+        """Characters of a piece."""
+        return len(self._pieces[piece])
 
     def line_text(self, line: int) -> str:
         """What a visual line shows."""

@@ -16,6 +16,8 @@ from textual.message import Message
 from textual.strip import Strip
 
 from specterm.tui.run_record import RunRecord
+from specterm.tui.stream_search import StreamSearch
+from specterm.tui.widgets.search_bar import SearchBar
 from specterm.tui.widgets.token_cursor import TokenCursor
 from specterm.tui.widgets.token_log import TokenLog
 from specterm.tui.widgets.visible_text import NEWLINE_SIGN
@@ -32,12 +34,16 @@ class TokenStream(TokenLog):
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("i,enter", "inspect", "Inspect", id="stream.inspect", tooltip="Move a cursor over the tokens"),
+        Binding("slash", "search", "Search", id="stream.search", tooltip="Search the text of the stream"),
+        Binding("n", "next_match(1)", "Next", id="stream.next-match", tooltip="To the next place of the search"),
+        Binding("N", "next_match(-1)", "Before", id="stream.previous-match", tooltip="To the place before"),
         Binding("escape", "leave", "Leave", id="cursor.leave", tooltip="Take the cursor off the tokens"),
         _move("left", "left", "Token", "To the token before"),
         _move("right", "right", "Token", "To the next token"),
         _move("left_square_bracket", "back", "Round before", "To the round before", show=True),
         _move("right_square_bracket", "on", "Round after", "To the next round", show=True),
-        # Without a cursor the second binding of a key takes it.
+        # Without a cursor the next binding of a key takes it.
+        Binding("escape", "end_search", "End search", id="stream.end-search", tooltip="End the search"),
         _move("up", "up", "Line", "To the line above"),
         Binding("up", "scroll_up", "Up", id="stream.line-up", tooltip="Scroll up", show=False),
         _move("down", "down", "Line", "To the line below"),
@@ -60,6 +66,7 @@ class TokenStream(TokenLog):
         + """
 **i**, Enter or a click puts a cursor on a token, and the inspector tells where it came from. **Left** and **Right**
 move by token, **Up** and **Down** by line, **[** and **]** by round, **Home** and **End** to the ends; Escape leaves.
+**/** searches, without a capital letter for both cases; **n** and **N** go to the next place and the one before.
 **a** has the next run record the likeliest tokens of target and drafter at each place.
 """
     )
@@ -75,12 +82,42 @@ move by token, **Up** and **Down** by line, **[** and **]** by round, **Home** a
         self._record = record
         self._cursor: TokenCursor | None = None
         self._followed = True  # before the cursor came
+        self._search_bar = SearchBar()
+
+    def on_mount(self) -> None:
+        super().on_mount()
+        self._search = StreamSearch(self, self._search_bar)
+
+    @property
+    def search_bar(self) -> SearchBar:
+        """The line for searching, to be put beside this."""
+        return self._search_bar
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """The keys of the cursor are free for others while there is none."""
         if action in ("move", "leave"):
             return self._cursor is not None
+        if action in ("next_match", "end_search"):
+            return self._search.active
         return action != "inspect" or self._cursor is None
+
+    def action_search(self) -> None:
+        """Search the stream."""
+        self.action_leave()
+        self._search.open()
+
+    def action_next_match(self, step: int) -> None:
+        """Go to the next place of the search, or to the one before."""
+        self._search.step(step)
+
+    def action_end_search(self) -> None:
+        """End the search."""
+        self._search.close()
+        self.refresh_bindings()
+
+    def flush(self) -> None:
+        super().flush()
+        self._search.grow()
 
     def action_inspect(self) -> None:
         """Put the cursor on the last token in sight."""
@@ -155,9 +192,13 @@ move by token, **Up** and **Down** by line, **[** and **]** by round, **Home** a
     def clear(self) -> None:
         self.action_leave()
         super().clear()
+        self._search.again()
 
     def _rewrap(self, width: int) -> None:
+        shown = self.store.show_rejected
         super()._rewrap(width)
+        if self.store.show_rejected != shown:
+            self._search.again()
         if self._cursor is not None:
             self._cursor.settle()
             # Its line is known only now, and may be out of sight once the new size is in force.

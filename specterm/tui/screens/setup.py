@@ -1,0 +1,42 @@
+"""This setup, to be taken along: the command line in full, and the ways to take it."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical, VerticalScroll
+from textual.screen import ModalScreen
+from textual.widgets import Static
+
+from specterm.tui.widgets.visible_text import visible
+
+
+class TakeSetup(ModalScreen[str | None]):
+    """Closes with "command", "plan" or None."""
+
+    CSS_PATH = "dialogs.tcss"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("c,enter", "take('command')", "Copy", id="setup.command", tooltip="Copy the command line"),
+        Binding("p", "take('plan')", "Plan", id="setup.plan", tooltip="Write a plan for --batch"),
+        Binding("escape,ctrl+y", "leave", "Cancel", id="setup.cancel", tooltip="Take nothing"),
+    ]
+
+    def __init__(self, line: str) -> None:
+        super().__init__()
+        self._line = line
+
+    def compose(self) -> ComposeResult:
+        with Vertical(id="dialog"):
+            with VerticalScroll(id="command-line"):
+                yield Static(visible(self._line), markup=False)
+            yield Static("c  copy    p  write a plan    Esc  cancel", id="answers")
+
+    def action_take(self, way: str) -> None:
+        """Close with the chosen way."""
+        self.dismiss(way)
+
+    def action_leave(self) -> None:
+        """Close without an answer."""
+        self.dismiss(None)

@@ -163,10 +163,10 @@ class Alternatives:
 class RowRound:
     """One row's part in a round. Node i has token `tokens[i]` and parent node `parents[i]` (-1: the root).
 
-    `texts`, `p`, `q`, `confidence` and `sources` run parallel to `tokens`; they are None at trace level "counts".
-    `sources` are bit masks: bit d is set when drafter d proposed the node. `alternatives` has one entry for the root,
-    then one a node, at trace level "alternatives" only. `emitted` ends with the target's own token, unless an accepted
-    token ended the row.
+    `texts`, `p`, `q`, `confidence` and `sources` run parallel to `tokens`; they are None at trace level "counts", but
+    for the `sources` of methods with several drafters: bit masks, in which bit d is set when drafter d proposed the
+    node. `alternatives` has one entry for the root, then one a node, at trace level "alternatives" only. `emitted` ends
+    with the target's own token, unless an accepted token ended the row.
     """
 
     row: int

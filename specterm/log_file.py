@@ -29,9 +29,9 @@ def start_log(path: Path, level: str) -> None:
     """
     if level not in LEVELS:
         raise ConfigError(f"--log-level is {level!r}; it must be one of {', '.join(LEVELS)}")
+    stop_log()
     logger = logging.getLogger(_ROOT)
     logger.propagate = False
-    stop_log()
     if level == "off":
         logger.setLevel(logging.CRITICAL + 1)
         return
@@ -48,8 +48,10 @@ def start_log(path: Path, level: str) -> None:
 
 
 def stop_log() -> None:
-    """Close the file."""
+    """Close the file; the loggers are as nobody started a log."""
     logger = logging.getLogger(_ROOT)
+    logger.propagate = True
+    logger.setLevel(logging.NOTSET)
     for handler in tuple(logger.handlers):
         logger.removeHandler(handler)
         handler.close()

@@ -48,7 +48,9 @@ def _value(option: Option, spec: RunSpec) -> Any:
 def _none(value: Any, option: Option) -> Any:
     """`value`, or the word for None where leaving it out would mean something else."""
     parameter = option.parameter
-    return "none" if value is None and parameter is not None and parameter.default is not None else value
+    if value is not None or parameter is None or not parameter.optional or parameter.default is None:
+        return value  # what is no option of this rule is None, too, and left out
+    return "none"
 
 
 def _words(option: Option, value: Any) -> list[str]:

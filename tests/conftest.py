@@ -1,10 +1,12 @@
 """What every test may use: comparison with a stored snapshot."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+from specterm.log_file import stop_log
 
 # Tiny models gain nothing from more threads, and busy machines lose much; to be said before torch is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -15,6 +17,13 @@ os.environ["SPECTERM_LOG_LEVEL"] = "off"
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-snapshots", action="store_true", help="write the snapshots instead of comparing")
+
+
+@pytest.fixture(autouse=True)
+def no_log_left() -> Iterator[None]:
+    """A command that a test runs in this process starts a log; the next test finds none."""
+    yield
+    stop_log()
 
 
 @pytest.fixture

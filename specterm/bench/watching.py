@@ -51,5 +51,4 @@ def watch(job: Job, observe: Callable[[Event], None]) -> Watched:
                 raise
             interrupted = True
             job.cancel()
-    cancelled = isinstance(events[-1], RunFinished) and events[-1].reason == "cancelled"
-    return Watched(events, interrupted or cancelled)
+    return Watched(events, interrupted or job.cancelled)

@@ -296,7 +296,7 @@ class DecodeLoop:
             p=outcome.p,
             q=outcome.q if recorded else None,
             confidence=outcome.confidence,
-            sources=outcome.sources if recorded else None,
+            sources=outcome.sources or ((1,) * len(outcome.tokens) if recorded else None),
             alternatives=alternatives,
         )
 

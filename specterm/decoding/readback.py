@@ -40,7 +40,7 @@ class Outcome:
         self.confidence = self._floats(row, "confidence", count)
         self.next_p = row["next_p"][0] if "next_p" in row else None
         self.top_ids = self._top_ids(row["top_ids"], len(row["tokens"]) + 1) if "top_ids" in row else None
-        self.sources = tuple(int(x) for x in row["sources"][:count]) if "sources" in row else (1,) * count
+        self.sources = tuple(int(x) for x in row["sources"][:count]) if "sources" in row else None
 
     @property
     def corrected(self) -> bool:

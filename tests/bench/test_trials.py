@@ -150,6 +150,7 @@ def test_a_job_that_is_cancelled_from_outside_ends_the_trials() -> None:
         jobs.append(job)
         if len(jobs) == 4:  # the load, a run of each method, this one
             job.drain()
+            job.cancel()
             job.put(RunFinished(0.1, "cancelled"))
 
     plan = PlanSpec(repeats=2, warmup=0).checked()

@@ -98,7 +98,7 @@ def test_the_cache_grows_with_the_conversation_and_keeps_what_is_in_it(pair):
 def test_whatever_writes_over_the_prefix_ends_it(pair):
     engine, model = pair
     run(pair, LONG)
-    engine.shortfalls([5, 6, 7, 8, 9, 10], 2)
+    engine.shortfalls([5, 6, 7, 8, 9, 10], 2, SamplingSpec())
     assert only(run(pair, LONG), Prefilled).reused_tokens == 0
     assert only(run(pair, LONG), Prefilled).reused_tokens > 0
     run(pair, "something else", reuse_prefix=False)

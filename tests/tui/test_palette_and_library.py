@@ -37,7 +37,7 @@ async def test_the_palette_offers_every_action_of_the_workbench_with_its_keys() 
         found = await offered(app)
         assert found["Change to the next theme"] == "f9 · specterm · app.theme"
         assert found["Search the text of the stream"] == "/ · Stream · stream.search"
-        assert found["Generate from the prompt"].endswith("Prompt · prompt.submit")
+        assert found["Generate from the prompt"].endswith("Prompt · completion · prompt.submit")
         assert "To the next token" not in found  # there is no cursor yet
         ids = {told.rpartition(" · ")[2] for told in found.values()}
         panes = ("app.", "pane.", "prompt.", "stream.")

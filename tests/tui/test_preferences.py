@@ -33,19 +33,19 @@ def notices(app: SpectermApp) -> str:
 
 
 async def test_a_key_of_the_keymap_replaces_the_usual_one() -> None:
-    app = preferring(Settings(keymap={"app.theme": "f9"}))
+    app = preferring(Settings(keymap={"app.theme": "f11"}))
     async with app.run_test(size=(120, 40)) as pilot:
         await settle(pilot)
         before = app.theme
         await pilot.press("ctrl+t")
         assert app.theme == before
-        await pilot.press("f9")
+        await pilot.press("f11")
         assert app.theme != before
         assert notices(app).startswith("theme ")
 
 
 async def test_an_unknown_id_a_clash_and_a_broken_file_are_told() -> None:
-    app = preferring(Settings(keymap={"app.them": "f9", "app.quit": "f3"}, problems=("config.toml: it is broken",)))
+    app = preferring(Settings(keymap={"app.them": "f11", "app.quit": "f3"}, problems=("config.toml: it is broken",)))
     async with app.run_test(size=(120, 40)) as pilot:
         await settle(pilot)
         told = notices(app)

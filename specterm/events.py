@@ -26,6 +26,7 @@ not recorded. Times are seconds on one monotonic clock, counted from the start o
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, Literal, TypeAlias
 
 NodeState: TypeAlias = Literal["accepted", "rejected", "unused", "cut"]
@@ -64,6 +65,17 @@ class Calibration:
     draft_step_s: tuple[float, ...]
     context_tokens: int
     drafts_together_s: float | None = None
+
+    def forward_s(self, tokens: int) -> float:
+        """The cost of a target forward of `tokens` tokens: between the calibrated widths by straight lines, beyond the
+        last one by its last slope."""
+        known = sorted(self.target_forward_s.items())
+        if len(known) == 1:
+            return known[0][1]
+        for (low, low_s), (high, high_s) in pairwise(known):
+            if tokens <= high or high == known[-1][0]:
+                return max(low_s, low_s + (high_s - low_s) * (tokens - low) / (high - low))
+        raise AssertionError("the last pair always matches")
 
 
 @dataclass(frozen=True, slots=True)

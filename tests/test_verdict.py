@@ -22,9 +22,10 @@ def figures(
     other: float = 0.001,
     **more: Figure,
 ) -> dict[str, Figure]:
-    """Of `rounds` rounds with these seconds each."""
+    """Of `rounds` rounds with these seconds each, and four draft tokens."""
     known: dict[str, Figure] = {
         "rounds": rounds,
+        "drafted": 4 * rounds,
         "mean_acceptance_length": length,
         "draft_time_s": draft * rounds,
         "verify_time_s": verify * rounds,
@@ -43,6 +44,14 @@ def test_a_loss_says_how_much_and_against_which_break_even() -> None:
     )
     assert found.short == "losing: about 0.60x"
     assert found.advice == "try --adaptive, or naive"
+
+
+def test_a_machine_that_slowed_down_since_calibration_does_not_look_like_a_loss() -> None:
+    slow = {"draft": 0.030, "verify": 0.039, "other": 0.003}
+    assert verdict(figures(2.3, **slow), 20, DRAFT, COSTS) is None
+    told = [verdict(figures(1.3, **seconds), 20, DRAFT, COSTS) for seconds in ({}, slow)]
+    assert told[0] is not None
+    assert told[0] == told[1]
 
 
 def test_a_gain_or_a_draw_says_nothing() -> None:

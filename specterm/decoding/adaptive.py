@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 
-from specterm.decoding.estimates import Acceptance, Curve, forward_seconds, spaced
+from specterm.decoding.estimates import Acceptance, Curve, spaced
 from specterm.events import Calibration
 
 _EVIDENCE = 8  # drafted rounds before drafting may be given up, or taken up again
@@ -64,11 +64,11 @@ class AdaptiveLength:
         """most_depth, most_nodes: of the drafter's trees, at least 1. drafts: how many of the calibrated draft models
         take a step for every level."""
         costs = _UNMEASURED if costs is None else costs
-        step, least = sum(costs.draft_step_s[:drafts]), _LEAST_DRAFT * forward_seconds(costs, 1)
+        step, least = sum(costs.draft_step_s[:drafts]), _LEAST_DRAFT * costs.forward_s(1)
         self._most = most_depth
         self._acceptance = Acceptance(most_depth)
         self._draft_s = Curve(lambda depth: depth * step + least)
-        self._pass_s = Curve(lambda width: forward_seconds(costs, width))
+        self._pass_s = Curve(lambda width: costs.forward_s(width))
         self._nodes = Curve(lambda depth: max(1.0, depth * most_nodes / most_depth))
         self._idle_s = Curve(lambda _: least)  # what the drafter takes in a round without drafts
         self._rows = 1

@@ -7,10 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
-from itertools import pairwise
 from math import exp, log, log2
-
-from specterm.events import Calibration
 
 _KEPT = 0.98  # of all evidence at each new one: what is 50 observations old counts about a third
 _PRIOR_SHAPE = 2.0  # observations that the prior proportions of a curve are worth
@@ -83,18 +80,6 @@ def spaced(most: int) -> tuple[int, ...]:
         sizes.append(size)
         size += max(1, size // 4) if size >= 8 else 1
     return (*sizes, most)
-
-
-def forward_seconds(costs: Calibration, tokens: int) -> float:
-    """The cost of a target forward of `tokens` tokens: between the calibrated widths by straight lines, beyond the last
-    one by its last slope."""
-    known = sorted(costs.target_forward_s.items())
-    if len(known) == 1:
-        return known[0][1]
-    for (low, low_s), (high, high_s) in pairwise(known):
-        if tokens <= high or high == known[-1][0]:
-            return max(low_s, low_s + (high_s - low_s) * (tokens - low) / (high - low))
-    raise AssertionError("the last pair always matches")
 
 
 class Acceptance:

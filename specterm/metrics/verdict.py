@@ -1,9 +1,9 @@
 """Whether speculation is worth it in a run, from its own figures: what to say when it loses or does not happen.
 
 Speedup is close to acceptance length / overhead, so the *break-even* acceptance length is the overhead: the mean time
-of a round over that of a naive step. Where naive was not measured in the same run, its step is taken from calibration:
-the target's forward of one token, and the bookkeeping of a round, which naive has too. That is an estimate and called
-one.
+of a round over that of a naive step. Where naive was not measured in the same run, its step is estimated: the run's own
+seconds of verifying a round, by how much cheaper calibration found a forward of one token than one of a whole draft
+(so a busy machine or a painting screen counts on both sides), and the bookkeeping of a round, which naive has too.
 """
 
 from __future__ import annotations
@@ -77,6 +77,7 @@ class _Costs:
     draft_s: float
     other_s: float
     naive_s: float
+    scale: float  # of this run's forwards, against the calibrated ones
     measured: bool
 
 
@@ -86,13 +87,16 @@ def _costs(figures: Mapping[str, Figure], rounds: float, calibration: Calibratio
         return None
     draft_s, verify_s, other_s = (float(part or 0.0) / rounds for part in parts)
     round_s = draft_s + verify_s + other_s
+    scale = 1.0
+    if calibration is not None:
+        scale = verify_s / calibration.forward_s(1 + round((_number(figures, "drafted") or 0.0) / rounds))
     overhead = _number(figures, "overhead")
     if overhead is not None and overhead > 0:
-        return _Costs(round_s, draft_s, other_s, round_s / overhead, measured=True)
-    step_s = None if calibration is None else calibration.target_forward_s.get(1)
-    if step_s is None or round_s <= 0:
+        return _Costs(round_s, draft_s, other_s, round_s / overhead, scale, measured=True)
+    if calibration is None or round_s <= 0:
         return None
-    return _Costs(round_s, draft_s, other_s, step_s + other_s, measured=False)
+    naive_s = scale * calibration.forward_s(1) + other_s
+    return _Costs(round_s, draft_s, other_s, naive_s, scale, measured=False)
 
 
 def _inactive(share: float, rounds: int, method: MethodSpec) -> Verdict:
@@ -135,18 +139,15 @@ def _better_gamma(
 ) -> int | None:
     """The smaller number of draft tokens that promises the highest speedup; None where none promises any.
 
-    The acceptance at each position stays as it was, drafting costs in proportion to its depth, and a forward as much as
-    the next wider one that was calibrated.
+    The acceptance at each position stays as it was, and drafting costs in proportion to its depth.
     """
     accepted = figures.get("per_position_acceptance")
     if calibration is None or not isinstance(accepted, list):
         return None
     best, best_speedup = None, 1.0
     for gamma in range(1, len(accepted)):
-        wide_enough = [seconds for width, seconds in calibration.target_forward_s.items() if width >= gamma + 1]
-        if not wide_enough:
-            return best
-        round_s = costs.draft_s * gamma / len(accepted) + min(wide_enough) + costs.other_s
+        judged_s = costs.scale * calibration.forward_s(gamma + 1)
+        round_s = costs.draft_s * gamma / len(accepted) + judged_s + costs.other_s
         length = 1 + drafted * sum(rate or 0.0 for rate in accepted[:gamma])
         if (speedup := length * costs.naive_s / round_s) > best_speedup:
             best, best_speedup = gamma, speedup

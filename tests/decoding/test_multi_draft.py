@@ -10,7 +10,6 @@ from specterm.bench.prompts import gather
 from specterm.config import ModelSpec
 from specterm.decoding.drafters.budget import CalibratedBudget
 from specterm.decoding.drafters.candidates import Candidates
-from specterm.decoding.estimates import forward_seconds
 from specterm.decoding.ports import Recording
 from specterm.decoding.sampling import Warps
 from specterm.events import Calibration
@@ -164,4 +163,4 @@ def test_budget_learns_what_drafts_and_passes_really_cost():
 
 @given(st.integers(1, 64))
 def test_costs_between_and_beyond_the_calibrated_widths(tokens):
-    assert forward_seconds(costs(0.25), tokens) == pytest.approx(1.0 + 0.25 * tokens)
+    assert costs(0.25).forward_s(tokens) == pytest.approx(1.0 + 0.25 * tokens)

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from specterm.decoding.estimates import Curve, forward_seconds, spaced
+from specterm.decoding.estimates import Curve, spaced
 from specterm.events import Calibration
 
 _MOST_NODES = 64
@@ -56,7 +56,7 @@ class CalibratedBudget:
         """draft_s: seconds that drafting takes, whatever is verified, as far as is known beforehand."""
         self.most = most
         self._clock = clock or time.perf_counter
-        self._pass_s = Curve(lambda width: forward_seconds(costs, width))
+        self._pass_s = Curve(lambda width: costs.forward_s(width))
         self._draft_s = Curve(lambda _: draft_s)
         self._expected = self._accepted = _PRIOR
         self._began: float | None = None

@@ -81,7 +81,7 @@ class ParameterField(Vertical):
         with Horizontal(classes="field-row"):
             yield Label(self.parameter.title, classes="field-label", markup=False)
             if self.parameter.kind == "bool":
-                yield Checkbox("", self.text == "true", compact=True)
+                yield Checkbox("on", self.text == "true", compact=True)
             elif self.parameter.choices:
                 choices = [(choice, choice) for choice in self.parameter.choices]
                 yield Select(choices, value=self.text, allow_blank=False, compact=True)

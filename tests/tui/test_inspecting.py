@@ -230,7 +230,7 @@ async def test_the_inspector_at_a_token_of_a_tree(size: tuple[int, int], theme: 
 
 @pytest.mark.parametrize("size", [(80, 24), (120, 40)], ids=str)
 async def test_a_losing_run_says_so_and_keeps_saying_it(size: tuple[int, int]) -> None:
-    slow = Calibration({1: 0.002, 2: 0.002, 5: 0.002}, (0.001,), 64)
+    slow = Calibration({1: 0.002, 3: 0.007}, (0.001,), 64)
     _, loaded, done = LOADED
     assert isinstance(loaded, Loaded)
     load = (Loaded(loaded.time, loaded.target, loaded.drafts, slow), done)

@@ -7,6 +7,7 @@ their own, i, in a cache of their own.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import cast
 
@@ -23,7 +24,7 @@ from specterm.models.heads.head_layer import Attend, HeadLayer, Rotary
 from specterm.models.rope import rope_tables
 
 
-class FeatureHeads(nn.Module):
+class FeatureHeads(nn.Module, ABC):
     """Heads with `fuse`, `advance` and `logits` of their kind. H is their `hidden_size`, W their vocabulary.
 
     taps: what they read of the target (see `Runner.forward_tapped`); token_ids: int64 [W], the target's ids of a
@@ -109,14 +110,14 @@ class FeatureHeads(nn.Module):
         """The embeddings of the target's tokens `ids`: [B, T] -> [B, T, H]."""
         return F.embedding(ids, self.get_buffer("embedding"))
 
+    @abstractmethod
     def fuse(self, taps: Tensor) -> Tensor:
         """Features, [..., H], from the target's hidden states at `taps`, one after the other, [..., F]."""
-        raise NotImplementedError
 
+    @abstractmethod
     def advance(self, ids: Tensor, features: Tensor, rotary: Rotary, attend: Attend) -> Tensor:
         """The next features, [B, T, H], from tokens, [B, T], and the features before them, [B, T, H]."""
-        raise NotImplementedError
 
+    @abstractmethod
     def logits(self, features: Tensor) -> Tensor:
         """Logits [..., W] of the token after next, from what `advance` gave."""
-        raise NotImplementedError

@@ -19,6 +19,7 @@ from transformers import Cache, PreTrainedModel
 from specterm.decoding.ports import Block
 from specterm.errors import ModelError
 from specterm.models.cache import SlotCache, positions_of, visibility
+from specterm.models.runners.cached import CachedRunner
 from specterm.models.runners.early_exit import EarlyExit
 
 _LAYER_TYPES = {"full_attention", "sliding_attention"}
@@ -44,7 +45,7 @@ class _AttentionCache(Cache):
         return 0
 
 
-class CausalLMRunner:
+class CausalLMRunner(CachedRunner):
     """See `Runner`."""
 
     def __init__(self, model: PreTrainedModel, device: torch.device, max_positions: int) -> None:
@@ -83,28 +84,6 @@ class CausalLMRunner:
         """See `Runner`."""
         weight: Tensor = self._model.get_input_embeddings().weight
         return weight
-
-    def kv_token_bytes(self) -> int | None:
-        """See `Runner`."""
-        return self.cache.token_bytes() if self.cache is not None else None
-
-    def allocate(self, rows: int, capacity: int) -> None:
-        """See `Runner`."""
-        if self.cache is None or self.cache.rows < rows or self.cache.capacity < capacity:
-            slots = -(-capacity // 64) * 64
-            if self.cache is None:
-                self.cache = SlotCache(rows, slots)
-            else:
-                self.cache.resize(rows, slots)
-
-    def intact(self) -> int:
-        """See `Runner`."""
-        return self.cache.intact if self.cache is not None else 0
-
-    def keep(self, slots: int) -> None:
-        """See `Runner`."""
-        if self.cache is not None:
-            self.cache.intact = slots
 
     def forward(self, block: Block, last: Sequence[int] | None = None) -> Tensor:
         """See `Runner`."""

@@ -20,6 +20,7 @@ from specterm.decoding.ports import FINAL_NORM, Block
 from specterm.models.attention import grouped_attention, grouped_mask, rotated
 from specterm.models.cache import SlotCache, positions_of, visibility
 from specterm.models.rope import rope_tables
+from specterm.models.runners.cached import CachedRunner
 from specterm.models.runners.early_exit import EarlyExit
 from specterm.models.weights import ReadTensor, tensor_reader, weight_files
 
@@ -102,7 +103,7 @@ class _Layer:
     down: Tensor
 
 
-class LlamaRunner:
+class LlamaRunner(CachedRunner):
     """See `Runner`."""
 
     def __init__(
@@ -151,28 +152,6 @@ class LlamaRunner:
     def embedding_weight(self) -> Tensor:
         """See `Runner`."""
         return self._embedding
-
-    def kv_token_bytes(self) -> int | None:
-        """See `Runner`."""
-        return self.cache.token_bytes() if self.cache is not None else None
-
-    def allocate(self, rows: int, capacity: int) -> None:
-        """See `Runner`."""
-        if self.cache is None or self.cache.rows < rows or self.cache.capacity < capacity:
-            slots = -(-capacity // 64) * 64
-            if self.cache is None:
-                self.cache = SlotCache(rows, slots)
-            else:
-                self.cache.resize(rows, slots)
-
-    def intact(self) -> int:
-        """See `Runner`."""
-        return self.cache.intact if self.cache is not None else 0
-
-    def keep(self, slots: int) -> None:
-        """See `Runner`."""
-        if self.cache is not None:
-            self.cache.intact = slots
 
     def forward(self, block: Block, last: Sequence[int] | None = None) -> Tensor:
         """See `Runner`."""

@@ -16,7 +16,7 @@ from specterm.models.loading import load_models
 
 WARPS = {"greedy": Warps(0.0), "sampled": Warps(0.7, top_p=0.9)}
 BATCH_SIZES = (1, 4)
-SHORT = 24
+SHORT, LONG = 24, 200
 
 
 def shapes() -> Iterator[tuple[str, dict[str, Any]]]:
@@ -81,12 +81,24 @@ def test_output_is_naives_short(models, prompts, naive_ids, method, parameters, 
     check(models, prompts, naive_ids[warps], method, parameters, warps, SHORT, alone=2)
 
 
-@pytest.mark.full
-@pytest.mark.timeout(3600)
-@pytest.mark.parametrize("warps", WARPS.values(), ids=WARPS)
-def test_output_is_naives_full(models, warps):
+@pytest.fixture(scope="module")
+def many_prompts(models):
     prompts = encoded(models, 20)
     assert len(prompts) == 20
-    expected = decode(models.target.runner, prompts, warps=warps, max_tokens=200, batch_size=4).ids
-    for method, parameters in SHAPES:
-        check(models, prompts, expected, method, parameters, warps, 200)
+    return prompts
+
+
+@pytest.fixture(scope="module", params=WARPS.values(), ids=WARPS)
+def naive_long(request, models, many_prompts):
+    """What to draw by, and what naive then writes for each prompt."""
+    return request.param, decode(
+        models.target.runner, many_prompts, warps=request.param, max_tokens=LONG, batch_size=4
+    ).ids
+
+
+@pytest.mark.full
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize(("method", "parameters"), SHAPES, ids=str)
+def test_output_is_naives_full(models, many_prompts, naive_long, method, parameters):
+    warps, expected = naive_long
+    check(models, many_prompts, expected, method, parameters, warps, LONG)

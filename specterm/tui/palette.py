@@ -6,9 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol, cast
 
+from textual.app import App
 from textual.binding import Binding
 from textual.command import DiscoveryHit, Hit, Hits, Provider
 from textual.dom import DOMNode
+from textual.screen import Screen
 from textual.widget import Widget
 
 from specterm.tui.keymap import own_bindings
@@ -62,16 +64,20 @@ class Actions(Provider):
         for node in (self.app, self.screen, *self.screen.query("*")):
             for owner in type(node).__mro__:
                 for binding in own_bindings(owner) if issubclass(owner, DOMNode) else ():
-                    # An action of the app that a pane offers too is told once.
-                    action = f"app.{binding.action}" if node is self.app else binding.action
+                    # An action of the app or the screen that a pane offers too is told once.
+                    action = f"screen.{binding.action}" if self._is_own(binding.action, node) else binding.action
                     if binding.id and binding.tooltip and action not in seen and self._possible(action, node):
                         seen.add(action)
                         yield self._described(binding, action, node)
 
+    def _is_own(self, action: str, node: DOMNode) -> bool:
+        """Whether it is an action of the screen that is named without saying so."""
+        return node is self.screen and "." not in action.partition("(")[0]
+
     def _possible(self, action: str, node: DOMNode) -> bool:
-        namespace, _, name = action.rpartition(".")
-        owner = self.app if namespace == "app" else node
-        return bool(owner.check_action(name.partition("(")[0], ()))
+        namespace, _, name = action.partition("(")[0].rpartition(".")
+        owner = {"app": self.app, "screen": self.screen}.get(namespace, node)
+        return bool(owner.check_action(name, ()))
 
     def _described(self, binding: Binding, action: str, node: DOMNode) -> Action:
         assert binding.id is not None
@@ -79,6 +85,6 @@ class Actions(Provider):
         keys = binding.key if changed is None else changed
         own = [other for other in own_bindings(type(node)) if other.id == binding.id] if changed is None else []
         shown = [self.app.get_key_display(other) for other in own] or keys.split(",")
-        title = getattr(node, "border_title", None)
-        place = "specterm" if node is self.app else str(title).partition(",")[0] if title else type(node).__name__
+        title = node.title if isinstance(node, (App, Screen)) else getattr(node, "border_title", None)
+        place = str(title).partition(",")[0] if title else type(node).__name__
         return Action(binding.tooltip, place, " ".join(dict.fromkeys(shown)), binding.id, node, action)

@@ -39,9 +39,9 @@ def workbench(
 
 def at_rest(app: SpectermApp) -> bool:
     """Whether the form is there and everything that the engine has put so far has been taken in and wrapped."""
-    jobs = [job for job in (app._load_job, app._run_job) if job is not None]
-    taken_in = not any(job.finished or job._events for job in jobs)
-    loaded = app._load_job is not None or not app._initial_load or bool(app._engine.loads)  # type: ignore[attr-defined]
+    jobs = app.workbench.runs.jobs
+    taken_in = not any(job.finished or job._events for job in (jobs.load, jobs.run) if job is not None)
+    loaded = jobs.load is not None or not app.workbench._initial_load or bool(app._engine.loads)  # type: ignore[attr-defined]
     return app.query_one(SettingsPanel)._built and loaded and taken_in and not app.query_one(TokenLog)._unwrapped
 
 

@@ -61,7 +61,7 @@ async def test_a_prompt_that_comes_before_the_models_becomes_what_they_make_of_i
         await settle(pilot)
         assert engine.runs[-1][0].chat
         for event in (*(CHAT if chat else LOADED)[-2:],):
-            app._load_job.put(event)
+            app.workbench.runs.jobs.load.put(event)
         await settle(pilot)
         assert title(pilot) == ("Prompt · chat (template of the model)" if chat else "Prompt · completion")
         await pilot.press("escape")
@@ -102,7 +102,7 @@ async def test_an_earlier_turn_is_sent_again_and_takes_back_what_followed() -> N
         request = engine.runs[-1][1][0]
         assert request.prompt == "two!"
         assert [content for role, content in contents(request.turns) if role == "user"] == ["one"]
-        assert app._conversation.asked == ["one", "two!"]
+        assert app.workbench.runs.conversation.asked == ["one", "two!"]
         assert "takes back" not in hint(pilot)
 
 
@@ -116,7 +116,7 @@ async def test_a_turn_that_fails_takes_nothing_back_and_returns_to_the_editor() 
         engine._failure = "the chat template of it refuses this conversation: no"
         await pilot.press("up", "up", "x", "enter")
         await settle(pilot)
-        assert app._conversation.asked == ["one", "two"]
+        assert app.workbench.runs.conversation.asked == ["one", "two"]
         assert app.query_one(PromptEditor).text == "onex"
 
 
@@ -150,7 +150,7 @@ async def test_a_new_conversation_and_completion_are_a_key_away() -> None:
         spec, (request,) = engine.runs[-1]
         assert not spec.chat
         assert request.turns == ()
-        assert app._conversation.asked == ["two"]
+        assert app.workbench.runs.conversation.asked == ["two"]
 
 
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: "{}x{}".format(*size))

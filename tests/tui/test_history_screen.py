@@ -176,7 +176,7 @@ async def test_a_run_of_the_workbench_is_stored_and_reopened(tmp_path: Path) -> 
         await calm(pilot)
         await pilot.press("enter")
         await settle(pilot)
-        text, figures = shown(app), app._figures._live.figures
+        text, figures = shown(app), app.workbench.runs.figures._live.figures
         until(lambda: [entry.state for entry in Archive(tmp_path).entries()] == ["done"])
         await pilot.press("f3", "c")
         assert shown(app) == ""
@@ -187,8 +187,8 @@ async def test_a_run_of_the_workbench_is_stored_and_reopened(tmp_path: Path) -> 
         assert app.screen is app.default_screen
         assert shown(app).startswith("Run 1, 20")
         assert shown(app).endswith(text)
-        assert app._figures is not None
-        assert app._figures._live.figures == figures
+        assert app.workbench.runs.figures is not None
+        assert app.workbench.runs.figures._live.figures == figures
         assert app.query_one(FiguresPanel).border_title == "Figures · recorded"
         await pilot.press("ctrl+q")
     assert len(Archive(tmp_path).entries()) == 1

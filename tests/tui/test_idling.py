@@ -25,9 +25,9 @@ async def test_at_rest_nothing_wakes_up_but_the_look_at_the_devices(monkeypatch:
     async with app.run_test(size=(120, 40)) as pilot:
         await settle(pilot)
         monkeypatch.setattr(idling, "RESTS_AFTER_S", 0.0)
-        app._idling._tick()
-        assert app._idling.pace is Pace.RESTING
-        assert app._monitor.resting
+        app.workbench.idling._tick()
+        assert app.workbench.idling.pace is Pace.RESTING
+        assert app.workbench._monitor.resting
         assert not app.query_one(PromptEditor).cursor_blink
         await settle(pilot)
         woken.clear()
@@ -35,8 +35,8 @@ async def test_at_rest_nothing_wakes_up_but_the_look_at_the_devices(monkeypatch:
         assert len(woken) <= 1
         monkeypatch.setattr(idling, "RESTS_AFTER_S", 60.0)
         await pilot.press("x")
-        assert app._idling.pace is Pace.QUIET
-        assert not app._monitor.resting
+        assert app.workbench.idling.pace is Pace.QUIET
+        assert not app.workbench._monitor.resting
         assert app.query_one(PromptEditor).cursor_blink
         woken.clear()
         await asyncio.sleep(1.5)
@@ -47,12 +47,12 @@ async def test_while_a_run_goes_the_devices_are_looked_at_often() -> None:
     app = workbench(FakeEngine(hold=True))
     async with app.run_test(size=(120, 40)) as pilot:
         await settle(pilot)
-        app._idling._tick()
-        assert app._idling.pace is Pace.QUIET
+        app.workbench.idling._tick()
+        assert app.workbench.idling.pace is Pace.QUIET
         await pilot.press("enter")
         await pilot.pause(0.1)
-        assert app._idling.pace is Pace.BUSY
+        assert app.workbench.idling.pace is Pace.BUSY
         await pilot.press("escape")
         await settle(pilot)
-        app._idling._tick()
-        assert app._idling.pace is Pace.QUIET
+        app.workbench.idling._tick()
+        assert app.workbench.idling.pace is Pace.QUIET

@@ -164,7 +164,7 @@ async def test_the_cursor_keeps_its_token_while_more_streams_in_and_lines_wrap_a
         await pilot.press("escape")
         await settle(pilot)
         assert stream.is_vertical_scroll_end
-        assert app._run_job is not None  # Escape left the tokens and did not cancel
+        assert app.workbench.runs.jobs.run is not None  # Escape left the tokens and did not cancel
 
 
 async def test_clearing_takes_the_cursor_the_rounds_and_the_report_away() -> None:

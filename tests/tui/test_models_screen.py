@@ -145,7 +145,7 @@ async def test_what_was_loaded_is_offered_again_in_the_next_session(folders: Pat
     engine = FakeEngine()
     RecentModels(tmp_path / "state").add(ModelSpec(target="./a", drafts=("./b",), device="cuda:0", max_model_len=64))
     app = workbench(engine)
-    app._choice._recent = RecentModels(tmp_path / "state")
+    app.workbench.runs.choice._recent = RecentModels(tmp_path / "state")
     async with app.run_test(size=SIZE) as pilot:
         screen = await opened(app, pilot)
         known = screen.query_one("#known", OptionList)
@@ -220,7 +220,9 @@ async def test_every_head_of_the_catalogue_has_a_field(folders: Path) -> None:
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: "{}x{}".format(*size))
 async def test_the_picker_as_it_looks(size: tuple[int, int], folders: Path, matches_snapshot: Compare) -> None:
     app = workbench()
-    app._choice._recent.add(ModelSpec(target="some/model", drafts=("some/draft",), dtype="bfloat16", device="cuda:0"))
+    app.workbench.runs.choice._recent.add(
+        ModelSpec(target="some/model", drafts=("some/draft",), dtype="bfloat16", device="cuda:0")
+    )
     async with app.run_test(size=size) as pilot:
         screen = await opened(app, pilot)
         await listed(screen, pilot)

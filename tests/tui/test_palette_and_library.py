@@ -142,7 +142,7 @@ async def test_prompts_are_recalled_in_the_next_session_unless_the_history_is_of
     await run_one(tmp_path)
     assert Memory(tmp_path / "state").prompts() == ["Hello"]
     app = await run_one(tmp_path)
-    assert app._memory.prompts() == ["Hello"]
+    assert app.workbench._memory.prompts() == ["Hello"]
     Memory(tmp_path / "state").forget_prompts()
     Archive(tmp_path / "data").set_recording(False)
     await run_one(tmp_path)

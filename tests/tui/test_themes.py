@@ -109,7 +109,9 @@ async def test_every_state_has_attributes_of_its_own(
     app = workbench()
     if no_color:
         monkeypatch.setenv("NO_COLOR", "1")
-        app = type(app)(app._engine, app._monitor, app._spec, theme_folders=(themes.shipped_folder(),))
+        app = type(app)(
+            app._engine, app.workbench._monitor, app.workbench._spec, theme_folders=(themes.shipped_folder(),)
+        )
     assert app.no_color == no_color
     async with app.run_test(size=(120, 40)) as pilot:
         app.theme = name

@@ -13,7 +13,8 @@ from tui.screens import PROMPT, settle, workbench
 from specterm.catalogue import HEADS, METHODS
 from specterm.config import ModelSpec, RunSpec
 from specterm.events import LoadProgress, Notice, RunFinished
-from specterm.tui.app import FRAMES_PER_SECOND, SpectermApp
+from specterm.tui.app import SpectermApp
+from specterm.tui.jobs import FRAMES_PER_SECOND
 from specterm.tui.widgets.figures import FiguresBar, FiguresPanel
 from specterm.tui.widgets.model_bar import ModelBar
 from specterm.tui.widgets.prompt_editor import PromptEditor
@@ -166,8 +167,8 @@ async def test_enter_while_the_last_run_stops_says_so() -> None:
         await settle(pilot)
         await pilot.press("enter")
         await settle(pilot)
-        assert app._run_job is not None
-        app._drain_timer.pause()  # the run has not come to its end yet
+        assert app.workbench.runs.jobs.run is not None
+        app.workbench.runs.jobs.timer.pause()  # the run has not come to its end yet
         await pilot.press("escape", "enter")
         await pilot.pause()
         assert notices(app) == ["the last run is still stopping; try again"]
@@ -275,7 +276,7 @@ async def test_measuring_paints_seldom_and_records_counts_only() -> None:
     async with app.run_test(size=SIZE) as pilot:
         await settle(pilot)
         await pilot.press("f3", "m")
-        assert app._drain_timer._interval == 0.25
+        assert app.workbench.runs.jobs.timer._interval == 0.25
         await pilot.press("f2")
         await settle(pilot)
         await pilot.press("enter")

@@ -30,7 +30,7 @@ class Inspector(VerticalScroll, can_focus=True):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding(
             "a",
-            "app.toggle_alternatives",
+            "screen.toggle_alternatives",
             "Alternatives",
             id="inspector.alternatives",
             tooltip="Let the next run record the likeliest tokens of target and drafter",

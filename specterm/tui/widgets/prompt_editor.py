@@ -35,9 +35,11 @@ class PromptEditor(TextArea):
         Binding("f10", "system", "System", id="chat.system", tooltip="Edit the system prompt"),
         Binding("ctrl+g", "mode", "Mode", id="chat.mode", tooltip="Chat, or complete the text as it stands"),
         # TextArea selects a line with F6, which is the way to the figures here.
-        Binding("f6", "app.show_pane('figures')", "Figures", False, id="prompt.figures", tooltip="Go to the figures"),
+        Binding(
+            "f6", "screen.show_pane('figures')", "Figures", False, id="prompt.figures", tooltip="Go to the figures"
+        ),
         # TextArea redoes with this key.
-        Binding("ctrl+y", "app.take_setup", "Setup", False, id="prompt.setup", tooltip="Copy or write this setup"),
+        Binding("ctrl+y", "screen.take_setup", "Setup", False, id="prompt.setup", tooltip="Copy or write this setup"),
         Binding("ctrl+shift+z", "redo", "Redo", False, id="prompt.redo", tooltip="Do again what was undone"),
     ]
     HELP = """\

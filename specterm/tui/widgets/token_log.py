@@ -38,12 +38,12 @@ class TokenLog(ScrollView, can_focus=True):
     COMPONENT_CLASSES: ClassVar[set[str]] = {*COMPONENT.values(), MATCH, CURRENT_MATCH}
     ALLOW_SELECT = True
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("r", "app.toggle_rejected", "Rejected", id="stream.rejected", tooltip="Show rejected tokens inline"),
-        Binding("y", "app.copy_output", "Copy", id="stream.copy", tooltip="Copy the output of the last run"),
+        Binding("r", "screen.toggle_rejected", "Rejected", id="stream.rejected", tooltip="Show rejected tokens inline"),
+        Binding("y", "screen.copy_output", "Copy", id="stream.copy", tooltip="Copy the output of the last run"),
         Binding(
-            "s", "app.save_stream", "Save", id="stream.save", tooltip="Save the last run, or the screen, to a file"
+            "s", "screen.save_stream", "Save", id="stream.save", tooltip="Save the last run, or the screen, to a file"
         ),
-        Binding("c", "app.clear_stream", "Clear", id="stream.clear", tooltip="Empty the stream"),
+        Binding("c", "screen.clear_stream", "Clear", id="stream.clear", tooltip="Empty the stream"),
         Binding("j", "scroll_down", "Down", id="stream.down", tooltip="Scroll down", show=False),
         Binding("k", "scroll_up", "Up", id="stream.up", tooltip="Scroll up", show=False),
         Binding("g", "scroll_home", "Start", id="stream.home", tooltip="Scroll to the start", show=False),

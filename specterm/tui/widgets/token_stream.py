@@ -54,7 +54,7 @@ class TokenStream(TokenLog):
         Binding("end", "scroll_end", "End", id="stream.follow", tooltip="Scroll to the end and follow", show=False),
         Binding(
             "a",
-            "app.toggle_alternatives",
+            "screen.toggle_alternatives",
             "Alternatives",
             id="stream.alternatives",
             tooltip="Let the next run record the likeliest tokens of target and drafter",

@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pytest
 from textual.pilot import Pilot
-from textual.widgets import Input, OptionList, Static
+from textual.widgets import Input, OptionList, Select, Static
 from tui.fake_engine import GPU, LOADED, FakeEngine, model_info
 from tui.screens import settle, still, workbench
 from tui.test_screens import SIZES, SNAPSHOTS, Compare
 
 from specterm.catalogue import HEADS
-from specterm.config import ModelSpec
+from specterm.config import MethodSpec, ModelSpec, RunSpec
 from specterm.events import Loaded, RunFinished
 from specterm.tui.app import SpectermApp
 from specterm.tui.model_choice import found_devices
@@ -201,6 +201,23 @@ async def test_the_bar_shows_heads_and_memory() -> None:
         await settle(pilot)
         assert "4.5 GB" in str(app.query_one(ModelBar).render())
         assert "heads medusa+eagle" in str(app.query_one(ModelBar).render())
+
+
+async def test_the_bar_names_the_heads_of_the_chosen_method() -> None:
+    heads = {"medusa": "builtin", "eagle": "./my[heads]"}
+    loaded = Loaded(0.2, model_info("big", 1_000_000_000), (), None, heads, 100_000_000)
+    app = workbench(FakeEngine(load=(loaded, RunFinished(0.2, "done"))), spec=RunSpec(method=MethodSpec(name="medusa")))
+    async with app.run_test(size=(120, 40)) as pilot:
+        await settle(pilot)
+        bar = app.query_one(ModelBar)
+        assert f"{HEADS['medusa']} builtin" in str(bar.render())
+        for method, told in (("eagle", "./my[heads]"), ("mlp", "none")):
+            app.query_one("#method", Select).value = method
+            await settle(pilot)
+            assert f"{HEADS[method]} {told}  · float32" in str(bar.render())
+        app.query_one("#method", Select).value = "ngram"
+        await settle(pilot)
+        assert not any(noun in str(bar.render()) for noun in HEADS.values())
 
 
 def test_found_devices_are_those_that_the_engine_takes() -> None:

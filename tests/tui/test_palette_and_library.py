@@ -77,7 +77,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (own / "mine.txt").write_text("Write a limerick\nWrite [bold]a sonnet\x1b[2J\n")
     (own / "broken.json").write_text("{")
     (own / "readme.md").write_text("x")
-    monkeypatch.setattr("specterm.tui.app.prompts_folder", lambda: own)
+    monkeypatch.setattr("specterm.tui.screens.workbench.prompts_folder", lambda: own)
     return own
 
 

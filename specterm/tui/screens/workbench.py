@@ -65,7 +65,7 @@ class WorkbenchScreen(Screen[None]):
 
     def compose(self) -> ComposeResult:
         yield Static("specterm needs a terminal of at least 60 x 18", id="too-small")
-        yield ModelBar(self._spec.model, id="models")
+        yield ModelBar(self._spec.model, self._spec.method.name, id="models")
         with Horizontal(id="body"):
             with Vertical(id="main"):
                 yield (stream := TokenStream(self.runs.record, id="stream"))
@@ -127,6 +127,10 @@ class WorkbenchScreen(Screen[None]):
             go = self._settings.focus_first if pane == "settings" else self.query_one(f"#{pane}").focus
             self.call_after_refresh(go)
         self.refresh_bindings()
+
+    @on(SettingsPanel.MethodChosen)
+    def _name_heads(self, message: SettingsPanel.MethodChosen) -> None:
+        self.query_one(ModelBar).show_method(message.method)
 
     @on(TokenStream.CursorMoved)
     def _inspect(self, message: TokenStream.CursorMoved) -> None:

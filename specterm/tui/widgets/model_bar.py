@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
 from rich.text import Text
 from textual.widgets import Static
 
+from specterm.catalogue import HEADS, METHODS
 from specterm.config import ModelSpec
 from specterm.events import Loaded, ModelInfo
 from specterm.tui.widgets.history_graph import bar
+from specterm.tui.widgets.visible_text import visible
 
 _BAR_CELLS = 10
 
@@ -25,8 +28,8 @@ class Status:
 
 
 class ModelBar(Static):
-    """Target, drafts, number format, device, memory, heads and runner on the left, as far as there is room; the status
-    on the right."""
+    """Target, drafts, the heads that the chosen method uses, number format, device, memory, all heads and runner on the
+    left, as far as there is room; the status on the right."""
 
     COMPONENT_CLASSES: ClassVar[set[str]] = {
         "model-bar--brand",
@@ -37,9 +40,10 @@ class ModelBar(Static):
         "model-bar--error",
     }
 
-    def __init__(self, model: ModelSpec, *, id: str | None = None) -> None:  # noqa: A002
+    def __init__(self, model: ModelSpec, method: str, *, id: str | None = None) -> None:  # noqa: A002
         super().__init__("", id=id)
         self._asked = model
+        self._method = method
         self._loaded: Loaded | None = None
         self._status = Status("")
         self._measuring = False
@@ -51,6 +55,12 @@ class ModelBar(Static):
         """Show the models as they really are."""
         self._loaded = loaded
         self.draw()
+
+    def show_method(self, method: str) -> None:
+        """Show what another method drafts with."""
+        if method != self._method:
+            self._method = method
+            self.draw()
 
     def show_status(self, status: Status) -> None:
         """Show what is going on."""
@@ -66,16 +76,25 @@ class ModelBar(Static):
     def _parts(self) -> list[tuple[str, str]]:
         if self._loaded is None:
             drafts = [("draft", name) for name in self._asked.drafts]
-            return [("target", self._asked.target), *drafts, ("", self._asked.dtype), ("", self._asked.device)]
+            models = [("target", self._asked.target), *drafts, *self._method_heads(self._asked.heads())]
+            return [*models, ("", self._asked.dtype), ("", self._asked.device)]
         target = self._loaded.target
         drafts = [("draft", _name(draft)) for draft in self._loaded.drafts]
-        parts = [("target", _name(target)), *drafts, ("", target.dtype)]
+        heads = self._method_heads(self._loaded.heads)
+        parts = [("target", _name(target)), *drafts, *heads, ("", target.dtype)]
         if target.quantization:
             parts.append(("", target.quantization))
         parts += [("", target.device), ("", _memory(self._loaded))]
         if self._loaded.heads:
             parts.append(("heads", "+".join(self._loaded.heads)))
         return [*parts, ("", target.runner)]
+
+    def _method_heads(self, named: Mapping[str, str]) -> list[tuple[str, str]]:
+        """The heads that the chosen method needs: where they are from, or that there are none."""
+        method = METHODS.get(self._method)
+        if method is None or not method.heads:
+            return []
+        return [(HEADS[method.heads], visible(named.get(method.heads, "none")))]
 
     def draw(self) -> None:
         """Draw what is shown, in the colours of now."""

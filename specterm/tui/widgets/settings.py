@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import msgspec
 from textual import on
 from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.content import Content
+from textual.message import Message
 from textual.widgets import Label, Select, Static
 
 from specterm.catalogue import METHODS, RULES, SAMPLING, Value
@@ -26,6 +29,12 @@ How the next run decodes: the method with its parameters, the acceptance rule (*
 follows the target's own distribution, and why), and the sampling. A value that cannot be used says so below its field,
 and holds back Enter. **Tab** and **Shift+Tab** move, **Enter** opens a list.
 """
+
+    @dataclass
+    class MethodChosen(Message):
+        """The next run is of this method of the catalogue."""
+
+        method: str
 
     def __init__(self, spec: RunSpec, *, id: str | None = None) -> None:  # noqa: A002
         super().__init__(id=id)
@@ -114,6 +123,7 @@ and holds back Enter. **Tab** and **Shift+Tab** move, **Enter** opens a list.
             acceptance.value = self._acceptance
         if self._acceptance != judged_by:
             await self._refill()
+        self.post_message(self.MethodChosen(self._form.method))
         self._tell()
 
     @on(Select.Changed, "#acceptance")

@@ -108,7 +108,7 @@ class TokenReport:
 
     def _title(self, text: str, token_id: int, state: State) -> None:
         name = f"id {token_id}"
-        title = Text(text, self._look.states[state], no_wrap=True)
+        title = Text(no_wrap=True).append(text, self._look.states[state])
         title.truncate(max(4, self._width - len(name) - 2), overflow="ellipsis")
         title.append(name.rjust(self._width - title.cell_len), self._look.label)
         self._lines.append(title)

@@ -61,6 +61,25 @@ def from_text(parameter: Parameter, text: str) -> Value:
     return parameter.check(texts)
 
 
+class OnOff(Checkbox):
+    """A checkbox that says in words which of the two it is: Textual's own tells it by the colour of its cross alone."""
+
+    BUTTON_INNER = " "
+
+    def __init__(self, value: bool) -> None:
+        super().__init__(value=value, compact=True)
+        self._tell()
+
+    def watch_value(self) -> None:
+        """See `Checkbox`."""
+        super().watch_value()
+        self._tell()
+
+    def _tell(self) -> None:
+        self.BUTTON_INNER = "✓" if self.value else " "
+        self.label = "on" if self.value else "off"
+
+
 class ParameterField(Vertical):
     """A label and an editor for one parameter; below it, in place, what is wrong."""
 
@@ -81,7 +100,7 @@ class ParameterField(Vertical):
         with Horizontal(classes="field-row"):
             yield Label(self.parameter.title, classes="field-label", markup=False)
             if self.parameter.kind == "bool":
-                yield Checkbox("on", self.text == "true", compact=True)
+                yield OnOff(self.text == "true")
             elif self.parameter.choices:
                 choices = [(choice, choice) for choice in self.parameter.choices]
                 yield Select(choices, value=self.text, allow_blank=False, compact=True)

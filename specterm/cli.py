@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from specterm import locations
 from specterm.config import RunSpec
 from specterm.errors import ConfigError, ExitCode, SpectermError
+from specterm.history.retention import DEFAULT_LIMIT
 from specterm.log_file import DEFAULT_LEVEL, start_log
 from specterm.settings import THEME, Settings, read_settings
 from specterm.version import __version__
@@ -96,10 +97,11 @@ def open_workbench(
     settings: Settings,
     theme: str | None = None,
     history: Path | None = None,
+    history_limit: int = DEFAULT_LIMIT,
     replay: ReplayEngine | None = None,
 ) -> int:
-    """The screen, beginning with `spec` (a checked one); returns when it is left. Runs are stored in the folder
-    `history`, if it is given, and prompts are remembered; with `replay` that run is shown.
+    """The screen, beginning with `spec` (a checked one); returns when it is left. At most `history_limit` runs are
+    stored in the folder `history`, if it is given, and prompts are remembered; with `replay` that run is shown.
 
     Raises:
         ConfigError: standard input or output is no terminal.
@@ -120,6 +122,7 @@ def open_workbench(
             spec,
             prompt=replay.prompts[0] if replay else "",
             history=history,
+            history_limit=history_limit,
             state=locations.state_folder(),
             settings=settings,
             theme=theme,

@@ -18,6 +18,7 @@ from specterm.completion import completion_script, prepare_completion
 from specterm.config import MethodSpec, PlanSpec, RunSpec
 from specterm.errors import ConfigError, ExitCode
 from specterm.events import Event
+from specterm.history.retention import DEFAULT_LIMIT, checked_limit
 from specterm.locations import PROMPTS_FILE, all_places, data_folder, log_file, state_folder
 from specterm.log_file import DEFAULT_LEVEL, start_log
 from specterm.options import DEFAULT_OUT, ENGINES, Given, load_named, signature
@@ -254,6 +255,7 @@ def _workbench(given: Given, settings: Settings) -> int:
     return open_workbench(
         spec,
         history=None if "no_history" in given else data_folder(),
+        history_limit=checked_limit(given.values.get("history_limit", DEFAULT_LIMIT)),
         settings=settings,
         theme=given.values.get("theme"),
     )

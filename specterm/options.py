@@ -35,6 +35,7 @@ from specterm.config import (
     plan_from,
 )
 from specterm.errors import ConfigError
+from specterm.history.retention import LIMIT as HISTORY_LIMIT
 from specterm.log_file import DEFAULT_LEVEL, LEVELS
 
 DEFAULT_OUT = "specterm-report"
@@ -209,6 +210,7 @@ def _options() -> Iterator[Option]:
     reuse = "Prefill the whole prompt in the workbench, also what the target has seen already."
     yield Option("no_prefix_reuse", "run", work, reuse, bool)
     yield Option("no_history", "run", engine, private, bool)
+    yield _of_parameter(HISTORY_LIMIT, "run", engine, HISTORY_LIMIT.help)
     colours = "The colours of the workbench; ctrl+t changes them there."
     yield Option("theme", "run", engine, colours, str, "the last one chosen, at first dark", metavar="NAME")
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
@@ -14,15 +15,17 @@ from typing import Any
 
 import msgspec
 
+from specterm.config import Message
 from specterm.errors import ConfigError
 from specterm.events import Event
+from specterm.history.comparison import Comparison, read_comparison, trials_of
 from specterm.history.database import FILE_NAME, HistoryError, failure, open_database, told_moved, transaction
 from specterm.history.query import STATES, Query
 from specterm.history.settings import is_recording, set_recording
 from specterm.metrics import Figure
 from specterm.recording import unpack
 
-_COLUMNS = "id, started_at, finished_at, reason, method, models, prompt, measured, pid, figures"
+_COLUMNS = "id, started_at, finished_at, reason, method, models, prompt, measured, pid, figures, kind, verdict"
 _INDEXED = 3  # characters of the shortest text that the trigram index can find
 
 
@@ -30,7 +33,9 @@ _INDEXED = 3  # characters of the shortest text that the trigram index can find
 class Entry:
     """One stored run. Times are seconds since the epoch; `prompt` is its head; `figures` are those of `METRICS` as
     far as they are live (no energy). `state` is one of `query.STATES`: a run without an end is running while the
-    process that recorded it lives, and was interrupted otherwise."""
+    process that recorded it lives, and was interrupted otherwise.
+
+    `kind` is "run" or "comparison"; a comparison has no figures, and at its end a `verdict`."""
 
     id: int
     started_at: float
@@ -41,6 +46,8 @@ class Entry:
     prompt: str
     measured: bool
     figures: dict[str, Figure]
+    kind: str = "run"
+    verdict: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,12 +114,37 @@ class Archive:
         except ValueError as error:
             raise HistoryError(f"run {run}: {error}") from None
 
-    def delete(self, runs: Sequence[int]) -> None:
-        """Delete runs; their bytes on disk are overwritten."""
+    def turns(self, run: int) -> list[Message]:
+        """What was said before the prompt of a conversation's run."""
+        with self._open() as connection:
+            row = connection.execute("SELECT turns FROM runs WHERE id = ?", (run,)).fetchone()
+        if row is None:
+            raise ConfigError(f"there is no run {run} in {self.path}")
+        return msgspec.json.decode(row[0], type=list[Message])
+
+    def comparison(self, run: int) -> Comparison:
+        """A comparison as it was measured."""
+        trials = trials_of(self.events(run))
+        with self._open() as connection:
+            row = connection.execute("SELECT spec, report FROM runs WHERE id = ?", (run,)).fetchone()
+        try:
+            return read_comparison(row[0], row[1], trials)
+        except (msgspec.MsgspecError, zlib.error, ConfigError) as error:
+            raise HistoryError(f"comparison {run} cannot be read by this specterm: {error}") from None
+
+    def delete(self, runs: Sequence[int]) -> set[str]:
+        """Delete runs; their bytes on disk are overwritten. Returns their prompts, without those that another run
+        has too."""
+        ids = [(run,) for run in runs]
         with self._open() as connection:
             with transaction(connection):
-                connection.executemany("DELETE FROM runs WHERE id = ?", [(run,) for run in runs])
+                texts = "SELECT prompt FROM texts WHERE rowid = ?"
+                prompts = {row[0] for run in ids for row in connection.execute(texts, run)}
+                connection.executemany("DELETE FROM runs WHERE id = ?", ids)
+                others = "SELECT 1 FROM texts WHERE prompt = ? LIMIT 1"
+                gone = {prompt for prompt in prompts if connection.execute(others, (prompt,)).fetchone() is None}
             _clean(connection)
+        return gone
 
     def purge(self) -> int:
         """Delete every run, and damaged histories that were moved aside; returns how many runs there were.
@@ -145,7 +177,6 @@ class Archive:
             with closing(connection):
                 if moved is not None:
                     raise HistoryError(told_moved(moved))
-                connection.execute("PRAGMA secure_delete = ON")
                 yield connection
         except (sqlite3.Error, OSError) as error:
             raise failure(error, self.path) from None
@@ -196,10 +227,10 @@ def _is_indexed(connection: sqlite3.Connection) -> bool:
 
 
 def _entry(row: tuple[Any, ...], living: frozenset[int]) -> Entry:
-    run, started, finished, reason, method, models, prompt, measured, pid, figures = row
+    run, started, finished, reason, method, models, prompt, measured, pid, figures, kind, verdict = row
     state = reason or ("running" if pid in living else "interrupted")
     told = msgspec.json.decode(figures, type=dict[str, Figure])
-    return Entry(run, started, finished, state, method, models, prompt, bool(measured), told)
+    return Entry(run, started, finished, state, method, models, prompt, bool(measured), told, kind, verdict)
 
 
 def _living(connection: sqlite3.Connection) -> frozenset[int]:

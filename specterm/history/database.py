@@ -46,9 +46,17 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "TEXTS",
         "CREATE TRIGGER forget_texts AFTER DELETE ON runs BEGIN DELETE FROM texts WHERE rowid = old.id; END",
     ),
+    (
+        "ALTER TABLE runs ADD COLUMN kind TEXT NOT NULL DEFAULT 'run'",
+        "ALTER TABLE runs ADD COLUMN turns TEXT NOT NULL DEFAULT '[]'",
+        "ALTER TABLE runs ADD COLUMN report BLOB",
+        "ALTER TABLE runs ADD COLUMN verdict TEXT NOT NULL DEFAULT ''",
+    ),
 )
 """One step a version, each a tuple of statements; a step is never changed once it was released. Times in `runs` are
-seconds since the epoch; `reason` is None until the run ends; `texts` has the run's id as its rowid."""
+seconds since the epoch; `reason` is None until the run ends; `texts` has the run's id as its rowid. A line whose `kind`
+is comparison has one trial in each of its chunks, and at its end its report (JSON, deflated) with the verdict of that;
+`turns` are what was said before the prompt of a conversation's run."""
 
 _TEXTS = (
     "CREATE VIRTUAL TABLE texts USING fts5(prompt, output, tokenize = 'trigram')",
@@ -69,6 +77,7 @@ def connect(path: Path) -> sqlite3.Connection:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute("PRAGMA secure_delete = ON")
     except sqlite3.Error:
         connection.close()
         raise

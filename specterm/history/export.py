@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -15,20 +15,27 @@ from specterm.metrics import RowResult, row_results
 from specterm.recording import as_line, header, recorded
 from specterm.report.figures import COLUMNS, NOT_MEASURED
 from specterm.report.markdown import table
+from specterm.report.writing import WRITERS as REPORT_FORMATS
 from specterm.report.writing import write_whole
 
 
 def export(archive: Archive, run: int, path: Path) -> None:
-    """Write a run to `path`, in the format of its suffix.
+    """Write a run to `path`, in the format of its suffix; a comparison as its report.
 
     Raises:
-        ConfigError: the suffix is none of `FORMATS`, the file cannot be written, or there is no such run.
+        ConfigError: the suffix is none of `FORMATS` (of a comparison: of the report's), the file cannot be written, or
+            there is no such run.
         HistoryError: the history cannot be read.
     """
-    write = FORMATS.get(path.suffix.lower().removeprefix("."))
-    if write is None:
-        raise ConfigError(f"{path.name!r} has no known format; end the name in .{', .'.join(FORMATS)}")
-    text = write(archive.entry(run), archive.events(run))
+    entry = archive.entry(run)
+    formats: Iterable[str] = FORMATS if entry.kind == "run" else REPORT_FORMATS
+    suffix = path.suffix.lower().removeprefix(".")
+    if suffix not in formats:
+        raise ConfigError(f"{path.name!r} has no known format; end the name in .{', .'.join(formats)}")
+    if entry.kind == "run":
+        text = FORMATS[suffix](entry, archive.events(run))
+    else:
+        text = REPORT_FORMATS[suffix](archive.comparison(run).document)
     try:
         write_whole(path.expanduser(), text)
     except OSError as error:

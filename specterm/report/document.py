@@ -12,6 +12,7 @@ from specterm.bench.trials import Failure, Trials
 from specterm.config import to_data
 from specterm.events import Loaded
 from specterm.metrics import RowResult
+from specterm.report.deploy import Deployment, deployment
 
 SCHEMA_VERSION = 1
 
@@ -19,8 +20,8 @@ SCHEMA_VERSION = 1
 class Document(msgspec.Struct, frozen=True, kw_only=True):
     """A batch: what ran, where, and what came of it. `complete` is False after an interrupt.
 
-    `models` are the loaded ones as they really are, with the calibration; None where nothing was loaded. `warnings`
-    are lines for a person; `failures` the runs that failed.
+    `models` are the loaded ones as they really are, with the calibration; None where nothing was loaded. `deployment`
+    is what it comes to; `warnings` are lines for a person; `failures` the runs that failed.
     """
 
     schema_version: int
@@ -30,6 +31,7 @@ class Document(msgspec.Struct, frozen=True, kw_only=True):
     spec: dict[str, Any]
     runs: list[RowResult]
     summary: list[Summary]
+    deployment: Deployment
     warnings: list[str]
     failures: list[Failure]
 
@@ -45,6 +47,7 @@ def build_document(trials: Trials) -> Document:
         spec=to_data(trials.plan),
         runs=trials.results,
         summary=summary,
+        deployment=deployment(trials.plan, summary),
         warnings=list(_warnings(trials, summary)),
         failures=trials.failures,
     )

@@ -9,6 +9,7 @@ from specterm.bench.statistics import Interval, Statistics
 from specterm.bench.summary import DomainSummary, Summary
 from specterm.catalogue import RULES
 from specterm.events import ModelInfo
+from specterm.report.deploy import Deployment
 from specterm.report.document import Document
 from specterm.report.figures import COLUMNS, NOT_MEASURED, SUMMARY_KEYS, Column
 
@@ -31,6 +32,7 @@ def as_markdown(document: Document) -> str:
         "# specterm report" + ("" if document.complete else " (incomplete)"),
         *_warnings(document.warnings),
         *_summary(document.summary),
+        *_deployment(document.deployment),
         *_domains(document.summary),
         *_figures(document.summary),
         "## Lossless\n\n" + "\n".join(_lossless(document.summary)),
@@ -88,6 +90,19 @@ def measured(summary: Sequence[Summary]) -> list[Column]:
         for column in COLUMNS
         if any(figure_text(column, e.figures.get(column.key), e.speedup) != NOT_MEASURED for e in summary)
     ]
+
+
+def _deployment(found: Deployment) -> Iterator[str]:
+    """What to deploy: the verdict, then a line to copy for each program, and what differs."""
+    parts = ["## What to deploy", f"{_cell(found.verdict[:1].upper() + found.verdict[1:])}."]
+    for way in found.ways:
+        if way.line is None:
+            parts.append(f"{way.program}: no such method there.")
+            continue
+        parts.append(f"{way.program}:\n\n```\n{' '.join(way.line.replace('`', '').split())}\n```")
+        if way.differences:
+            parts.append("\n".join(f"- {_cell(text)}" for text in way.differences))
+    yield "\n\n".join(parts)
 
 
 def _domains(summary: Sequence[Summary]) -> Iterator[str]:

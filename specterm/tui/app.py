@@ -17,6 +17,7 @@ from textual.theme import Theme
 
 from specterm.config import RunSpec
 from specterm.engine.job import Engine
+from specterm.history.retention import DEFAULT_LIMIT
 from specterm.locations import themes_folder
 from specterm.settings import Settings
 from specterm.tui import keys, themes
@@ -41,8 +42,8 @@ class SpectermApp(App[None]):
     The app loads the spec's models when it starts (unless `initial_load` is False) and closes the engine when it ends.
     The monitor is started and stopped by whoever made it. Themes are read from `theme_folders`, by default the shipped
     ones and the user's; `theme` names one, else the last one chosen counts that `memory` knows. `settings` bring the
-    keymap, and what is wrong with them is told. Runs are stored in the folder `history`, if one is given; a
-    `ReplayEngine` plays its run at once.
+    keymap, and what is wrong with them is told. At most `history_limit` runs are stored in the folder `history`, if
+    one is given; a `ReplayEngine` plays its run at once.
     """
 
     TITLE = "specterm"
@@ -62,6 +63,7 @@ class SpectermApp(App[None]):
         initial_load: bool = True,
         theme_folders: Sequence[Path] | None = None,
         history: Path | None = None,
+        history_limit: int = DEFAULT_LIMIT,
         state: Path | None = None,
         settings: Settings | None = None,
         theme: str | None = None,
@@ -81,6 +83,7 @@ class SpectermApp(App[None]):
             prompt=prompt,
             initial_load=initial_load,
             history=history,
+            history_limit=history_limit,
             state=state,
             memory=memory,
         )

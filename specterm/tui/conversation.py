@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
 from specterm.config import Message, Request, RunSpec
+from specterm.errors import ConfigError
 from specterm.events import Event, Loaded, RowFinished, RunFinished
 
 
@@ -64,6 +67,23 @@ class Conversation:
         """Begin anew; an answer that is still coming belongs to what was."""
         self._turns.clear()
         self._pending = None
+
+    def restore(self, system: str, before: Sequence[Message], question: str, answer: str | None) -> None:
+        """Go on with a conversation from where it stood: what was said `before`, then a question with its answer, or
+        None where none came.
+
+        Raises:
+            ConfigError: there can be no conversation now, and the text says why.
+        """
+        if self._template is None:
+            raise ConfigError("no models are loaded yet; open it again when they are")
+        if not self._template:
+            raise ConfigError("the loaded model has no chat template; load a chat model and open it again")
+        self.system, self.raw, self._pending = system, False, None
+        said = [message.content for message in before if message.role != "system"]
+        self._turns = list(zip(said[::2], said[1::2], strict=True))
+        self._turns += [] if answer is None else [(question, answer)]
+        self.unanswered = question if answer is None else ""
 
     def ask(self, spec: RunSpec, text: str, turn: int) -> tuple[RunSpec, Request]:
         """The run of `text`: as turn number `turn`, from 0, which takes back those from there on; or by itself.

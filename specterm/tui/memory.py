@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -59,7 +60,7 @@ class Memory:
                     found.append(prompt)
         kept = found[-MAX_PROMPTS:]
         if len(lines) > MAX_PROMPTS + _SPARE_PROMPTS:
-            _write(self._prompts, "".join(json.dumps(prompt) + "\n" for prompt in kept))
+            _write(self._prompts, _lines(kept))
         return kept
 
     def add_prompt(self, prompt: str) -> None:
@@ -72,11 +73,20 @@ class Memory:
             with os.fdopen(handle, "a", encoding="utf-8") as file:
                 file.write(json.dumps(prompt) + "\n")
 
-    def forget_prompts(self) -> None:
-        """Delete the prompts."""
-        if self._prompts is not None:
+    def forget_prompts(self, prompts: Collection[str] | None = None) -> None:
+        """Delete `prompts`; None deletes all."""
+        if self._prompts is None:
+            return
+        kept = [] if prompts is None else [prompt for prompt in self.prompts() if prompt not in prompts]
+        if kept:
+            _write(self._prompts, _lines(kept))
+        else:
             with suppress(OSError):
                 self._prompts.unlink()
+
+
+def _lines(prompts: Iterable[str]) -> str:
+    return "".join(json.dumps(prompt) + "\n" for prompt in prompts)
 
 
 def _write(path: Path, text: str) -> None:

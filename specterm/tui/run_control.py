@@ -14,6 +14,7 @@ from textual.screen import Screen
 from specterm.config import MethodSpec, ModelSpec, RunSpec
 from specterm.engine.job import Engine, Job
 from specterm.engine.replay import ReplayEngine
+from specterm.errors import ConfigError
 from specterm.events import DeviceReading, Event, Loaded, LoadProgress, Notice, Prefilled, RowStarted, RunFinished
 from specterm.tui.conversation import Conversation
 from specterm.tui.jobs import Jobs
@@ -31,6 +32,7 @@ from specterm.tui.widgets.round_strip import RoundStrip
 from specterm.tui.widgets.settings import SettingsPanel
 from specterm.tui.widgets.token_store import State
 from specterm.tui.widgets.token_stream import TokenStream
+from specterm.tui.widgets.visible_text import visible
 
 _log = logging.getLogger(__name__)
 _SEVERITY: dict[str, Literal["information", "warning", "error"]] = {
@@ -43,8 +45,8 @@ _SEVERITY: dict[str, Literal["information", "warning", "error"]] = {
 class RunControl:
     """The runs of `app` on `engine`, with the models of `spec`.
 
-    `begun` is called when a run is to be followed. Runs are stored in the folder `history`, if one is given, and the
-    models that were loaded last in the folder `state`.
+    `begun` is called when a run is to be followed. At most `history_limit` runs are stored in the folder `history`, if
+    one is given, and the models that were loaded last in the folder `state`.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class RunControl:
         begun: Callable[[], None],
         *,
         history: Path | None,
+        history_limit: int,
         state: Path | None,
         memory: Memory,
     ) -> None:
@@ -66,7 +69,7 @@ class RunControl:
         self.record = RunRecord()
         self.conversation = Conversation(spec)
         self.choice = ModelChoice(app, spec.model, state)
-        self.history = RunHistory(app, history, memory)
+        self.history = RunHistory(app, history, memory, history_limit, lambda prompts: self._prompt.forget(prompts))
         self.output = RunOutput(app)
 
     def start(self) -> None:
@@ -129,13 +132,29 @@ class RunControl:
         if self.replays:
             kind = RunKind.REPLAYED
         else:
-            self.history.begin(spec, text, measured=measured)
+            self.history.begin(spec, request, measured=measured)
         self._follow(self._engine.run(spec, (request,)), spec.method.label, spec.method, kind)
 
     def replay(self, run: StoredRun) -> None:
-        """Show a stored run in the stream; nothing of it is stored again."""
+        """Show a stored run in the stream; nothing of it is stored again. A conversation can be continued then."""
         self.transcript.note(run.title)
+        if run.conversation:
+            self._restore(run)
         self._follow(ReplayEngine(run.events, run.speed).play(), run.entry.method, None, RunKind.REPLAYED)
+
+    def _restore(self, run: StoredRun) -> None:
+        """Take up the conversation of a stored run, or say why that cannot be."""
+        try:
+            self.conversation.restore(run.system, run.turns, run.prompt, run.answer)
+        except ConfigError as error:
+            self._app.notify(str(error), title="The conversation is shown only", severity="warning", markup=False)
+            return
+        self._prompt.show_mode()
+        told = "the conversation is restored; the next prompt continues it"
+        loaded = self.choice.spec.target
+        if run.target != loaded:
+            told += f", with {visible(loaded)}; it was with {visible(run.target)}"
+        self._app.notify(told, markup=False)
 
     def cancel(self) -> None:
         """Cancel the run; without one, the loading."""

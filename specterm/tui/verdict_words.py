@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from specterm.bench.statistics import Interval, Statistics
 from specterm.bench.summary import Summary
+from specterm.report.deploy import interval_text
 from specterm.report.figures import NOT_MEASURED
 from specterm.tui.difference import DIFFERENCE
 from specterm.tui.race import Lap
@@ -19,11 +20,7 @@ def mean_text(figure: Statistics | None, digits: int) -> str:
 
 def speedup_text(speedup: Interval | None) -> str:
     """A speedup with its 95 % interval, where there is one."""
-    if speedup is None:
-        return NOT_MEASURED
-    if speedup.low is None or speedup.high is None:
-        return f"{speedup.ratio:.2f}x"
-    return f"{speedup.ratio:.2f}x ({speedup.low:.2f} to {speedup.high:.2f})"
+    return NOT_MEASURED if speedup is None else interval_text(speedup)
 
 
 def energy_text(entry: Summary) -> str:

@@ -118,7 +118,7 @@ def test_an_older_schema_is_brought_up_to_date_and_a_newer_one_left_alone(
         assert connection.execute("SELECT tags FROM runs").fetchall() == [(None,)]
     connection.close()
     monkeypatch.setattr(database, "MIGRATIONS", MIGRATIONS)
-    with pytest.raises(HistoryError, match="has version 2 and this specterm knows 1; update specterm"):
+    with pytest.raises(HistoryError, match="has version 3 and this specterm knows 2; update specterm"):
         archive.entries()
 
 

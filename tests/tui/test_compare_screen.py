@@ -225,7 +225,7 @@ async def test_escape_stops_within_a_round_and_what_was_measured_is_partial() ->
         assert "PARTIAL" in said(screen, "head")
         assert said(screen, "words").endswith("partial")
         assert screen._heats[0].repeat == 0
-        assert not screen._measurement.standing.trials.complete  # type: ignore[union-attr]
+        assert not screen._measurement.standing.document.complete  # type: ignore[union-attr]
 
 
 def _cells(screen: RaceScreen) -> set[str]:

@@ -18,6 +18,7 @@ from specterm.engine.job import Engine
 from specterm.errors import ConfigError
 from specterm.tui import lanes
 from specterm.tui.measurement import Measurement
+from specterm.tui.run_history import RunHistory
 from specterm.tui.widgets.method_form import MethodForm
 from specterm.tui.widgets.parameter_field import ParameterField
 from specterm.tui.widgets.visible_text import visible
@@ -35,7 +36,8 @@ class _Lane(VerticalScroll, can_focus=False):
 
 
 class CompareScreen(Screen[None]):
-    """Chooses lanes and workload; models and sampling are those of `spec`, a checked one, for all lanes."""
+    """Chooses lanes and workload; models and sampling are those of `spec`, a checked one, for all lanes. What is
+    measured goes into `history`."""
 
     CSS_PATH = "compare.tcss"
     HELP = """\
@@ -54,9 +56,9 @@ workbench's prompt.
         Binding("ctrl+l", "remove_lane", "Remove lane", id="compare.remove", tooltip="Remove the focused lane"),
     ]
 
-    def __init__(self, engine: Engine, spec: RunSpec, prompt: str) -> None:
+    def __init__(self, engine: Engine, spec: RunSpec, prompt: str, history: RunHistory) -> None:
         super().__init__()
-        self._engine, self._spec, self._prompt = engine, spec, prompt
+        self._engine, self._spec, self._prompt, self._history = engine, spec, prompt, history
 
     def compose(self) -> ComposeResult:
         yield Static("specterm needs a terminal of at least 60 x 18", id="too-small")
@@ -150,4 +152,5 @@ workbench's prompt.
             return
         from specterm.tui.screens.race import RaceScreen
 
-        self.app.push_screen(RaceScreen(Measurement(self._engine, plan, requests)))
+        recording = self._history.begin_comparison(plan, requests)
+        self.app.push_screen(RaceScreen(Measurement(self._engine, plan, requests, recording)))

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from datetime import datetime
+from collections.abc import Awaitable, Callable, Collection
 from functools import partial
 from pathlib import Path
 from typing import ClassVar
@@ -19,11 +18,9 @@ from specterm.errors import SpectermError
 from specterm.history.archive import Archive, Entry, Standing
 from specterm.history.export import export
 from specterm.history.query import Query
-from specterm.tui.memory import Memory
 from specterm.tui.run_history import StoredRun
 from specterm.tui.screens.dialogs import AskPath, Confirm
-from specterm.tui.widgets.figures import rate, scalar, throughput
-from specterm.tui.widgets.run_table import STATE_SIGNS, RunTable
+from specterm.tui.widgets.run_table import RunTable, described, when
 from specterm.tui.widgets.visible_text import visible
 
 PAGE = 100
@@ -33,17 +30,20 @@ _COMPARED = 2
 
 
 class HistoryScreen(Screen[StoredRun | None]):
-    """Closes with the run to show in the workbench, or with None. The database is read and changed off this thread."""
+    """Closes with the run to show in the workbench, or with None. The database is read and changed off this thread;
+    `forget` is told the prompts that go with deleted runs, and None where everything goes."""
 
     CSS_PATH = "history.tcss"
     HELP = """\
 ## History
 
-Every run of the workbench with all its events, newest first: ✓ done, ◌ cancelled, ✗ failed, … running,
-! interrupted (its process was killed). **Enter** shows a run in the workbench as it was, **p** at its own pace.
+Every run and comparison of the workbench with all its events, newest first: ✓ done, ◌ cancelled, ✗ failed, … running,
+! interrupted (its process was killed). **Enter** shows a run in the workbench as it was, **p** at its own pace; a
+conversation can be continued there. A comparison opens as its race and verdict, and is not measured again.
 **Space** marks; **c** compares two marked runs. **/** filters by what stands in prompts and outputs, and by
 `method:draft`, `model:llama`, `state:failed`. **e** writes a run to a file, **d** deletes the marked ones or the one
-under the cursor, **P** all of them, **h** stops and starts storing. Runs lie on this machine only.
+under the cursor, with their prompts, **P** all of them, **h** stops and starts storing. Runs lie on this machine only;
+beyond `history-limit` of the configuration the oldest go.
 """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,ctrl+o", "back", "Back", id="history.back", tooltip="Clear the filter, or go back"),
@@ -57,9 +57,9 @@ under the cursor, **P** all of them, **h** stops and starts storing. Runs lie on
         Binding("h", "toggle_storing", "On/off", id="history.storing", tooltip="Store the next runs, or do not"),
     ]
 
-    def __init__(self, archive: Archive, memory: Memory) -> None:
+    def __init__(self, archive: Archive, forget: Callable[[Collection[str] | None], None]) -> None:
         super().__init__()
-        self._archive, self._memory = archive, memory
+        self._archive, self._forget = archive, forget
         self._standing: Standing | None = None
         self._more = False
 
@@ -153,7 +153,7 @@ under the cursor, **P** all of them, **h** stops and starts storing. Runs lie on
     def _tell_entry(self) -> None:
         """The run under the cursor in full."""
         entry = self._table.current
-        self.query_one("#history-entry", Static).update("" if entry is None else _described(entry))
+        self.query_one("#history-entry", Static).update("" if entry is None else described(entry))
 
     # Actions
 
@@ -178,17 +178,23 @@ under the cursor, **P** all of them, **h** stops and starts storing. Runs lie on
         self._open(1.0)
 
     def _open(self, speed: float | None) -> None:
-        if (entry := self._table.current) is None:
-            return
+        if (entry := self._table.current) is not None:
+            read = self._show_comparison if entry.kind == "comparison" else self._show_run
+            self._run(partial(read, entry, speed), exclusive=True)
 
-        async def read() -> None:
-            found = await asyncio.to_thread(self._archive.events, entry.id)
-            if found:
-                self.dismiss(StoredRun(entry, found, speed))
-            else:
-                self._say(f"run {entry.id} has no events: it was interrupted before the first")
+    async def _show_run(self, entry: Entry, speed: float | None) -> None:
+        found = await asyncio.to_thread(self._archive.events, entry.id)
+        if found:
+            self.dismiss(StoredRun(entry, found, speed, await asyncio.to_thread(self._archive.turns, entry.id)))
+        else:
+            self._say(f"run {entry.id} has no events: it was interrupted before the first")
 
-        self._run(read, exclusive=True)
+    async def _show_comparison(self, entry: Entry, _speed: float | None) -> None:
+        from specterm.tui.measurement import StoredMeasurement
+        from specterm.tui.screens.race import RaceScreen
+
+        found = await asyncio.to_thread(self._archive.comparison, entry.id)
+        self.app.push_screen(RaceScreen(StoredMeasurement(found), title=f"run {entry.id}, {when(entry)}"))
 
     def action_mark(self) -> None:
         """Mark or unmark the run under the cursor, and go on to the next."""
@@ -201,6 +207,9 @@ under the cursor, **P** all of them, **h** stops and starts storing. Runs lie on
             self._say(f"{len(marked)} runs are marked; mark two with Space to compare them")
             return
         first, second = (marked[run] for run in sorted(marked))
+        if "comparison" in (first.kind, second.kind):
+            self._say("a comparison is marked, and runs can be compared only; Enter shows what it found")
+            return
 
         async def read() -> None:
             from specterm.tui.screens.run_comparison import RunComparison
@@ -219,7 +228,10 @@ under the cursor, **P** all of them, **h** stops and starts storing. Runs lie on
             if path is not None:
                 self._run(partial(self._export, entry.id, Path(path).expanduser()))
 
-        question = f"Write run {entry.id} to (.json, .md, .txt, or .jsonl for --engine replay)"
+        formats = ".json, .md, .txt, or .jsonl for --engine replay"
+        if entry.kind == "comparison":
+            formats = "the report: .json or .md"
+        question = f"Write run {entry.id} to ({formats})"
         self.app.push_screen(AskPath(question, f"specterm-run-{entry.id}.json"), write)
 
     async def _export(self, run: int, path: Path) -> None:
@@ -232,7 +244,11 @@ under the cursor, **P** all of them, **h** stops and starts storing. Runs lie on
         runs = list(self._table.marked) or ([] if current is None else [current.id])
         if runs:
             what = f"run {runs[0]}" if len(runs) == 1 else f"the {len(runs)} marked runs"
-            self._ask(f"Delete {what}?", partial(asyncio.to_thread, self._archive.delete, runs))
+            question = f"Delete {what}? The prompts go too, also from what Up recalls, unless another run has them."
+            self._ask(question, partial(self._delete, runs))
+
+    async def _delete(self, runs: list[int]) -> None:
+        self._forget(await asyncio.to_thread(self._archive.delete, runs))
 
     def action_purge(self) -> None:
         """Delete every run, after a question."""
@@ -244,7 +260,7 @@ under the cursor, **P** all of them, **h** stops and starts storing. Runs lie on
 
     async def _purge(self) -> None:
         await asyncio.to_thread(self._archive.purge)
-        self._memory.forget_prompts()
+        self._forget(None)
 
     def _ask(self, question: str, change: Callable[[], Awaitable[object]]) -> None:
         async def changed() -> None:
@@ -279,19 +295,3 @@ under the cursor, **P** all of them, **h** stops and starts storing. Runs lie on
     def _say(self, text: str, *, failed: bool = False) -> None:
         severity = "error" if failed else "information"
         self.notify(visible(text), title="History", severity=severity, markup=False)  # type: ignore[arg-type]
-
-
-def _described(entry: Entry) -> Text:
-    """A run in four lines."""
-    figures = entry.figures
-    tokens = scalar(figures, "output_tokens")
-    told = (
-        "no tokens" if tokens is None else f"{tokens:.0f} tokens",
-        f"{throughput(figures)} ({'measured' if entry.measured else 'live'})",
-        f"acceptance {rate(scalar(figures, 'draft_acceptance_rate'))}",
-        f"{datetime.fromtimestamp(entry.started_at):%Y-%m-%d %H:%M:%S}",
-    )
-    text = Text(f"run {entry.id} · {entry.method}", "bold", overflow="ellipsis", no_wrap=True, end="")
-    text.append(f" · {entry.models} · {STATE_SIGNS[entry.state]} {entry.state}\n", "not bold")
-    text.append(" · ".join(told) + "\n", "not bold")
-    return text.append(visible(entry.prompt), "not bold")

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import ClassVar
 
 from textual import events
@@ -16,13 +14,10 @@ from textual.screen import Screen
 from textual.widgets import Footer, Static
 
 from specterm.bench.summary import Summary
-from specterm.bench.trials import Trials
-from specterm.errors import SpectermError
-from specterm.report.document import build_document
-from specterm.report.writing import prepare_folder, write_reports
-from specterm.tui.measurement import Measurement
+from specterm.report.document import Document
+from specterm.tui.measurement import Measured
 from specterm.tui.race import Heat, RaceClock, heats
-from specterm.tui.screens.dialogs import AskPath
+from specterm.tui.report_export import export_report
 from specterm.tui.verdict_words import difference_text, figures_text, sentence
 from specterm.tui.widgets.legend import Legend
 from specterm.tui.widgets.position_bar import PositionBar
@@ -34,11 +29,12 @@ MEASURING_INTERVAL_S = 0.25  # every paint takes time from the engine that is be
 FRAMES_PER_SECOND = 10.0
 _SEEK_SHARE = 0.05
 _MEDIUM, _WIDE = 80, 110  # columns from which two lanes, or all, are shown
-_RACING = frozenset(("play", "pace", "seek", "restart", "export"))
+_RACING = frozenset(("play", "pace", "seek", "restart", "export", "deploy"))
 
 
 class RaceScreen(Screen[None]):
-    """Runs `measurement` in a thread and replays what it recorded. `clock` counts the seconds of whoever watches."""
+    """Runs `measurement` in a thread and replays what it recorded. `title` says which one it is; `clock` counts the
+    seconds of whoever watches."""
 
     CSS_PATH = "race.tcss"
     HELP = """\
@@ -49,7 +45,8 @@ kept and called partial. Then all lanes replay the same repeat of a prompt, the 
 clock of recorded times: **Space** plays and pauses, **<** and **>** change the speed, **Left** and **Right** seek,
 **Home** restarts, **n** takes the next prompt. **Tab** goes to the next lane; the line below the table says what it is
 worth. Speedup is against naive in the same run, with the 95 % interval over prompts (over repeats of a single one).
-**▶** stands before the first token that is not naive's. **e** writes the report that `--batch` writes.
+**▶** stands before the first token that is not naive's. **d** says how to deploy the setting that won, **e** writes
+the report that `--batch` writes. The history keeps the comparison.
 """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "back", "Back", id="race.back", tooltip="Stop measuring, or go back to the lanes"),
@@ -65,12 +62,13 @@ worth. Speedup is against naive in the same run, with the 95 % interval over pro
         Binding("shift+tab", "lane(-1)", "Lane back", id="race.lane_back", tooltip="The lane before", show=False),
         Binding("n", "prompt(1)", "Prompt", id="race.prompt", tooltip="Race the next prompt"),
         Binding("b", "prompt(-1)", "Prompt back", id="race.prompt_back", tooltip="The prompt before", show=False),
+        Binding("d", "deploy", "Deploy", id="race.deploy", tooltip="How to deploy the setting that won"),
         Binding("e", "export", "Export", id="race.export", tooltip="Write the report of --batch into a folder"),
     ]
 
-    def __init__(self, measurement: Measurement, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, measurement: Measured, clock: Callable[[], float] = time.monotonic, *, title: str = "") -> None:
         super().__init__()
-        self._measurement = measurement
+        self._measurement, self._title_told = measurement, title
         self._now = clock
         self._configurations = [method.label for method in measurement.plan.methods]
         names = [method.name for method in measurement.plan.methods]
@@ -90,6 +88,7 @@ worth. Speedup is against naive in the same run, with the 95 % interval over pro
         yield PositionBar(id="race-position")
         yield VerdictTable(id="race-verdict")
         yield Static("", id="race-words", markup=False)
+        yield Static("", id="race-deploy", markup=False)
         yield Legend(id="legend")
         yield Footer(compact=True, show_command_palette=False)
 
@@ -136,23 +135,26 @@ worth. Speedup is against naive in the same run, with the 95 % interval over pro
             ratios = [entry.speedup.ratio if entry.speedup else 0.0 for entry in standing.summary]
             self._choose(ratios.index(max(ratios)) if ratios else 0)
             self._start_heat(0)
+            if self._document is not None:
+                self.query_one("#race-deploy", Static).update(visible(self._document.deployment.verdict))
         self.refresh_bindings()
 
     @property
     def _failure(self) -> str:
-        failures = self._trials.failures if self._trials else []
+        failures = self._document.failures if self._document else []
         return failures[0].error if failures else "it was stopped before a run had ended"
 
     @property
-    def _trials(self) -> Trials | None:
-        return self._measurement.standing.trials
+    def _document(self) -> Document | None:
+        return self._measurement.standing.document
 
     @property
     def _complete(self) -> bool:
-        return self._trials is not None and self._trials.complete
+        return self._document is not None and self._document.complete
 
     def _head(self, text: str) -> None:
-        self.query_one("#race-head", Static).update(visible(f"Compare · {text}"))
+        told = " · ".join(filter(None, ("Compare", self._title_told, text)))
+        self.query_one("#race-head", Static).update(visible(told))
 
     # The race
 
@@ -267,24 +269,14 @@ worth. Speedup is against naive in the same run, with the 95 % interval over pro
             self._measurement.cancel()
             self._poll()
 
+    def action_deploy(self) -> None:
+        """Say how to deploy the setting that won."""
+        from specterm.tui.screens.deploy import DeployScreen
+
+        if self._document is not None:
+            self.app.push_screen(DeployScreen(self._document.deployment))
+
     def action_export(self) -> None:
         """Ask for a folder and write the report into it."""
-
-        def write(path: str | None) -> None:
-            if path is not None:
-                self.run_worker(self._export(Path(path).expanduser()), group="export", exclusive=True)
-
-        self.app.push_screen(AskPath("Write the report into the folder", "specterm-compare"), write)
-
-    async def _export(self, folder: Path) -> None:
-        trials = self._trials
-        assert trials is not None
-        try:
-            await asyncio.to_thread(prepare_folder, folder)
-            document = await asyncio.to_thread(build_document, trials)
-            paths = await asyncio.to_thread(write_reports, document, folder, trials.plan.formats)
-        except SpectermError as error:
-            self.notify(visible(str(error)), title="Export", severity="error", markup=False)
-            return
-        written = ", ".join(path.name for path in paths)
-        self.notify(visible(f"wrote {written} into {folder.resolve()}"), title="Export", markup=False)
+        if self._document is not None:
+            export_report(self, self._document, self._measurement.plan.formats)

@@ -53,6 +53,7 @@ class WorkbenchScreen(Screen[None]):
         prompt: str,
         initial_load: bool,
         history: Path | None,
+        history_limit: int,
         state: Path | None,
         memory: Memory,
     ) -> None:
@@ -60,7 +61,17 @@ class WorkbenchScreen(Screen[None]):
         self._engine, self._monitor, self._memory = engine, monitor, memory
         self._spec, self._first_prompt, self._initial_load = spec, prompt, initial_load
         self._devices = DeviceHistory()
-        self.runs = RunControl(app, self, engine, spec, self._follow_run, history=history, state=state, memory=memory)
+        self.runs = RunControl(
+            app,
+            self,
+            engine,
+            spec,
+            self._follow_run,
+            history=history,
+            history_limit=history_limit,
+            state=state,
+            memory=memory,
+        )
         self.idling = Idling(app, self._read_devices, lambda: not self.runs.jobs.idle, self._rest)
 
     def compose(self) -> ComposeResult:
@@ -254,4 +265,4 @@ class WorkbenchScreen(Screen[None]):
         elif self.runs.replays:
             self._refuse("compare", "a replay has no models")
         elif (spec := self._asked_for("compare")) is not None:
-            self.app.push_screen(CompareScreen(self._engine, spec, self._prompt.text))
+            self.app.push_screen(CompareScreen(self._engine, spec, self._prompt.text, self.runs.history))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -150,6 +150,11 @@ conversation, **F10** edits the system prompt, **Ctrl+G** changes between chat a
     def recall_from(self, prompts: Sequence[str]) -> None:
         """Prompts of earlier sessions, the oldest first."""
         self._history[:0] = prompts
+        self._recalled = len(self._history)
+
+    def forget(self, prompts: Collection[str] | None) -> None:
+        """Recall these prompts no more; None: none of those before now."""
+        self._prompts = [] if prompts is None else [prompt for prompt in self._prompts if prompt not in prompts]
         self._recalled = len(self._history)
 
     def replace_text(self, text: str) -> None:

@@ -12,7 +12,7 @@ from textual.binding import Binding, BindingType
 from textual.widgets import DataTable
 
 from specterm.history.archive import Entry
-from specterm.tui.widgets.figures import number, rate, scalar
+from specterm.tui.widgets.figures import number, rate, scalar, throughput
 from specterm.tui.widgets.visible_text import visible
 
 MARK = "●"
@@ -121,3 +121,21 @@ def _cell(column: Column, width: int, entry: Entry) -> Text:
     text = Text(visible(column.cell(entry)[: 4 * width]), justify="right" if column.right else "left", no_wrap=True)
     text.truncate(width, overflow="ellipsis")
     return text
+
+
+def described(entry: Entry) -> Text:
+    """A run in three lines."""
+    figures = entry.figures
+    tokens = scalar(figures, "output_tokens")
+    told: tuple[str, ...] = (
+        "no tokens" if tokens is None else f"{tokens:.0f} tokens",
+        f"{throughput(figures)} ({'measured' if entry.measured else 'live'})",
+        f"acceptance {rate(scalar(figures, 'draft_acceptance_rate'))}",
+    )
+    if entry.kind == "comparison":
+        told = (entry.verdict or "no verdict",)
+    told = (*told, f"{datetime.fromtimestamp(entry.started_at):%Y-%m-%d %H:%M:%S}")
+    text = Text(f"run {entry.id} · {entry.method}", "bold", overflow="ellipsis", no_wrap=True, end="")
+    text.append(f" · {entry.models} · {STATE_SIGNS[entry.state]} {entry.state}\n", "not bold")
+    text.append(visible(" · ".join(told)) + "\n", "not bold")
+    return text.append(visible(entry.prompt), "not bold")

@@ -11,12 +11,12 @@ Everything is imported when it is first used: importing this package costs nothi
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
-
 from specterm.version import __version__
 
+TYPE_CHECKING = False  # as type checkers take it; the import of typing takes longer than all of this
 if TYPE_CHECKING:
+    from typing import Any
+
     from specterm.api import Workbench
     from specterm.config import MethodSpec, ModelSpec, RunSpec, SamplingSpec
     from specterm.errors import ConfigError, DeviceError, ModelError, SpectermError
@@ -59,4 +59,6 @@ _HOME = {
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'specterm' has no attribute {name!r}")
+    import importlib
+
     return getattr(importlib.import_module(f"specterm.{_HOME[name]}"), name)

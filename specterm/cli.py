@@ -15,7 +15,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import TYPE_CHECKING, TypeAlias
 
 from specterm import locations
@@ -128,6 +128,10 @@ def open_workbench(
             theme=theme,
             memory=memory,
         )
+        if sys.platform != "win32":
+            from specterm.tui.terminal import Terminal
+
+            app.driver_class = Terminal
         app.call_after_refresh(gc.enable)
         _log.info("specterm %s: the workbench opens on %s", __version__, spec.model.target)
         app.run()
@@ -180,14 +184,16 @@ def _leave(code: int) -> None:
     The interpreter's own end would stop that thread inside C++ code, which aborts the process (CPython gh-87135).
     """
     if any(thread.name == "specterm-engine" for thread in threading.enumerate()):
-        sys.stdout.flush()
-        sys.stderr.flush()
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(AttributeError, OSError):  # closed, or its reader has gone
+                stream.flush()
         os._exit(code)
 
 
 def _fail(text: str, code: int) -> int:
-    line = " ".join(text.split())
-    print(f"specterm: error: {line}", file=sys.stderr)
+    from specterm.console.visible import visible
+
+    print(f"specterm: error: {visible(' '.join(text.split()))}", file=sys.stderr)
     return code
 
 

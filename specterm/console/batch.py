@@ -20,7 +20,7 @@ from specterm.bench.trials import Progress, run_trials
 from specterm.config import PlanSpec
 from specterm.console.figures_table import lossless_note
 from specterm.console.stream import Narration
-from specterm.console.visible import visible
+from specterm.console.visible import escaped, visible
 from specterm.engine.job import Engine
 from specterm.errors import ExitCode
 from specterm.report.document import as_json, build_document
@@ -71,7 +71,8 @@ def run_batch(
     document = build_document(trials)
     paths = write_reports(document, folder, plan.formats)
     if as_json_document:
-        sys.stdout.write(as_json(document))
+        text = as_json(document)
+        sys.stdout.write(escaped(text) if sys.stdout.isatty() else text)
     else:
         _print_summary(document.summary)
     for warning in document.warnings:

@@ -15,7 +15,7 @@ from specterm.bench.watching import Watched, watch
 from specterm.config import Request, RunSpec
 from specterm.console.figures_table import figures_tables, lossless_note
 from specterm.console.stream import ColouredStream, Narration, PlainStream, legend
-from specterm.console.visible import visible
+from specterm.console.visible import escaped, visible
 from specterm.engine.job import Engine
 from specterm.errors import ExitCode
 from specterm.events import Calibration, Event, Loaded, Notice, Round, RowStarted
@@ -133,7 +133,8 @@ def _painter(console: Console, output: Output) -> Callable[[Event], None]:
 def _report(console: Console, runs: _Runs, output: Output) -> None:
     results = runs.results
     if output.mode == "json":
-        output.stdout.write(msgspec.json.encode({"runs": results}).decode() + "\n")
+        document = msgspec.json.encode({"runs": results}).decode()
+        output.stdout.write((escaped(document) if output.stdout.isatty() else document) + "\n")
         output.stdout.flush()
     elif output.mode == "colour" and results:
         console.print()

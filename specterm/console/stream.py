@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import IO
 
 from rich.console import Console
@@ -72,10 +73,12 @@ class ColouredStream:
 
 
 class PlainStream:
-    """Writes the output exactly, and nothing else; on a terminal it ends the line, for the shell's next prompt."""
+    """Writes the output exactly, and nothing else. On a terminal it ends the line, for the shell's next prompt, and
+    what would steer the terminal is made visible."""
 
     def __init__(self, file: IO[str]) -> None:
         self._file = file
+        self._shown: Callable[[str], str] = visible if file.isatty() else str
 
     def observe(self, event: Event) -> None:
         """Write what the event adds."""
@@ -89,7 +92,7 @@ class PlainStream:
 
     def _write(self, text: str) -> None:
         if text:
-            self._file.write(text)
+            self._file.write(self._shown(text))
             self._file.flush()
 
 

@@ -15,6 +15,11 @@ def visible(text: str) -> str:
     return _UNSAFE.sub(lambda match: _picture(ord(match.group())), text)
 
 
+def escaped(document: str) -> str:
+    """The same JSON, with what steers a terminal as escapes; JSON leaves only C1 and later characters as they are."""
+    return _UNSAFE.sub(lambda match: f"\\u{ord(match.group()):04x}", document)
+
+
 def _picture(code: int) -> str:
     if code < 0x20:
         return chr(0x2400 + code)

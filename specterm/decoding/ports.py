@@ -79,6 +79,9 @@ class Runner(LanguageModel, Protocol):
         """Make room for `rows` sequences of `capacity` slots each; keeps the cache when it is already large enough, and
         what is in it as far as it fits."""
 
+    def release(self) -> None:
+        """Give the cache's memory back, and forget what is in it; `allocate` comes first again."""
+
     def intact(self) -> int:
         """Slots at the beginning of cache row 0 that nothing was written to since `keep`; 0 before."""
 

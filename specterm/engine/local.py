@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import logging
 import queue
 import threading
 import time
@@ -18,8 +17,9 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from specterm.config import ModelSpec, Request, RunSpec, SamplingSpec, to_data
+from specterm.engine.failure import Failure, explain
 from specterm.engine.job import Job
-from specterm.errors import Cancelled, ConfigError, ExitCode, SpectermError, one_line
+from specterm.errors import Cancelled, ConfigError, ExitCode, SpectermError
 from specterm.events import LoadProgress, RowFinished, RunFinished, RunStarted
 from specterm.telemetry.environment import environment
 
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from specterm.engine.session import Session
     from specterm.telemetry.monitor import Monitor
 
-_log = logging.getLogger(__name__)
 _CLOSE_TIMEOUT_S = 10.0
 
 
@@ -38,6 +37,8 @@ class LocalEngine:
         self._monitor = monitor
         self._commands: queue.SimpleQueue[tuple[Job, Callable[[Session, Job], None]] | None] = queue.SimpleQueue()
         self._current: Job | None = None
+        self._session: Session | None = None  # the thread's alone
+        self._lost: Failure | None = None  # what took the device from this process for good
         self._closed = False
         self._origin = time.perf_counter()
         self._thread = threading.Thread(target=self._work, name="specterm-engine", daemon=True)
@@ -81,32 +82,41 @@ class LocalEngine:
         return job
 
     def _work(self) -> None:
-        session: Session | None = None
         while (item := self._commands.get()) is not None:
             job, command = item
             self._current = job
             self._origin = time.perf_counter()
             if self._closed:
                 job.cancel()
-            try:
-                if job.cancelled:
-                    job.put(RunFinished(0.0, "cancelled", exit_code=ExitCode.INTERRUPTED))
-                    continue
-                if session is None:
-                    session = _new_session(job)
-                command(session, job)
-                if job.cancelled:
-                    job.put(RunFinished(self._clock(), "cancelled", exit_code=ExitCode.INTERRUPTED))
-                else:
-                    job.put(RunFinished(self._clock(), "done"))
-            except Cancelled:
-                job.put(RunFinished(self._clock(), "cancelled", exit_code=ExitCode.INTERRUPTED))
-            except BaseException as error:  # whatever a model, a file or a plug-in does must not end the thread
-                text, code = _explain(error)
-                job.put(RunFinished(self._clock(), "failed", text, code))
-            finally:
-                self._current = None
+            end = self._carry_out(job, command)
+            self._current = None
+            job.put(end)
         gc.unfreeze()
+
+    def _carry_out(self, job: Job, command: Callable[[Session, Job], None]) -> RunFinished:
+        """Do what a command says; returns its last event."""
+        failure = self._lost
+        try:
+            if failure is None:
+                if job.cancelled:
+                    raise Cancelled
+                if self._session is None:
+                    self._session = _new_session(job)
+                command(self._session, job)
+                if job.cancelled:
+                    raise Cancelled
+        except Cancelled:
+            return RunFinished(self._clock(), "cancelled", exit_code=ExitCode.INTERRUPTED)
+        except BaseException as error:  # whatever a model, a file or a plug-in does must not end the thread
+            failure = explain(error)
+        if failure is None:
+            return RunFinished(self._clock(), "done")
+        # The error is gone by now, and with its traceback the frames that held tensors.
+        if failure.device_lost:
+            self._lost = failure
+        elif failure.unexpected and self._session is not None:
+            self._session.put_in_order()
+        return RunFinished(self._clock(), "failed", failure.text, failure.exit_code)
 
     def _run(self, session: Session, job: Job, spec: RunSpec, requests: tuple[Request, ...]) -> None:
         spec = spec.checked()
@@ -157,16 +167,3 @@ def _collector_held() -> Iterator[None]:
     finally:
         if collecting:
             gc.enable()
-
-
-def _explain(error: BaseException) -> tuple[str, int]:
-    """One line for a person, and the exit code."""
-    if isinstance(error, SpectermError):
-        return str(error), error.exit_code
-    _log.exception("the engine failed")
-    if type(error).__name__ == "OutOfMemoryError":
-        return (
-            "the device ran out of memory; try a smaller batch, a shorter context or --quantize",
-            ExitCode.UNAVAILABLE,
-        )
-    return f"{type(error).__name__}: {one_line(error)}", ExitCode.RUN_FAILED

@@ -27,6 +27,7 @@ from specterm.engine.calibration import calibrate
 from specterm.errors import Cancelled, ConfigError
 from specterm.events import Calibration, Event, Loaded, LoadProgress
 from specterm.models.devices import has_room
+from specterm.models.heads.feature_heads import FeatureHeads
 from specterm.models.loading import LoadedModels, find_models, read_models
 from specterm.models.progress import Report
 
@@ -120,6 +121,21 @@ class Session:
         weight_bytes = sum(weight.numel() * weight.element_size() for weight in weights)
         return Loaded(seconds, target, tuple(drafts), self._calibration, heads, weight_bytes)
 
+    def put_in_order(self) -> None:
+        """After a run or a load that failed halfway: forget what it may have left half done, and give back the memory
+        that it took. The models stay loaded."""
+        if self._models is not None:
+            for runner in (self._models.target.runner, *(draft.runner for draft in self._models.drafts)):
+                runner.release()
+            for module in self._models.heads.values():
+                if isinstance(module, FeatureHeads):
+                    module.release()
+            self._kept = KeptPrefix(self._models.target.runner)
+        self._memories.clear()
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
     def prompts(self, spec: RunSpec, requests: Sequence[Request]) -> list[Prompt]:
         """The requests as token ids.
 
@@ -183,7 +199,6 @@ class Session:
             self._calibration,
             models.heads,
         )
-        drafter = build_drafter(spec.method.name, setup)
         settings = Settings(
             warps=warps,
             max_tokens=sampling.max_tokens,
@@ -194,13 +209,14 @@ class Session:
             record=record,
             processing=self._processing(sampling),
         )
-        loop = DecodeLoop(
-            models.target.runner, drafter, RULES[sampling.acceptance](**sampling.rule_parameters),
-            models.codec, settings,
-            clock=clock, cancelled=cancelled, adaptive=adaptive_length(setup, drafter),
-            kept=self._kept if spec.reuse_prefix else None,
-        )  # fmt: skip
+        drafter = build_drafter(spec.method.name, setup)
         try:
+            loop = DecodeLoop(
+                models.target.runner, drafter, RULES[sampling.acceptance](**sampling.rule_parameters),
+                models.codec, settings,
+                clock=clock, cancelled=cancelled, adaptive=adaptive_length(setup, drafter),
+                kept=self._kept if spec.reuse_prefix else None,
+            )  # fmt: skip
             yield from loop.run(prompts)
         finally:
             drafter.close()

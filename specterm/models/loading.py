@@ -15,6 +15,7 @@ from specterm.decoding.ports import Runner
 from specterm.errors import Cancelled, ConfigError, DeviceError, ModelError, one_line
 from specterm.events import ModelInfo
 from specterm.models import devices
+from specterm.models.faults import is_device_failure, is_out_of_memory
 from specterm.models.folders import eos_ids, find_folder, find_heads, read_config
 from specterm.models.heads import READERS
 from specterm.models.progress import LoadMeter, Report, unreported
@@ -169,10 +170,11 @@ def _load(
         else:
             causal, weights = _load_transformers(spec, name, folder, device, dtype, quantize, max_positions, meter)
             kind, runner = "transformers", causal  # type: ignore[assignment]
-    except torch.OutOfMemoryError:
-        raise DeviceError(
-            f"{name} does not fit into the memory of {device}; try --quantize 4bit, a smaller model or --device cpu"
-        ) from None
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        advice = "try --quantize 4bit, a smaller model" + (" or --device cpu" if device.type != "cpu" else "")
+        raise DeviceError(f"{name} does not fit into the memory of {device}; {advice}") from error
     info = ModelInfo(
         name=name,
         path=str(folder) if not name.startswith("builtin") else name,
@@ -236,9 +238,11 @@ def _load_transformers(
             model, found = transformers.AutoModelForCausalLM.from_pretrained(
                 folder, output_loading_info=True, ignore_mismatched_sizes=True, **options
             )
-    except (torch.OutOfMemoryError, Cancelled):
+    except Cancelled:
         raise
     except Exception as error:  # configs, weights and remote code fail in every way there is
+        if is_out_of_memory(error) or is_device_failure(error):
+            raise
         raise ModelError(_loading_failure(name, error)) from None
     if found["mismatched_keys"]:
         tensor, stored, wanted = min(found["mismatched_keys"])

@@ -7,11 +7,12 @@ import logging
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from textual import events
 from textual.app import App
 from textual.binding import BindingType
+from textual.filter import LineFilter
 from textual.screen import Screen
 from textual.theme import Theme
 
@@ -25,12 +26,13 @@ from specterm.tui.keymap import resolve
 from specterm.tui.memory import Memory
 from specterm.tui.palette import Actions
 from specterm.tui.ports import Drawn, MonitorLike
+from specterm.tui.safe_lines import SafeLines
 from specterm.tui.screens.workbench import WorkbenchScreen
 from specterm.tui.theme_choice import ThemeChoice
-from specterm.tui.widgets.visible_text import visible
+from specterm.tui.widgets.visible_text import visible_lines
 
-CLOSE_TIMEOUT_S = 5.0
-LOAD_CLOSE_TIMEOUT_S = 0.5
+CLOSE_TIMEOUT_S = 0.8
+LOAD_CLOSE_TIMEOUT_S = 0.1
 PROBLEMS_TIMEOUT_S = 15.0
 
 _log = logging.getLogger(__name__)
@@ -70,6 +72,7 @@ class SpectermApp(App[None]):
         memory: Memory | None = None,
     ) -> None:
         super().__init__()
+        self._safe_lines = SafeLines()
         self._engine = engine
         self._settings = settings or Settings()
         memory = memory or Memory()
@@ -104,8 +107,14 @@ class SpectermApp(App[None]):
     def _tell_problems(self, title: str, problems: Sequence[str]) -> None:
         if problems:
             _log.warning("%s: %s", title, "; ".join(problems))
-            text = "\n".join(visible(problem) for problem in problems)
-            self.notify(text, title=title, severity="warning", timeout=PROBLEMS_TIMEOUT_S, markup=False)
+            self.notify("\n".join(problems), title=title, severity="warning", timeout=PROBLEMS_TIMEOUT_S, markup=False)
+
+    def get_line_filters(self) -> Sequence[LineFilter]:
+        return [*super().get_line_filters(), self._safe_lines]
+
+    def notify(self, message: str, **options: Any) -> None:
+        """As in `App`; what would steer the terminal is made visible."""
+        super().notify("\n".join(visible_lines(message)), **options)
 
     async def on_event(self, event: events.Event) -> None:
         """Take note that somebody is there."""
@@ -133,7 +142,7 @@ class SpectermApp(App[None]):
             self.action_show_help_panel()
 
     async def action_quit(self) -> None:
-        """Cancel what runs, close the engine off the screen's thread for at most a few seconds, and leave."""
+        """Cancel what runs, close the engine off the screen's thread, and leave; what takes long is not waited for."""
         runs = self.workbench.runs
         runs.close()
         closer = threading.Thread(target=self._engine.close, name="specterm-close", daemon=True)

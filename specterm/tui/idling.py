@@ -16,7 +16,7 @@ RESTS_AFTER_S = 60.0
 class Pace(Enum):
     """Seconds from one look to the next."""
 
-    BUSY = 0.25
+    BUSY = 0.5
     QUIET = 1.0
     RESTING = 5.0
 

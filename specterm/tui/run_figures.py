@@ -12,7 +12,7 @@ from specterm.metrics import LiveFigures
 from specterm.metrics.verdict import verdict
 from specterm.tui.widgets.figures import FiguresBar, FiguresPanel
 
-INTERVAL_S = 0.25
+INTERVAL_S = 0.5
 
 
 class RunKind(Enum):

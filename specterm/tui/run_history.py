@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from specterm.history.recorder import ComparisonRecording, Recorder, RunRecording
 
 
+CLOSE_TIMEOUT_S = 0.7
+
+
 @dataclass(frozen=True, slots=True)
 class StoredRun:
     """A stored run to be shown; `speed` as in `ReplayEngine`. `turns` were said before its prompt."""
@@ -123,9 +126,9 @@ class RunHistory:
         self._forgotten(prompts)
 
     def close(self) -> None:
-        """Write what is waiting."""
+        """Write what is waiting, as far as the disk takes it in a moment."""
         if self._recorder is not None:
-            self._recorder.close()
+            self._recorder.close(CLOSE_TIMEOUT_S)
 
     def _report(self, text: str) -> None:
         """Say what the recorder's thread found wrong, on the app's."""

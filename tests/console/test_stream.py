@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,7 +15,7 @@ from scripted_engine import run_events, word
 
 from specterm.config import MethodSpec, Request, RunSpec
 from specterm.console.stream import STYLES, ColouredStream, Narration, PlainStream, legend
-from specterm.console.visible import visible
+from specterm.console.visible import escaped, visible
 from specterm.events import EmittedToken, Event, LoadProgress, Notice, Prefilled, Round, RowFinished, RowRound
 
 SPEC = RunSpec(method=MethodSpec(name="draft", parameters={"num_draft_tokens": 2})).checked()
@@ -90,6 +92,24 @@ def test_plain_ends_the_line_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> N
     for event in events():
         stream.observe(event)
     assert file.getvalue() == TEXT + "\n"
+
+
+def test_plain_steers_no_terminal_and_changes_nothing_in_a_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
+    event = Prefilled(0.0, 0, 1, 0, 0.0, None, EmittedToken(0, "\x1b]0;x\x07\x9b2J\u202e\ta\n", "plain"))
+    pipe, terminal = io.StringIO(), io.StringIO()
+    monkeypatch.setattr(terminal, "isatty", lambda: True)
+    for file in (pipe, terminal):
+        PlainStream(file).observe(event)
+    assert pipe.getvalue() == "\x1b]0;x\x07\x9b2J\u202e\ta\n"
+    assert terminal.getvalue() == "␛]0;x␇<U+009B>2J<U+202E>\ta\n"
+
+
+@given(st.text())
+def test_json_for_a_terminal_is_the_same_json(text: str) -> None:
+    whole = msgspec.json.encode({"text": text.encode("utf-8", "replace").decode()}).decode()
+    shown = escaped(whole)
+    assert json.loads(shown) == json.loads(whole)
+    assert visible(shown) == shown
 
 
 @pytest.mark.parametrize(

@@ -3,16 +3,22 @@
 import re
 import time
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
+from rich.segment import Segment
+from textual.color import Color
 
+from specterm.tui.safe_lines import SafeLines
 from specterm.tui.widgets.token_store import HIDDEN_STATES, MAX_PIECE_CELLS, State, TokenStore
-from specterm.tui.widgets.visible_text import TAB, visible, visible_lines
+from specterm.tui.widgets.visible_text import TAB, UNSAFE, visible, visible_lines
 
 CHARACTERS = st.one_of(
-    st.sampled_from(" \n\t\r\x1b\x00\u202e的猫é\u0301\ufe0f❤👍\u200d🏽"),
-    st.characters(exclude_categories=("Cs",)),
+    st.sampled_from(
+        " \n\t\r\x1b\x00\x9b\x7f\u202e\u2067\u061c的猫é\u0301\u0e33\ufe0f❤👍👩\u200d🏽\u200b\xad🇩🇪\udcff\ud83d"
+    ),
+    st.characters(),
     st.characters(min_codepoint=32, max_codepoint=126),
 )
 TOKENS = st.lists(st.tuples(st.text(CHARACTERS, max_size=24), st.sampled_from(State)), max_size=40)
@@ -92,10 +98,14 @@ def test_wide_characters_wrap_by_cells() -> None:
     assert [store.line_text(line) for line in range(store.line_count)] == ["的" * 8, "的" * 8, "的" * 4]
 
 
-def test_a_line_of_a_hundred_thousand_characters_wraps() -> None:
-    store = filled([("x" * 100_000, State.PLAIN)], 50)
-    assert shown(store) == "x" * 100_000
-    assert all(len(store.line_text(line)) <= 50 for line in range(store.line_count))
+@pytest.mark.parametrize("unit", ["x", "的", "e\u0301", "👩\u200d🚀", "\u200b", "\x1b[2J", "\u202e", "\udcff", "אב"])
+def test_a_line_of_a_hundred_thousand_characters_wraps(unit: str) -> None:
+    text = unit * (100_000 // len(unit))
+    started = time.process_time()
+    store = filled([(text, State.PLAIN)], 50)
+    assert time.process_time() - started < 5
+    assert shown(store) == visible(text)
+    assert all(cell_len(store.line_text(line)) <= 50 for line in range(store.line_count))
 
 
 def test_runs_of_one_state_are_merged_and_keep_their_state() -> None:
@@ -111,7 +121,15 @@ def test_control_characters_are_made_visible() -> None:
 
 @given(st.text(CHARACTERS))
 def test_nothing_that_moves_the_cursor_is_shown(text: str) -> None:
-    assert not re.search("[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", visible(text))
+    assert not re.search("[\x00-\x1f\x7f-\x9f\u061c\u202a-\u202e\u2066-\u2069\ud800-\udfff]", visible(text))
+
+
+@given(st.lists(st.text(CHARACTERS, max_size=12), max_size=6))
+def test_no_painted_line_steers_and_none_changes_its_width(texts: list[str]) -> None:
+    painted = SafeLines().apply([Segment(text) for text in texts], Color(0, 0, 0))
+    joined = "".join(segment.text for segment in painted)
+    assert not UNSAFE.search(joined)
+    assert [segment.cell_length for segment in painted] == [cell_len(text) for text in texts]
 
 
 def test_a_million_tokens_wrap_in_half_a_second_and_scroll_at_once() -> None:

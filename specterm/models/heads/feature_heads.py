@@ -78,6 +78,10 @@ class FeatureHeads(nn.Module, ABC):
             self.cache = None  # the old one goes before the new one comes
             self.cache = SlotCache(rows, -(-capacity // 64) * 64)
 
+    def release(self) -> None:
+        """Give the cache's memory back; `allocate` makes a new one."""
+        self.cache = None
+
     @torch.inference_mode()
     def forward(self, block: Block, features: Tensor, last: Sequence[int] | None = None) -> tuple[Tensor, Tensor]:
         """One pass over the pairs of `block`: `block.ids`, [B, T], are the tokens, `features`, [B, T, H], those of the

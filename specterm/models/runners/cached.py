@@ -23,6 +23,10 @@ class CachedRunner:
             else:
                 self.cache.resize(rows, slots)
 
+    def release(self) -> None:
+        """See `Runner`."""
+        self.cache = None
+
     def intact(self) -> int:
         """See `Runner`."""
         return self.cache.intact if self.cache is not None else 0

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from specterm.events import DeviceReading
 from specterm.tui.widgets.history_graph import bar, braille_graph
+from specterm.tui.widgets.visible_text import visible
 
 NOT_MEASURED = "n/a"
 _GIB = 2**30
@@ -141,7 +142,7 @@ def device_block(
     reading: DeviceReading, history: DeviceHistory, width: int, graph_height: int, look: Look
 ) -> list[Text]:
     """A device in full: five lines and a graph of `graph_height` (1 or more) lines."""
-    title = Text.assemble((reading.device, look.value + Style(bold=True)), (f"  {reading.name}", look.label))
+    title = Text.assemble((reading.device, look.value + Style(bold=True)), (f"  {visible(reading.name)}", look.label))
     if reading.throttled:
         title.append("  throttled", look.high)
     title.truncate(width, overflow="ellipsis")

@@ -108,13 +108,13 @@ class ModelBar(Static):
         if self._status.fraction is not None:
             status.append(bar(self._status.fraction, _BAR_CELLS), tone)
             status.append(f" {self._status.fraction:.0%} ", tone)
-        status.append(self._status.text, tone)
+        status.append(visible(self._status.text), tone)
         if self._measuring:
             status.append(" · measuring", label)
         status.truncate(max(10, width // 2), overflow="ellipsis")
         left = Text("specterm", style=style("model-bar--brand", partial=True), no_wrap=True)
         for name, told in self._parts():
-            part = Text.assemble(("  " + (name + " " if name else "· "), label), (told, value))
+            part = Text.assemble(("  " + (name + " " if name else "· "), label), (visible(told), value))
             if left.cell_len + part.cell_len + status.cell_len + 2 > width:
                 break
             left.append_text(part)

@@ -15,7 +15,7 @@ TAB = "    "  # a fixed width: the column of a token changes with every re-wrap,
 NEWLINE_SIGN = "⏎"
 
 # C0 and C1 controls, DEL, line and paragraph separators, bidirectional controls, surrogates.
-_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def _sign(match: re.Match[str]) -> str:
@@ -33,7 +33,7 @@ def visible(text: str) -> str:
     """`text` on one line, with every control character as a visible sign and tabs as four spaces."""
     if text.isprintable():
         return text
-    return _UNSAFE.sub(_sign, text.replace("\r\n", NEWLINE_SIGN).replace("\n", NEWLINE_SIGN))
+    return UNSAFE.sub(_sign, text.replace("\r\n", NEWLINE_SIGN).replace("\n", NEWLINE_SIGN))
 
 
 def visible_lines(text: str) -> list[str]:

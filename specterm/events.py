@@ -203,9 +203,12 @@ class RowRound:
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """One round of the whole batch. `time` is its end; the host seconds of its parts add up to its duration.
+    """One round of the whole batch. `time` is its end; the host seconds of its parts add up to its duration: from the
+    end of the last round, or of the prefill in between.
 
-    `device_s` is the time the device was busy, where it has timers; elsewhere None.
+    `verify_s` is the target's forward pass, `sampling_s` the rule's judgement up to the one copy to the host (None: it
+    is part of `verify_s`), `other_s` the rest, with what those who read the last event took. `device_s` is the time the
+    device was busy, where it has timers; elsewhere None.
     """
 
     time: float
@@ -215,11 +218,12 @@ class Round:
     other_s: float
     device_s: float | None
     rows: tuple[RowRound, ...]
+    sampling_s: float | None = None
 
     @property
     def seconds(self) -> float:
         """Host seconds of the whole round."""
-        return self.draft_s + self.verify_s + self.other_s
+        return self.draft_s + self.verify_s + (self.sampling_s or 0.0) + self.other_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,15 +269,34 @@ class Notice:
 
 
 @dataclass(frozen=True, slots=True)
+class TimeShares:
+    """Where the host seconds of one row went, from its arrival to its end; they add up to its latency.
+
+    prefill_s: of its own prompt, through the target and the drafter. draft_s, verify_s, sampling_s: of the rounds that
+    it took part in, in full (see `Round`). wait_s: for a place in the batch, and for the prefills of other rows.
+    other_s: bookkeeping, and those who read the events.
+    """
+
+    prefill_s: float
+    draft_s: float
+    verify_s: float
+    sampling_s: float
+    other_s: float
+    wait_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class RowFinished:
     """A row ended. `text` and `token_ids` are the output; a stop string is in neither, an end-of-sequence token is in
-    `token_ids` only. Tokens emitted earlier beyond `token_ids` were cut by a stop string."""
+    `token_ids` only. Tokens emitted earlier beyond `token_ids` were cut by a stop string. `shares` is None where nobody
+    measured them."""
 
     time: float
     row: int
     reason: FinishReason
     text: str
     token_ids: tuple[int, ...]
+    shares: TimeShares | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -119,7 +119,9 @@ class DecodeLoop:
                 yield from self._round()
                 yield from self._retire()
             elif waiting:
+                self._timer.mark("other")
                 time.sleep(min(_ARRIVAL_POLL_S, max(0.0, waiting[0].arrival_s - self._clock())))
+                self._timer.mark("wait")
         for row in self._active.values():
             row.end("cancelled")
         yield from self._retire()
@@ -139,6 +141,7 @@ class DecodeLoop:
     def _admit(self, prompt: Prompt) -> Iterator[Event]:
         """Prefill a prompt into a free slot and sample its first token."""
         settings, began = self._settings, self._clock()
+        self._timer.mark("other")
         slot = next(s for s in range(settings.batch_size) if s not in self._active)
         # The last token needs no forward pass, so it may stand one past the context.
         room = settings.context - len(prompt.ids) + 1
@@ -150,6 +153,7 @@ class DecodeLoop:
             by_context=room < settings.max_tokens,
             eos=settings.eos,
         )
+        row.queued_s, row.entered = began - prompt.arrival_s, self._timer.totals()
         self._active[slot] = row
         yield RowStarted(
             began, prompt.row, slot, prompt.prompt_id, prompt.repeat, prompt.seed, prompt.text, prompt.ids,
@@ -179,18 +183,14 @@ class DecodeLoop:
                 self._process.emitted(slot, (emitted.id,))
         else:
             row.end("length")
-        self._timer.mark()
+        row.prefill_s = self._timer.mark("prefill")
         yield Prefilled(
-            self._clock(),
-            prompt.row,
-            len(prompt.ids),
-            reused,
-            self._timer.elapsed(),
-            self._timer.device_seconds(),
-            emitted,
+            self._clock(), prompt.row, len(prompt.ids), reused, row.prefill_s, self._timer.device_seconds(), emitted
         )
         if row.reason is None:
+            self._timer.mark("other")
             self._drafter.admit(Admission(slot, ids, row.root, taps, top_ids))
+            row.prefill_s += self._timer.mark("prefill")
 
     def _round(self) -> Iterator[Event]:
         rows = [self._active[slot] for slot in sorted(self._active)]
@@ -208,10 +208,10 @@ class DecodeLoop:
         tree = self._drafter.propose(
             [ProposeRow(row.slot, limit, row.prompt.key, row.round) for row, limit in zip(rows, limits, strict=True)]
         )
-        self._timer.mark()
+        self._timer.mark("draft")
 
         roots = torch.tensor([[row.root] for row in rows], device=self._target.device)
-        ids = torch.cat([roots, tree.tokens], dim=1)
+        ids = torch.cat([roots, tree.tokens], dim=1) if tree.nodes else roots
         block, needs = Block(slots, starts, ids, tree.topology), self._drafter.needs
         taps: Tensor | None = None
         if needs.taps:
@@ -220,17 +220,18 @@ class DecodeLoop:
             logits = self._target.forward(block)
         if self._process is not None:
             logits = self._process(logits, slots, tree)
+        self._timer.mark("verify")
         judging = Judging(self._settings.warps, keys, starts, rounds, self._settings.record.probs)
         verdict = self._rule.verify(tree, logits, judging)
         if not tree.topology.chain:
             self._target.compact(slots, starts, verdict.path)
         outcomes = read_outcomes(tree, verdict, _likeliest(logits, needs.top_k))
-        self._timer.mark()
+        self._timer.mark("sampling")
 
         alternatives = self._alternatives(tree, logits)
         parts = tuple(self._emit(*part) for part in zip(rows, outcomes, alternatives, strict=True))
         alive = [i for i, row in enumerate(rows) if row.reason is None]
-        self._timer.mark()
+        self._timer.mark("other")
         self._drafter.catch_up(
             [
                 Feedback(
@@ -243,20 +244,20 @@ class DecodeLoop:
                 for i in alive
             ]
         )
-        self._timer.mark()
-        draft, verify, _, learn = self._timer.phases()
+        self._timer.mark("draft")
+        draft, verify, sampling = (self._timer.spent(phase) for phase in ("draft", "verify", "sampling"))
         self._rounds += 1
         elapsed = self._timer.elapsed()
         yield Round(
-            self._clock(), self._rounds - 1, draft + learn, verify, max(0.0, elapsed - draft - learn - verify),
-            self._timer.device_seconds(), parts,
+            self._clock(), self._rounds - 1, draft, verify, max(0.0, elapsed - draft - verify - sampling),
+            self._timer.device_seconds(), parts, sampling,
         )  # fmt: skip
         if self._adaptive is not None:
             told = [
                 RowDraft(limit, count, outcome.accepted)
                 for limit, count, outcome in zip(limits, tree.counts, outcomes, strict=True)
             ]
-            change = self._adaptive.observe(depth, told, draft + learn, max(verify, elapsed - draft - learn))
+            change = self._adaptive.observe(depth, told, draft, max(verify, elapsed - draft))
             if change is not None:
                 yield Notice(self._clock(), "info", change.text, change.advice)
 
@@ -326,11 +327,12 @@ class DecodeLoop:
 
     def _retire(self) -> Iterator[Event]:
         for slot in [slot for slot, row in self._active.items() if row.reason is not None]:
+            self._timer.mark("other")
             row = self._active.pop(slot)
             self._drafter.release(slot)
             if self._kept is not None and slot == 0:
                 self._kept.keep((*row.prompt.ids, *row.output)[: row.settled])
-            yield row.finished(self._clock())
+            yield row.finished(self._clock(), row.shares(self._timer.totals()))
 
 
 def _likeliest(logits: Tensor, top_k: int) -> Tensor | None:

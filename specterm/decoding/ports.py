@@ -207,19 +207,32 @@ class Drafter(Protocol):
 class Verdict:
     """A rule's judgement of a batch; everything stays on the device. D is the depth of the trees.
 
-    accepted: int64 [B], draft tokens kept; path: int64 [B, D + 1], their nodes from the root (0) down, the last one
-    repeated; next_token: int64 [B], the target's own; states: int64 [B, N], codes of `STATES`. p: [B, N] and
-    next_p: [B], the target's probabilities that decided; None where not recorded. q: [B, N], the drafter's; None where
-    children are fixed, which is q = 1.
+    accepted: int64 [B], draft tokens kept; next_token: int64 [B], the target's own. p: [B, N] and next_p: [B], the
+    target's probabilities that decided; None where not recorded. q: [B, N], the drafter's; None where children are
+    fixed, which is q = 1. walked: `path` and `states`; None for chains, where `accepted` tells them.
     """
 
+    topology: Topology
     accepted: Tensor
-    path: Tensor
     next_token: Tensor
-    states: Tensor
-    p: Tensor | None
-    q: Tensor | None
-    next_p: Tensor | None
+    walked: tuple[Tensor, Tensor] | None
+    p: Tensor | None = None
+    q: Tensor | None = None
+    next_p: Tensor | None = None
+
+    @property
+    def path(self) -> Tensor:
+        """The accepted nodes from the root (0) down, the last one repeated: int64 [B, D + 1]."""
+        if self.walked is not None:
+            return self.walked[0]
+        return torch.minimum(self.topology.depth, self.accepted.unsqueeze(1))
+
+    @property
+    def states(self) -> Tensor:
+        """The codes of `STATES` of the draft nodes: int64 [B, N]."""
+        if self.walked is not None:
+            return self.walked[1]
+        return (self.topology.parents[:, 1:] - self.accepted.unsqueeze(1)).sign().add_(1)
 
 
 STATES: tuple[NodeState, ...] = ("accepted", "rejected", "unused")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -28,19 +30,21 @@ class Outcome:
         "top_ids",
     )
 
-    def __init__(self, row: dict[str, list[float]], count: int, parents: list[int], chain: bool) -> None:
-        self.accepted = int(row["accepted"][0])
+    def __init__(self, row: dict[str, list[Any]], count: int, parents: list[int], chain: bool) -> None:
+        self.accepted = accepted = int(row["accepted"][0])
         self.next_token = int(row["next_token"][0])
-        self.path = range(1, self.accepted + 1) if chain else [int(x) for x in row["path"][1 : self.accepted + 1]]
-        self.tokens = tuple(int(x) for x in row["tokens"][:count])
-        self.states: list[NodeState] = [STATES[int(x)] for x in row["states"][:count]]
+        self.path = range(1, accepted + 1) if chain else [int(x) for x in row["path"][1 : accepted + 1]]
+        self.tokens = tuple(map(int, row["tokens"][:count]))
+        self.states: list[NodeState] = (
+            [STATES[int(x)] for x in row["states"][:count]] if "states" in row else _chain_states(accepted, count)
+        )
         self.parents = tuple(parents[:count])
         self.p = self._floats(row, "p", count)
         self.q = self._floats(row, "q", count)
         self.confidence = self._floats(row, "confidence", count)
         self.next_p = row["next_p"][0] if "next_p" in row else None
         self.top_ids = self._top_ids(row["top_ids"], len(row["tokens"]) + 1) if "top_ids" in row else None
-        self.sources = tuple(int(x) for x in row["sources"][:count]) if "sources" in row else None
+        self.sources = tuple(map(int, row["sources"][:count])) if "sources" in row else None
 
     @property
     def corrected(self) -> bool:
@@ -50,13 +54,13 @@ class Outcome:
             state == "rejected" and parent == last for state, parent in zip(self.states, self.parents, strict=True)
         )
 
-    def _top_ids(self, flat: list[float], nodes: int) -> tuple[tuple[int, ...], ...]:
+    def _top_ids(self, flat: list[Any], nodes: int) -> tuple[tuple[int, ...], ...]:
         """Of the root and the accepted nodes."""
         k = len(flat) // nodes
         return tuple(tuple(int(x) for x in flat[node * k : node * k + k]) for node in (0, *self.path))
 
     @staticmethod
-    def _floats(row: dict[str, list[float]], name: str, count: int) -> tuple[float, ...] | None:
+    def _floats(row: dict[str, list[Any]], name: str, count: int) -> tuple[float, ...] | None:
         return tuple(row[name][:count]) if name in row else None
 
 
@@ -69,7 +73,7 @@ def read_outcomes(tree: DraftTree, verdict: Verdict, top_ids: Tensor | None = No
         "accepted": verdict.accepted.unsqueeze(1),
         "next_token": verdict.next_token.unsqueeze(1),
         "tokens": tree.tokens,
-        "states": verdict.states,
+        "states": None if verdict.walked is None else verdict.states,
         "path": None if tree.topology.chain else verdict.path,
         "parents": None if tree.topology.chain else tree.topology.parents[:, 1:].expand_as(tree.tokens) - 1,
         "p": verdict.p,
@@ -80,28 +84,37 @@ def read_outcomes(tree: DraftTree, verdict: Verdict, top_ids: Tensor | None = No
         "top_ids": None if top_ids is None else top_ids.flatten(1),
     }
     present = {name: tensor for name, tensor in fields.items() if tensor is not None}
-    # Token ids and codes are exact in double precision (on MPS in single, up to 2^24).
-    exact = torch.float32 if tree.tokens.device.type == "mps" else torch.float64
-    packed = torch.cat([tensor.to(exact) for tensor in present.values()], dim=1)
-    host = _to_host(packed)
+    parts = list(present.values())
+    if any(part.is_floating_point() for part in parts):
+        # Token ids and codes are exact in double precision (on MPS in single, up to 2^24).
+        exact = torch.float32 if tree.tokens.device.type == "mps" else torch.float64
+        parts = [part.to(exact) for part in parts]
+    host = _to_host(torch.cat(parts, dim=1))
+    widths = [(name, tensor.shape[1]) for name, tensor in present.items()]
     outcomes = []
     for values, count in zip(host, tree.counts, strict=True):
-        row: dict[str, list[float]] = {}
+        row: dict[str, list[Any]] = {}
         at = 0
-        for name, tensor in present.items():
-            row[name] = values[at : at + tensor.shape[1]]
-            at += tensor.shape[1]
+        for name, width in widths:
+            row[name] = values[at : at + width]
+            at += width
         parents = [int(x) for x in row["parents"]] if "parents" in row else list(range(-1, tree.nodes - 1))
         outcomes.append(Outcome(row, count, parents, tree.topology.chain))
     return outcomes
 
 
-def _to_host(packed: Tensor) -> list[list[float]]:
+def _chain_states(accepted: int, count: int) -> list[NodeState]:
+    """Of the nodes of a chain."""
+    told: tuple[NodeState, ...] = ("accepted", "rejected", "unused")
+    return [told[(i >= accepted) + (i > accepted)] for i in range(count)]
+
+
+def _to_host(packed: Tensor) -> list[list[Any]]:
     if packed.device.type != "cuda":
-        values: list[list[float]] = packed.tolist()
+        values: list[list[Any]] = packed.tolist()
         return values
     pinned = torch.empty(packed.shape, dtype=packed.dtype, pin_memory=True)
     pinned.copy_(packed, non_blocking=True)
     torch.cuda.current_stream(packed.device).synchronize()
-    copied: list[list[float]] = pinned.tolist()
+    copied: list[list[Any]] = pinned.tolist()
     return copied

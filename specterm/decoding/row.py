@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from specterm.decoding.text import TextStream
-from specterm.events import EmittedToken, FinishReason, Origin, RowFinished
+from specterm.decoding.timing import Phase
+from specterm.events import EmittedToken, FinishReason, Origin, RowFinished, TimeShares
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,9 @@ class Row:
         self.round = 0
         self.settled = 0  # tokens whose KV is in the target's cache for good, whatever the round that is going on does
         self.reason: FinishReason | None = None
+        self.queued_s = 0.0  # from its arrival to its admission
+        self.prefill_s = 0.0
+        self.entered: Mapping[Phase, float] = {}  # what each phase had taken of the run when it was admitted
         self._stream = stream
         self._max_output = max_output
         self._by_context = by_context  # the context, not the caller, sets the limit
@@ -84,10 +88,18 @@ class Row:
         """The text that the last token of a drafted path would add."""
         return self._stream.ahead(path)
 
-    def finished(self, time: float) -> RowFinished:
+    def shares(self, totals: Mapping[Phase, float]) -> TimeShares:
+        """Where its time went, from what each phase took of the run until the row was admitted and until now."""
+        since = {phase: seconds - self.entered[phase] for phase, seconds in totals.items()}
+        wait = self.queued_s + since["prefill"] - self.prefill_s
+        return TimeShares(
+            self.prefill_s, since["draft"], since["verify"], since["sampling"], since["other"], max(0.0, wait)
+        )
+
+    def finished(self, time: float, shares: TimeShares) -> RowFinished:
         """The row's last event."""
         assert self.reason is not None
         if self.reason in ("cancelled", "error"):
             self._stream.finish()
         kept = self._stream.kept_tokens() if self.reason == "stop" else len(self.output)
-        return RowFinished(time, self.prompt.row, self.reason, self._stream.text, tuple(self.output[:kept]))
+        return RowFinished(time, self.prompt.row, self.reason, self._stream.text, tuple(self.output[:kept]), shares)

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -77,6 +78,13 @@ def probabilities(logits: Tensor, warps: Warps) -> Tensor:
         unlikely = probs < warps.min_p * probs.amax(dim=-1, keepdim=True)
         probs = torch.softmax(scores.masked_fill(unlikely, cut_off), dim=-1)
     return probs
+
+
+def likeliest(logits: Tensor) -> Tensor:
+    """The first likeliest token of each row of `logits`: [..., V] -> int64 [...]."""
+    if logits.device.type == "cpu" and logits.dtype in (torch.float32, torch.float64):
+        return torch.from_numpy(np.asarray(logits.numpy().argmax(axis=-1)))  # a few times as fast as torch's own
+    return logits.argmax(dim=-1)
 
 
 def draw(probs: Tensor, uniforms: Tensor) -> Tensor:

@@ -1,48 +1,65 @@
-"""Where a round's time goes, without making the device wait.
+"""Where a run's time goes, without making the device wait.
 
-On the CPU the phases are host time. On CUDA they are spans between device events, read after the round's one copy has
-synchronised anyway; the host's wall clock is kept apart.
+Every moment of the host belongs to one phase: each mark gives the time since the last one to a phase, so that the
+phases add up to the wall clock. On CUDA the phases of a round are spans between device events, read after the round's
+one copy has synchronised anyway; the host's clock is kept apart.
 """
 
 from __future__ import annotations
 
 import time
+from typing import Literal, TypeAlias, get_args
 
 import torch
 
+Phase: TypeAlias = Literal["prefill", "draft", "verify", "sampling", "other", "wait"]
+PHASES: tuple[Phase, ...] = get_args(Phase)
+
 
 class PhaseTimer:
-    """Marks the edges of drafting and verifying in one round after the other."""
+    """Marks the ends of phases; sums them over the run, and tells those of one round or prefill."""
 
     def __init__(self, device: torch.device) -> None:
         self._cuda = device.type == "cuda"
-        self._edges: list[torch.cuda.Event] = []
-        self._host: list[float] = []
+        self._edges: list[tuple[Phase, torch.cuda.Event]] = []
+        self._last = self._began = time.perf_counter()
+        self._totals: dict[Phase, float] = dict.fromkeys(PHASES, 0.0)
+        self._before = dict(self._totals)
 
     def start(self) -> None:
-        """The round begins."""
+        """A round or a prefill begins. What passed since the last mark, in the hands of who reads the events, is part
+        of it as "other"."""
+        self._before = dict(self._totals)
+        self._began = self._last
         self._edges.clear()
-        self._host.clear()
-        self.mark()
+        self.mark("other")
 
-    def mark(self) -> None:
-        """A phase ends here, and the next begins."""
-        self._host.append(time.perf_counter())
+    def mark(self, phase: Phase) -> float:
+        """`phase` ends here, and the next begins; returns its host seconds."""
+        now = time.perf_counter()
+        seconds, self._last = now - self._last, now
+        self._totals[phase] += seconds
         if self._cuda:
             edge = torch.cuda.Event(enable_timing=True)
             edge.record()
-            self._edges.append(edge)
+            self._edges.append((phase, edge))
+        return seconds
 
-    def phases(self) -> list[float]:
-        """Seconds of each phase so far; on CUDA the device's, so the device must have been waited for."""
+    def spent(self, phase: Phase) -> float:
+        """Seconds of `phase` since `start`; on CUDA the device's, so the device must have been waited for."""
         if self._cuda:
-            return [a.elapsed_time(b) / 1e3 for a, b in zip(self._edges, self._edges[1:], strict=False)]
-        return [b - a for a, b in zip(self._host, self._host[1:], strict=False)]
+            spans = zip(self._edges, self._edges[1:], strict=False)
+            return float(sum(began.elapsed_time(ended) for (_, began), (own, ended) in spans if own == phase)) / 1e3
+        return self._totals[phase] - self._before[phase]
 
     def device_seconds(self) -> float | None:
         """Seconds between the first and the last edge on the device; None where it has no timers."""
-        return sum(self.phases()) if self._cuda else None
+        return float(self._edges[0][1].elapsed_time(self._edges[-1][1])) / 1e3 if self._cuda else None
 
     def elapsed(self) -> float:
-        """Host seconds since `start`."""
-        return time.perf_counter() - self._host[0]
+        """Host seconds from the mark before `start` to the last one."""
+        return self._last - self._began
+
+    def totals(self) -> dict[Phase, float]:
+        """Host seconds of each phase since the timer was made."""
+        return dict(self._totals)

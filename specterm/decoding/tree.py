@@ -107,7 +107,12 @@ class DraftTree:
             return (index >= 0).expand(len(self.counts), self.nodes)
         return index < torch.tensor(self.counts, device=self.tokens.device).unsqueeze(-1)
 
+    def where_drafted(self, true: Tensor) -> Tensor:
+        """`true` (bool [B, N]) where there are nodes, False where there is padding."""
+        return true if min(self.counts) == self.nodes else true & self.valid()
+
     @staticmethod
+    @lru_cache(maxsize=64)
     def empty(rows: int, device: torch.device) -> DraftTree:
         """No draft at all: naive decoding."""
         tokens = torch.empty((rows, 0), dtype=torch.int64, device=device)

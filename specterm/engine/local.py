@@ -147,8 +147,9 @@ class LocalEngine:
 def _new_session(job: Job) -> Session:
     """Import torch, here in the worker thread."""
     job.put(LoadProgress(0.0, "starting torch", None))
-    from specterm.engine.preload import preload_torch
+    from specterm.engine.preload import preload_torch, wait_asleep
 
+    wait_asleep()
     preload_torch()
     with _collector_held():  # the import makes many objects and no garbage; searching them stalls every thread
         from specterm.engine.session import Session

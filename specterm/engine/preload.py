@@ -1,4 +1,4 @@
-"""Mapping torch's libraries before `import torch` does.
+"""What is done before `import torch`: mapping its libraries, and telling its threads how to wait.
 
 The import maps hundreds of megabytes of shared libraries with the interpreter locked (0.3 s on a CPU build, longer with
 CUDA's), and a screen stands still for as long. A foreign call releases the lock, so the C function is called itself:
@@ -12,6 +12,21 @@ import importlib.util
 import os
 import sys
 from pathlib import Path
+
+_WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
+
+
+def wait_asleep() -> bool:
+    """Have OpenMP's threads sleep while they wait for one another, unless the user has said how they are to.
+
+    By default they spin. Where another process needs one of the cores, a thread that has no core is then waited for by
+    one that does nothing with its own: a run on two busy cores took more than ten times as long. Waking a thread costs
+    some microseconds. Returns whether it is not too late, torch being imported, and the user's choice is free.
+    """
+    if "torch" in sys.modules or any(name in os.environ for name in _WAITING):
+        return False
+    os.environ["OMP_WAIT_POLICY"] = "passive"
+    return True
 
 
 def preload_torch() -> bool:

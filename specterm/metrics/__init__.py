@@ -15,6 +15,12 @@ rounds                   rounds in which the row took part; their host seconds c
 target_passes            rounds + 1 for the prefill, which carries token one
 drafted, accepted        draft tokens judged or not; those kept (not those cut by the end of the row)
 rejected                 draft tokens that the target judged and refused
+prefill_time_s           of the row's own prompt, through target and drafter
+draft_time_s             proposing, and learning what was emitted
+verify_time_s            the target's forward passes
+sampling_time_s          the rule's judgement, up to the copy to the host; None where it is part of verifying
+other_time_s             bookkeeping, and those who read the events
+wait_time_s              for a place in the batch and for other rows' prefills; the six add up to the latency
 tree_nodes               mean nodes of a draft tree; this and the next two are None unless some tree branched
 branching_factor         nodes / nodes (roots included) that have children
 tree_efficiency          accepted / nodes verified

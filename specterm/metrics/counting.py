@@ -34,9 +34,12 @@ METRICS: tuple[str, ...] = (
     "token_wastage",
     "overhead",
     "efficiency_gain",
+    "prefill_time_s",
     "draft_time_s",
     "verify_time_s",
+    "sampling_time_s",
     "other_time_s",
+    "wait_time_s",
     "speedup",
     "repetition",
     "energy_j",
@@ -49,6 +52,9 @@ METRICS: tuple[str, ...] = (
     "gpu_mem_avg",
     "gpu_temp_peak_c",
 )
+
+ROUND_TIMES = ("draft_time_s", "verify_time_s", "sampling_time_s", "other_time_s")
+"""The figures that add up to the time of the rounds."""
 
 
 class RowCounter:
@@ -67,6 +73,7 @@ class RowCounter:
         self.bonuses = 0
         self.draft_s = 0.0
         self.verify_s = 0.0
+        self.sampling_s: float | None = None
         self.other_s = 0.0
         self._expanded_nodes = 0
         self._branched = False
@@ -84,6 +91,8 @@ class RowCounter:
         """Count the seconds of a round."""
         self.draft_s += event.draft_s
         self.verify_s += event.verify_s
+        if event.sampling_s is not None:
+            self.sampling_s = (self.sampling_s or 0.0) + event.sampling_s
         self.other_s += event.other_s
 
     def round(self, row: RowRound) -> None:
@@ -154,6 +163,7 @@ class RowCounter:
             "efficiency_gain": 1 - passes / tokens if tokens else None,
             "draft_time_s": self.draft_s,
             "verify_time_s": self.verify_s,
+            "sampling_time_s": self.sampling_s,
             "other_time_s": self.other_s,
         }
         if self._branched:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from math import fsum
 from typing import Any
 
@@ -23,7 +24,7 @@ from specterm.events import (
     RunStarted,
     Sample,
 )
-from specterm.metrics.counting import Figure, RowCounter, ratio
+from specterm.metrics.counting import ROUND_TIMES, Figure, RowCounter, ratio
 from specterm.telemetry.energy import energy_window
 
 
@@ -145,6 +146,8 @@ def _result(row: _Row, spec: dict[str, Any], samples: Sequence[Sample], emission
     if row.prefilled is not None and row.prefilled.token is not None:
         ttft = row.prefilled.time - started.arrived_at
     metrics = row.counter.figures(ttft, finished.time - started.arrived_at)
+    if finished.shares is not None:
+        metrics.update({f"{part.removesuffix('_s')}_time_s": s for part, s in asdict(finished.shares).items()})
     metrics["repetition"] = repetition(finished.token_ids)
     if row.prefilled is not None and samples:
         metrics.update(_energy(row, row.prefilled, finished.time, samples, emissions))
@@ -194,7 +197,7 @@ def repetition(token_ids: Sequence[int]) -> float | None:
 
 def _round_s(metrics: dict[str, Figure]) -> float | None:
     """Mean host seconds of a round."""
-    parts = [metrics[name] for name in ("draft_time_s", "verify_time_s", "other_time_s")]
+    parts = [metrics[name] for name in ROUND_TIMES]
     rounds = metrics["rounds"]
     assert isinstance(rounds, int)
     return ratio(fsum(part for part in parts if isinstance(part, float)), rounds)

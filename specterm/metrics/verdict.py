@@ -71,7 +71,8 @@ def verdict(
 
 @dataclass(frozen=True, slots=True)
 class _Costs:
-    """Mean seconds of a round, of its drafting and bookkeeping, and of a naive step (measured or calibrated)."""
+    """Mean seconds of a round, of its drafting, of its judging and bookkeeping, and of a naive step (measured or
+    calibrated)."""
 
     round_s: float
     draft_s: float
@@ -85,7 +86,9 @@ def _costs(figures: Mapping[str, Figure], rounds: float, calibration: Calibratio
     parts = [_number(figures, f"{name}_time_s") for name in ("draft", "verify", "other")]
     if any(part is None for part in parts):
         return None
+    sampling = _number(figures, "sampling_time_s")  # None where it is part of verifying
     draft_s, verify_s, other_s = (float(part or 0.0) / rounds for part in parts)
+    other_s += (sampling or 0.0) / rounds
     round_s = draft_s + verify_s + other_s
     scale = 1.0
     if calibration is not None:

@@ -15,26 +15,35 @@ from specterm.decoding.ports import Block
 
 
 class SlotCache:
-    """Keys and values of all layers: each [rows, kv_heads, capacity, head_dim], made when a layer first writes."""
+    """Keys and values of all layers, made when a layer first writes: in one buffer [rows, 2 * kv_heads, capacity,
+    head_dim] where a layer writes them together, else in two of [rows, kv_heads, capacity, head_dim]."""
 
     def __init__(self, rows: int, capacity: int) -> None:
         self.rows = rows
         self.capacity = capacity
-        self._layers: dict[int, tuple[Tensor, Tensor]] = {}
+        self._layers: dict[int, tuple[Tensor, ...]] = {}
+        self._taken: dict[int, tuple[Tensor, ...]] = {}  # the buffers of each layer for the rows of `_taken_rows`
+        self._taken_rows: tuple[int, ...] = ()
         self._block: Block | None = None
+        self._together = False  # whether the block's rows follow one another and begin at the same slot
+        self._begin = self._end = 0  # the first slot of the block's first row, and one past the last of all
         self._index: tuple[Tensor, Tensor] | None = None
         self.intact = 0
         """Slots at the beginning of row 0 that nothing was written to since the caller set this."""
 
     def begin(self, block: Block) -> None:
         """A forward pass over `block` begins."""
-        if block.end > self.capacity:
-            raise ValueError(f"slot {block.end - 1} is beyond the cache's {self.capacity}")
+        self._begin, self._end = block.starts[0] + block.first, block.end
+        if self._end > self.capacity:
+            raise ValueError(f"slot {self._end - 1} is beyond the cache's {self.capacity}")
         if self.intact:
             written = [start + block.first for row, start in zip(block.rows, block.starts, strict=True) if row == 0]
             self.intact = min([self.intact, *written])
         self._block = block
         self._index = None
+        self._together = len(set(block.starts)) == 1 and _follow(block.rows)
+        if self._taken_rows != block.rows:
+            self._taken_rows, self._taken = block.rows, {}
 
     def resize(self, rows: int, capacity: int) -> None:
         """Make the buffers larger or smaller, one after the other; what is in them stays as far as it fits."""
@@ -42,7 +51,8 @@ class SlotCache:
         self.rows, self.capacity, self.intact = rows, capacity, min(self.intact, capacity)
         for layer in self.layers():
             old = self._layers.pop(layer)
-            new = self._buffer(old[0]), self._buffer(old[1])
+            self._taken.pop(layer, None)
+            new = tuple(self._buffer(buffer) for buffer in old)
             for buffer, before in zip(new, old, strict=True):
                 buffer[: both[0], :, : both[1]] = before[: both[0], :, : both[1]]
             self._layers[layer] = new
@@ -58,6 +68,26 @@ class SlotCache:
         self._write(stored[1], values)
         return self._read(stored[0]), self._read(stored[1])
 
+    def update_both(self, layer: int, keys_values: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """`update` in one go, with the buffers in `dtype`; keys_values: [B, T, 2 * kv_heads, head_dim], keys first."""
+        block = self._block
+        assert block is not None, "begin() names the block first"
+        new = keys_values.transpose(1, 2)
+        if layer not in self._layers:
+            self._layers[layer] = (self._buffer(new.to(dtype)),)
+        (stored,) = self._layers[layer]
+        heads = new.shape[1] // 2
+        if not self._together:
+            self._write(stored, new)
+            both = self._read(stored)
+            return both[:, :heads], both[:, heads:]
+        if layer not in self._taken:
+            own = stored[block.rows[0] : block.rows[0] + len(block.rows)]
+            self._taken[layer] = (own, own[:, :heads], own[:, heads:])
+        own, keys, values = self._taken[layer]
+        own.narrow(2, self._begin, new.shape[2]).copy_(new)
+        return keys.narrow(2, 0, self._end), values.narrow(2, 0, self._end)
+
     @torch.inference_mode()
     def compact(self, rows: Sequence[int], starts: Sequence[int], path: Tensor) -> None:
         """Move slot starts[b] + path[b, d] to starts[b] + d in every layer; path: int64 [B, D + 1]."""
@@ -71,12 +101,13 @@ class SlotCache:
 
     def slots(self, layer: int, row: int, end: int) -> tuple[Tensor, Tensor]:
         """Keys and values of one row up to `end`, [kv_heads, end, head_dim]: for tests and inspection."""
-        keys, values = self._layers[layer]
+        stored = self._layers[layer]
+        keys, values = stored if len(stored) == 2 else stored[0].chunk(2, dim=1)
         return keys[row, :, :end], values[row, :, :end]
 
     def token_bytes(self) -> int | None:
         """Bytes of the keys and values of one token in all layers that have written; None where none has."""
-        buffers = [buffer for pair in self._layers.values() for buffer in pair]
+        buffers = [buffer for own in self._layers.values() for buffer in own]
         return sum(b.shape[1] * b.shape[3] * b.element_size() for b in buffers) or None
 
     def layers(self) -> list[int]:
@@ -91,18 +122,18 @@ class SlotCache:
     def _write(self, buffer: Tensor, new: Tensor) -> None:
         block = self._block
         assert block is not None
-        if (rows := _contiguous(block.rows)) is not None and len(set(block.starts)) == 1:
-            begin = block.starts[0] + block.first
-            buffer[rows, :, begin : begin + block.width] = new
+        if self._together:
+            first, begin = block.rows[0], block.starts[0] + block.first
+            buffer[first : first + len(block.rows), :, begin : begin + block.width] = new
             return
         row, slot = self._indices(buffer.device)
-        buffer[row, :, slot] = new.transpose(1, 2)
+        buffer[row, :, slot] = new.transpose(1, 2).to(buffer.dtype)
 
     def _read(self, buffer: Tensor) -> Tensor:
         block = self._block
         assert block is not None
-        if (rows := _contiguous(block.rows)) is not None:
-            return buffer[rows, :, : block.end]
+        if _follow(block.rows):  # then reading them is a view
+            return buffer[block.rows[0] : block.rows[0] + len(block.rows), :, : block.end]
         return buffer[:, :, : block.end].index_select(0, self._indices(buffer.device)[0].squeeze(1))
 
     def _indices(self, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -115,11 +146,9 @@ class SlotCache:
         return self._index
 
 
-def _contiguous(rows: tuple[int, ...]) -> slice | None:
-    """The rows as a slice, where they follow one another: then reading them is a view."""
-    if rows == tuple(range(rows[0], rows[0] + len(rows))):
-        return slice(rows[0], rows[0] + len(rows))
-    return None
+def _follow(rows: tuple[int, ...]) -> bool:
+    """Whether the rows follow one another."""
+    return len(rows) == 1 or rows == tuple(range(rows[0], rows[0] + len(rows)))
 
 
 def positions_of(block: Block, limit: int) -> Tensor:

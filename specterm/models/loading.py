@@ -166,9 +166,10 @@ def _load(
     try:
         if quantize == "none" and fits(config, folder):
             fused = LlamaRunner(folder, config, device, dtype, max_positions, meter.advance)
-            weights, kind, runner = fused.weights(), "fused llama", fused
+            (parameters, held), kind, runner = fused.size(), "fused llama", fused
         else:
             causal, weights = _load_transformers(spec, name, folder, device, dtype, quantize, max_positions, meter)
+            parameters, held = sum(t.numel() for t in weights), sum(t.nbytes for t in weights)
             kind, runner = "transformers", causal  # type: ignore[assignment]
     except Exception as error:
         if not is_out_of_memory(error):
@@ -184,8 +185,8 @@ def _load(
         device_name=devices.device_name(device),
         dtype=str(dtype).removeprefix("torch."),
         quantization=None if quantize == "none" else quantize,
-        parameters=sum(t.numel() for t in weights),
-        weight_bytes=sum(t.numel() * t.element_size() for t in weights),
+        parameters=parameters,
+        weight_bytes=held,
         vocab_size=runner.vocab_size,
         max_positions=max_positions,
         chat_template=codec is not None and codec.template is not None,

@@ -5,6 +5,7 @@ the midpoints of a GRID-point grid integrate over the random numbers without err
 """
 
 import itertools
+from dataclasses import replace
 
 import pytest
 import torch
@@ -107,7 +108,7 @@ class CorrectsFromTheTarget(exact.Exact):
         probs = probabilities(logits, judging.warps)
         at = probs[torch.arange(len(probs)), right.accepted]
         u = chain.uniforms(chain.purpose_keys((), Purpose.RESIDUAL, probs.device), torch.zeros(1, 1)).squeeze(1)
-        return type(right)(right.accepted, right.path, draw(at, u), right.states, right.p, right.q, right.next_p)
+        return replace(right, next_token=draw(at, u))
 
 
 def test_enumeration_catches_a_wrong_residual(monkeypatch):

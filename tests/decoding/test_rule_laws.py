@@ -69,8 +69,8 @@ class BestOfTwo:
         )
         better = two.accepted > one.accepted
         pick = lambda a, b: torch.where(better.view(-1, *[1] * (a.dim() - 1)), b, a)  # noqa: E731
-        fields = ("accepted", "path", "next_token", "states")
-        return replace(one, **{name: pick(getattr(one, name), getattr(two, name)) for name in fields})
+        picked = {name: pick(getattr(one, name), getattr(two, name)) for name in ("accepted", "next_token")}
+        return replace(one, **picked, walked=(pick(one.path, two.path), pick(one.states, two.states)))
 
 
 class FreshDraw:

@@ -1,6 +1,7 @@
 """Starting cold, in a process of its own: nothing heavy at import, no long stall of other threads, a token soon."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -76,3 +77,22 @@ print(float(torch.ones(3) @ torch.ones(3)), preload_torch())
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=True)
     assert done.stdout.split() == ["False", "True", "True", "False", "3.0", "False"]
+
+
+@pytest.mark.parametrize(
+    ("chosen", "told"), [({}, "True passive"), ({"OMP_WAIT_POLICY": "active"}, "False active"),
+                         ({"GOMP_SPINCOUNT": "100"}, "False None")],
+)  # fmt: skip
+def test_threads_wait_asleep_unless_the_user_says_otherwise(chosen, told):
+    program = """
+import os
+from specterm.engine.preload import wait_asleep
+print(wait_asleep(), os.environ.get("OMP_WAIT_POLICY"))
+import torch
+print(wait_asleep())
+"""
+    free = {key: value for key, value in os.environ.items() if not key.startswith(("OMP_", "GOMP_", "KMP_"))}
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=True, env=free | chosen
+    )
+    assert done.stdout.split("\n")[:2] == [told, "False"]

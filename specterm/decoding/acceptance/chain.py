@@ -79,9 +79,9 @@ class SampledChain:
         next_token = draw(law, u.squeeze(1))
         states = node_states(tree.topology, accepted, count)
         if not judging.record:
-            return Verdict(count, path, next_token, states, None, None, None)
+            return Verdict(tree.topology, count, next_token, (path, states))
         next_p = at_last.gather(1, next_token.unsqueeze(1)).squeeze(1)
-        return Verdict(count, path, next_token, states, self.p, self.q, next_p)
+        return Verdict(tree.topology, count, next_token, (path, states), self.p, self.q, next_p)
 
 
 def _rounds(judging: Judging, device: torch.device) -> Tensor:

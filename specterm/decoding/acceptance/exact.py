@@ -16,7 +16,7 @@ from specterm.decoding.acceptance.chain import SampledChain
 from specterm.decoding.acceptance.multi_candidate import multi_candidate
 from specterm.decoding.acceptance.walk import accepted_nodes, node_states, path_of, probability_at, target_uniforms
 from specterm.decoding.ports import Judging, Verdict
-from specterm.decoding.sampling import draw, probabilities
+from specterm.decoding.sampling import draw, likeliest, probabilities
 from specterm.decoding.tree import DraftTree
 
 
@@ -30,7 +30,7 @@ class Exact:
             ValueError: sampled children that are not a chain.
         """
         if judging.warps.greedy:
-            return self._matched(tree, logits, logits.argmax(dim=-1), judging)
+            return self._matched(tree, logits, likeliest(logits), judging)
         probs = probabilities(logits, judging.warps)
         if tree.children == "fixed" or tree.nodes == 0:
             return self._matched(tree, probs, draw(probs, target_uniforms(judging, tree.topology.depth)), judging)
@@ -38,20 +38,26 @@ class Exact:
             return multi_candidate(tree, probs, judging)
         chain = SampledChain.of(tree, probs, judging)
         # u * q < p needs no division, and refuses p = 0 even where u = 0.
-        return chain.verdict(accepted_nodes(tree.topology, (chain.u * chain.q < chain.p) & tree.valid()))
+        return chain.verdict(accepted_nodes(tree.topology, tree.where_drafted(chain.u * chain.q < chain.p)))
 
     @staticmethod
     def _matched(tree: DraftTree, scores: Tensor, drawn: Tensor, judging: Judging) -> Verdict:
         """Keep each node that is the token drawn at its parent. `scores` are logits when greedy, else probabilities."""
-        topology = tree.topology
-        parents = topology.parents.expand_as(drawn)[:, 1:]
-        accepted = accepted_nodes(topology, (tree.tokens == drawn.gather(1, parents)) & tree.valid())
-        path, count = path_of(topology, accepted)
-        last = path[:, -1]
-        next_token = drawn.gather(1, last.unsqueeze(1)).squeeze(1)
-        p = next_p = None
-        if judging.record:
-            probs = probabilities(scores, judging.warps) if judging.warps.greedy else scores
-            p = probability_at(probs, parents, tree.tokens)
-            next_p = probability_at(probs, last.unsqueeze(1), next_token.unsqueeze(1)).squeeze(1)
-        return Verdict(count, path, next_token, node_states(topology, accepted, last), p, None, next_p)
+        topology, walked = tree.topology, None
+        if topology.chain:
+            parents = topology.parents[:, 1:]
+            count = tree.where_drafted(tree.tokens == drawn[:, :-1]).cumprod(dim=1).sum(dim=1)
+            last = count.unsqueeze(1)
+        else:
+            parents = topology.parents.expand_as(drawn)[:, 1:]
+            accepted = accepted_nodes(topology, tree.where_drafted(tree.tokens == drawn.gather(1, parents)))
+            path, count = path_of(topology, accepted)
+            last = path[:, -1:]
+            walked = path, node_states(topology, accepted, path[:, -1])
+        next_token = drawn.gather(1, last).squeeze(1)
+        if not judging.record:
+            return Verdict(topology, count, next_token, walked)
+        probs = probabilities(scores, judging.warps) if judging.warps.greedy else scores
+        p = probability_at(probs, parents, tree.tokens)
+        next_p = probability_at(probs, last, next_token.unsqueeze(1)).squeeze(1)
+        return Verdict(topology, count, next_token, walked, p, None, next_p)

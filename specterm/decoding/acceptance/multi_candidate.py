@@ -88,14 +88,15 @@ def multi_candidate(tree: DraftTree, probs: Tensor, judging: Judging, *, tempera
         for key, index in zip(keys, (rounds + last, positions + 1 + count), strict=True)
     )
     next_token = draw(law, torch.where(refused_all, u_correction, u_bonus))
+    walked = path, states
     if not judging.record:
-        return Verdict(count, path, next_token, states, None, None, None)
+        return Verdict(tree.topology, count, next_token, walked)
     judged, next_p = states != UNUSED, probs[rows, last, next_token]
     p_nodes = torch.where(judged, decided[0], probability_at(probs, parents, tree.tokens).to(exact))
     if tree.q is None:
-        return Verdict(count, path, next_token, states, p_nodes, None, next_p)
+        return Verdict(tree.topology, count, next_token, walked, p_nodes, None, next_p)
     of_first = probability_at(tree.q, law_of, tree.tokens).to(exact) / tree.q.sum(dim=2).to(exact).gather(1, law_of)
-    return Verdict(count, path, next_token, states, p_nodes, torch.where(judged, decided[1], of_first), next_p)
+    return Verdict(tree.topology, count, next_token, walked, p_nodes, torch.where(judged, decided[1], of_first), next_p)
 
 
 def _law_of(tree: DraftTree) -> Tensor:

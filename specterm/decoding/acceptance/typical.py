@@ -44,8 +44,10 @@ class Typical:
         next_token = draw(law, u)
         states = node_states(topology, accepted, last)
         if not judging.record:
-            return Verdict(count, path, next_token, states, None, None, None)
-        return Verdict(count, path, next_token, states, p, None, law.gather(1, next_token.unsqueeze(1)).squeeze(1))
+            return Verdict(topology, count, next_token, (path, states))
+        return Verdict(
+            topology, count, next_token, (path, states), p, None, law.gather(1, next_token.unsqueeze(1)).squeeze(1)
+        )
 
 
 def _best_path(tree: DraftTree, whole: Tensor, p: Tensor) -> Tensor:

@@ -19,7 +19,16 @@ from specterm.decoding.drafters.draft_law import over_vocabulary
 from specterm.decoding.drafters.prefix import DraftPrefix, Prefix
 from specterm.decoding.drafters.setup import DraftSetup
 from specterm.decoding.ports import Admission, Block, Feedback, LanguageModel, Needs, ProposeRow, Recording
-from specterm.decoding.sampling import ROUND_STRIDE, Purpose, Warps, draw, probabilities, purpose_keys, uniforms
+from specterm.decoding.sampling import (
+    ROUND_STRIDE,
+    Purpose,
+    Warps,
+    draw,
+    likeliest,
+    probabilities,
+    purpose_keys,
+    uniforms,
+)
 from specterm.decoding.tree import DraftTree, Topology
 
 
@@ -84,14 +93,14 @@ class DraftModel:
         """Nothing to put away."""
 
     def _draft(self, rows: Sequence[ProposeRow], steps: int) -> tuple[Tensor, Tensor]:
-        """Draw `steps` tokens: ids [B, steps], and the laws they came from [B, steps, V] (logits when greedy). Rows
-        with fewer useful steps go along; what they write beyond is scratch."""
+        """Draw `steps` tokens: ids [B, steps], and the laws they came from [B, steps, V] (when greedy logits, and none,
+        V = 0, where nothing is recorded). Rows with fewer useful steps go along; what they write beyond is scratch."""
         device = self._model.device
         cache_rows = tuple(row.row for row in rows)
         logits = self._prefix.advance(cache_rows)
         ends = self._prefix.lengths(cache_rows)
-        keys = purpose_keys([row.key for row in rows], Purpose.DRAFT, device)
-        rounds = torch.tensor([[row.round] for row in rows], device=device) * ROUND_STRIDE
+        u = None if self._warps.greedy else self._uniforms(rows, steps)
+        kept = None if self._record.shows_nodes else 0
         drawn: list[Tensor] = []
         laws: list[Tensor] = []
         for step in range(steps):
@@ -100,13 +109,20 @@ class DraftModel:
                 block = Block(cache_rows, starts, drawn[-1].unsqueeze(1), Topology.of_chain(0, device))
                 logits = self._model.forward(block)[:, 0]
             logits = over_vocabulary(logits, self._vocab_size)
-            if self._warps.greedy:
-                laws.append(logits)
-                drawn.append(logits.argmax(dim=-1))
+            if u is None:
+                laws.append(logits[:, :kept])
+                drawn.append(likeliest(logits))
             else:
                 laws.append(probabilities(logits, self._warps))
-                drawn.append(draw(laws[-1], uniforms(keys, rounds + step).squeeze(1)))
+                drawn.append(draw(laws[-1], u[:, step]))
         return torch.stack(drawn, dim=1), torch.stack(laws, dim=1)
+
+    def _uniforms(self, rows: Sequence[ProposeRow], steps: int) -> Tensor:
+        """The random numbers of the round, [B, steps]."""
+        device = self._model.device
+        keys = purpose_keys([row.key for row in rows], Purpose.DRAFT, device)
+        rounds = torch.tensor([[row.round] for row in rows], device=device) * ROUND_STRIDE
+        return uniforms(keys, rounds + torch.arange(steps, device=device))
 
     def _tree(self, drawn: Tensor, laws: Tensor, counts: tuple[int, ...]) -> DraftTree:
         topology = Topology.of_chain(drawn.shape[1], drawn.device)

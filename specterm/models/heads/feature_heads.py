@@ -92,7 +92,7 @@ class FeatureHeads(nn.Module, ABC):
         cache, config = self.cache, self.config
         assert cache is not None, "allocate() comes first"
         cache.begin(block)
-        mask = grouped_mask(visibility(block), config.heads // config.kv_heads)
+        mask = grouped_mask(visibility(block), config.heads // config.kv_heads, self.dtype)
 
         def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
             keys, values = cache.update(layer, k.transpose(1, 2), v.transpose(1, 2))

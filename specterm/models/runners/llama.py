@@ -17,8 +17,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from specterm.decoding.ports import FINAL_NORM, Block
-from specterm.models.attention import grouped_attention, grouped_mask, rotated
-from specterm.models.cache import SlotCache, positions_of, visibility
+from specterm.models.attention import grouped_attention, rotate_, signed
+from specterm.models.cache import SlotCache
+from specterm.models.masks import Masks
+from specterm.models.norm import RmsNorm
+from specterm.models.products import Plain, Product, narrowest, packs_exactly, quickest
 from specterm.models.rope import rope_tables
 from specterm.models.runners.cached import CachedRunner
 from specterm.models.runners.early_exit import EarlyExit
@@ -89,18 +92,24 @@ def _complete(config: Mapping[str, Any]) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _Layer:
-    """The weights of one layer; q, k and v stacked, gate and up stacked."""
+    """One layer; q, k and v stacked, gate and up stacked. The norms divide by the gain of the product behind them."""
 
-    attention_norm: Tensor
-    qkv: Tensor
-    qkv_bias: Tensor | None
-    q_norm: Tensor | None
-    k_norm: Tensor | None
-    out: Tensor
+    attention_norm: RmsNorm
+    qkv: Product
+    qk_norm: RmsNorm | None
+    out: Product
     out_bias: Tensor | None
-    mlp_norm: Tensor
-    gate_up: Tensor
-    down: Tensor
+    mlp_norm: RmsNorm
+    gate_up: Product
+    down: Product
+
+    def norms(self) -> list[RmsNorm]:
+        """Of the residual stream, and of the heads where there are such."""
+        return [self.attention_norm, self.mlp_norm, *([] if self.qk_norm is None else [self.qk_norm])]
+
+    def products(self) -> tuple[Product, ...]:
+        """All of them."""
+        return self.qkv, self.out, self.gate_up, self.down
 
 
 class LlamaRunner(CachedRunner):
@@ -120,38 +129,51 @@ class LlamaRunner(CachedRunner):
         Raises:
             ModelError: a tensor is missing or of the wrong shape.
         """
-        self.shape = Shape.of(config)
-        self.vocab_size = self.shape.vocab
-        self.hidden_size = self.shape.hidden
-        self.layers = self.shape.layers
+        self.shape = shape = Shape.of(config)
+        self.vocab_size = shape.vocab
+        self.hidden_size = shape.hidden
+        self.layers = shape.layers
         self.max_positions = max_positions
         self.device = device
         self.dtype = dtype
         self.cache: SlotCache | None = None
         read = tensor_reader(folder, device, dtype, read_bytes)
-        shape = self.shape
-        self._embedding = read("model.embed_tokens.weight", (shape.vocab, shape.hidden))
-        self._norm = read("model.norm.weight", (shape.hidden,))
-        self._head = self._embedding if shape.tied else read("lm_head.weight", (shape.vocab, shape.hidden))
+        embedding = read("model.embed_tokens.weight", (shape.vocab, shape.hidden))
+        head = embedding if shape.tied else read("lm_head.weight", (shape.vocab, shape.hidden))
+        self._way = quickest(head, dtype)
+        self._packed = self._way is not Plain
+        # bfloat16 weights are packed for float32 products, so what is between products is float32 then.
+        self._inner = torch.float32 if self._packed else dtype
+        self._judge = self._product(head)
+        self._embedding = narrowest(embedding) if self._packed else embedding
+        self._head = self._embedding if shape.tied else narrowest(head) if self._packed else head
+        norm = read("model.norm.weight", (shape.hidden,)).to(self._inner)
+        self._norm, self._judge_norm = RmsNorm(norm, shape.eps), RmsNorm(norm, shape.eps, self._judge.gain)
         self._layers = [self._layer(read, i, config) for i in range(shape.layers)]
         tables = rope_tables(config, max_positions, device)
         assert tables is not None, "fits() said that the rotary embedding is known"
-        self._cos, self._sin = (table.to(dtype) for table in tables)
+        self._cos, self._sin = tables[0].to(self._inner), signed(tables[1].to(self._inner))
+        self._masks = Masks(shape.heads // shape.kv_heads, dtype, device, max_positions)
 
-    def weights(self) -> list[Tensor]:
-        """Every weight tensor once."""
-        own = [self._embedding, self._norm] + ([] if self.shape.tied else [self._head])
-        return own + [
-            t for layer in self._layers for t in (getattr(layer, n) for n in layer.__slots__) if t is not None
-        ]
+    def size(self) -> tuple[int, int]:
+        """The number of weights, and the bytes that they take. Where products are packed, a table that is also looked
+        up is held in both layouts, each of 16 bits a weight."""
+        norms = [self._judge_norm, *(norm for layer in self._layers for norm in layer.norms())]
+        products = [product for layer in self._layers for product in layer.products()]
+        tables = [self._embedding] if self.shape.tied else [self._embedding, self._head]
+        biases = [layer.out_bias for layer in self._layers if layer.out_bias is not None]
+        plain = sum(norm.parameters for norm in norms) + sum(bias.numel() for bias in biases)
+        parameters = plain + sum(product.parameters for product in products) + sum(table.numel() for table in tables)
+        held = sum(table.nbytes for table in tables) + (self._judge.nbytes if self._packed else 0)
+        return parameters, plain * self._inner.itemsize + held + sum(product.nbytes for product in products)
 
     def head_weight(self) -> Tensor:
         """See `Runner`."""
-        return self._head
+        return self._head.to(self.dtype)
 
     def embedding_weight(self) -> Tensor:
         """See `Runner`."""
-        return self._embedding
+        return self._embedding.to(self.dtype)
 
     def forward(self, block: Block, last: Sequence[int] | None = None) -> Tensor:
         """See `Runner`."""
@@ -173,37 +195,36 @@ class LlamaRunner(CachedRunner):
     ) -> tuple[Tensor, Tensor]:
         """Logits after the first `layers` layers, and the states at `taps`."""
         assert self.cache is not None, "allocate() comes first"
-        shape, (rows, width) = self.shape, block.ids.shape
-        self.cache.begin(block)
-        positions = positions_of(block, self.max_positions)
-        cos, sin = self._cos[positions].unsqueeze(2), self._sin[positions].unsqueeze(2)  # [B, T, 1, D]
-        mask = grouped_mask(visibility(block), shape.heads // shape.kv_heads)
-        heads = [shape.heads + shape.kv_heads, shape.kv_heads]
-        x = F.embedding(block.ids, self._embedding)  # [B, T, hidden]
+        shape, cache, (rows, width) = self.shape, self.cache, block.ids.shape
+        cache.begin(block)
+        cos, sin = self._masks.rotary(block, self._cos, self._sin)
+        mask = self._masks.mask(block)
+        queries_keys = shape.heads + shape.kv_heads
+        x = self._embedding.index_select(0, block.ids.flatten()).view(rows, width, -1)  # [B, T, hidden]
+        x = x if x.dtype == self._inner else x.to(self._inner)
         tapped: dict[int, Tensor] = {}
         for index, layer in enumerate(self._layers[:layers]):
             if index in taps:
                 tapped[index] = x
-            h = F.rms_norm(x, (shape.hidden,), layer.attention_norm, shape.eps)
-            qkv = F.linear(h, layer.qkv, layer.qkv_bias).view(rows, width, -1, shape.head_dim)
-            qk, v = qkv.split(heads, dim=2)
-            if layer.q_norm is not None and layer.k_norm is not None:
-                q, k = qk.split([shape.heads, shape.kv_heads], dim=2)
-                q = F.rms_norm(q, (shape.head_dim,), layer.q_norm, shape.eps)
-                k = F.rms_norm(k, (shape.head_dim,), layer.k_norm, shape.eps)
-                qk = torch.cat([q, k], dim=2)
-            q, k = rotated(qk, cos, sin).split([shape.heads, shape.kv_heads], dim=2)
-            keys, values = self.cache.update(index, k.transpose(1, 2), v.transpose(1, 2))
-            x = x + F.linear(grouped_attention(q, keys, values, mask), layer.out, layer.out_bias)
-            h = F.rms_norm(x, (shape.hidden,), layer.mlp_norm, shape.eps)
-            gate, up = F.linear(h, layer.gate_up).chunk(2, dim=-1)
-            x = x + F.linear(F.silu(gate) * up, layer.down)
+            qkv = layer.qkv(layer.attention_norm(x)).view(rows, width, -1, shape.head_dim)
+            queries = qkv.narrow(2, 0, queries_keys)
+            if layer.qk_norm is not None:
+                queries.copy_(layer.qk_norm(queries))
+            rotate_(queries, cos, sin)
+            keys, values = cache.update_both(index, qkv.narrow(2, shape.heads, 2 * shape.kv_heads), self.dtype)
+            q = qkv.narrow(2, 0, shape.heads)
+            attended = grouped_attention(q if self._inner == self.dtype else q.to(self.dtype), keys, values, mask)
+            attended = attended if self._inner == self.dtype else attended.to(self._inner)
+            x = torch.add(x, layer.out(attended), alpha=1.0 / layer.out.gain)
+            x = x if layer.out_bias is None else x + layer.out_bias
+            gate, up = layer.gate_up(layer.mlp_norm(x)).chunk(2, dim=-1)
+            x = torch.add(x, layer.down(F.silu(gate).mul_(up)), alpha=1.0 / layer.down.gain)
         if FINAL_NORM in taps:
-            tapped[FINAL_NORM] = F.rms_norm(x, (shape.hidden,), self._norm, shape.eps)
-        features = torch.cat([tapped[tap] for tap in taps], dim=-1) if taps else x[..., :0]
+            tapped[FINAL_NORM] = self._norm(x)
+        features = torch.cat([tapped[tap] for tap in taps], dim=-1).to(self.dtype) if taps else x[..., :0]
         if last is not None:
-            x = x[torch.arange(rows, device=x.device), torch.tensor(last, device=x.device)].unsqueeze(1)
-        return F.linear(F.rms_norm(x, (shape.hidden,), self._norm, shape.eps), self._head), features
+            x = _picked(x, last)
+        return self._judge(self._judge_norm(x)).to(self.dtype), features
 
     def compact(self, rows: Sequence[int], starts: Sequence[int], path: Tensor) -> None:
         """See `Runner`."""
@@ -219,17 +240,42 @@ class LlamaRunner(CachedRunner):
         if config.get("attention_bias") or config["model_type"] == "qwen2":
             qkv_bias = torch.cat([read(f"{at}self_attn.{n}_proj.bias", (sizes[n],)) for n in "qkv"])
         if config.get("attention_bias"):
-            out_bias = read(f"{at}self_attn.o_proj.bias", (shape.hidden,))
-        norms = {n: read(f"{at}self_attn.{n}_norm.weight", (shape.head_dim,)) if shape.qk_norm else None for n in "qk"}
-        return _Layer(
-            attention_norm=read(f"{at}input_layernorm.weight", (shape.hidden,)),
-            qkv=torch.cat([read(f"{at}self_attn.{n}_proj.weight", (sizes[n], shape.hidden)) for n in "qkv"]),
-            qkv_bias=qkv_bias,
-            q_norm=norms["q"],
-            k_norm=norms["k"],
-            out=read(f"{at}self_attn.o_proj.weight", (shape.hidden, queries)),
-            out_bias=out_bias,
-            mlp_norm=read(f"{at}post_attention_layernorm.weight", (shape.hidden,)),
-            gate_up=torch.cat([read(f"{at}mlp.{n}_proj.weight", (ff, shape.hidden)) for n in ("gate", "up")]),
-            down=read(f"{at}mlp.down_proj.weight", (shape.hidden, ff)),
+            out_bias = read(f"{at}self_attn.o_proj.bias", (shape.hidden,)).to(self._inner)
+        qkv = self._product(
+            torch.cat([read(f"{at}self_attn.{n}_proj.weight", (sizes[n], shape.hidden)) for n in "qkv"]), qkv_bias
         )
+        gate_up = self._product(
+            torch.cat([read(f"{at}mlp.{n}_proj.weight", (ff, shape.hidden)) for n in ("gate", "up")])
+        )
+        return _Layer(
+            attention_norm=self._rms(read(f"{at}input_layernorm.weight", (shape.hidden,)), qkv.gain),
+            qkv=qkv,
+            qk_norm=self._qk_norm(read, at) if shape.qk_norm else None,
+            out=self._product(read(f"{at}self_attn.o_proj.weight", (shape.hidden, queries))),
+            out_bias=out_bias,
+            mlp_norm=self._rms(read(f"{at}post_attention_layernorm.weight", (shape.hidden,)), gate_up.gain),
+            gate_up=gate_up,
+            down=self._product(read(f"{at}mlp.down_proj.weight", (shape.hidden, ff))),
+        )
+
+    def _qk_norm(self, read: ReadTensor, at: str) -> RmsNorm:
+        """The norms of the heads of queries and keys, one row of weights for each head."""
+        shape = self.shape
+        of = {n: read(f"{at}self_attn.{n}_norm.weight", (shape.head_dim,)) for n in "qk"}
+        return self._rms(torch.stack([of["q"]] * shape.heads + [of["k"]] * shape.kv_heads))
+
+    def _rms(self, weight: Tensor, gain: float = 1.0) -> RmsNorm:
+        return RmsNorm(weight.to(self._inner), self.shape.eps, gain)
+
+    def _product(self, weight: Tensor, bias: Tensor | None = None) -> Product:
+        """As it is fastest, as far as it loses nothing."""
+        bias = None if bias is None else bias.to(self._inner)
+        weight = weight.to(self._inner)
+        return (self._way if packs_exactly(weight) else Plain)(weight, bias)
+
+
+def _picked(x: Tensor, last: Sequence[int]) -> Tensor:
+    """x[b, last[b]] of each row: [B, T, hidden] -> [B, 1, hidden]."""
+    if len(set(last)) == 1:
+        return x.narrow(1, last[0], 1)
+    return x[torch.arange(len(x), device=x.device), torch.tensor(last, device=x.device)].unsqueeze(1)

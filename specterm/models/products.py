@@ -1,0 +1,151 @@
+"""Products with weight matrices, and how a matrix is held so that few rows go through it fast.
+
+Decoding multiplies one row, or a handful, with every matrix of the model, so reading the matrix is what costs. On x86
+CPUs torch's plain kernels for that are slow: the float32 ones read four bytes a weight, those for bfloat16 are made for
+instructions that most CPUs lack. `HalfPacked` holds a matrix in 16 bits a weight in FBGEMM's layout and multiplies in
+float32: weights that were stored in 16 bits stay exactly what they are.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+import warnings
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+_SUBNORMAL = 2.0**-25
+"""Half precision rounds numbers below its normal range by at most this."""
+_PROBED_WEIGHTS = 1 << 21
+_PROBED_WIDTHS = (1, 5)
+_PASSES = 5
+
+
+class Product(Protocol):
+    """x [..., in] times the transposed weight [out, in], plus the bias.
+
+    `gain`, a power of two, is taken out of the weights: what is to be multiplied must be divided by it, or what comes
+    out (then there is no bias), wherever that costs nothing. parameters, nbytes: the weights, and what they take.
+    """
+
+    gain: float
+    parameters: int
+    nbytes: int
+
+    def __call__(self, x: Tensor) -> Tensor: ...
+
+
+class Plain:
+    """The weight as it is."""
+
+    gain = 1.0
+
+    def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
+        self._weight, self._bias = weight, bias
+        self.parameters = weight.numel() + (0 if bias is None else bias.numel())
+        self.nbytes = self.parameters * weight.element_size()
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """See `Product`; x has the weight's dtype."""
+        return F.linear(x, self._weight, self._bias)
+
+
+class HalfPacked:
+    """The weight in half precision, times the power of two that keeps even the smallest weights; x is float32."""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
+        """`weight` is float32 and `packs_exactly`; it is not kept."""
+        self.gain = _gain(weight)
+        self._bias = bias
+        self._multiply: Callable[..., Tensor] = torch.fbgemm_linear_fp16_weight_fp32_activation
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # each says once that it is to go some day
+            self._packed: Any = torch.fbgemm_pack_gemm_matrix_fp16(weight * self.gain)
+            self._multiply(torch.zeros((1, weight.shape[1])), self._packed, None)
+        self.parameters, self.nbytes = _held(weight, bias)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """See `Product`."""
+        return self._multiply(x, self._packed, self._bias)
+
+
+class ThreadedHalfPacked(HalfPacked):
+    """The same on all of torch's threads, which pays for large matrices."""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
+        """See `HalfPacked`."""
+        self.gain = _gain(weight)
+        self.parameters, self.nbytes = _held(weight, bias)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            self._packed = torch.ops.quantized.linear_prepack_fp16(weight * self.gain, bias)
+        self._multiply = torch.ops.quantized.linear_dynamic_fp16.default
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """See `Product`."""
+        return self._multiply(x, self._packed)
+
+
+def packs_exactly(weight: Tensor) -> bool:
+    """Whether half precision holds `weight` (float32): exactly, but for what is less than 2^-29 of the largest weight,
+    which is rounded by less than 2^-39 of it, far below what float32 products round."""
+    scaled = weight * _gain(weight)
+    return bool(torch.isfinite(scaled).all()) and float((scaled.half().float() - scaled).abs().max()) <= _SUBNORMAL
+
+
+def quickest(weight: Tensor, dtype: torch.dtype) -> type[Plain] | type[HalfPacked]:
+    """How products with matrices like `weight` (of `dtype`, on its device) take the least time, of those ways that are
+    there and lose nothing; a measurement of some milliseconds."""
+    if weight.device.type != "cpu" or dtype not in (torch.float32, torch.bfloat16):
+        return Plain
+    part = weight[: max(1, _PROBED_WEIGHTS // weight.shape[1])]
+    full = part.float()
+    if not packs_exactly(full):
+        return Plain
+    ways = (HalfPacked, ThreadedHalfPacked) if torch.get_num_threads() > 1 else (HalfPacked,)
+    took: dict[type[Plain] | type[HalfPacked], float] = {Plain: _probe(Plain(part), dtype, full.shape[1])}
+    for way in ways:
+        # Torch may be without FBGEMM, or the CPU too old for it.
+        with contextlib.suppress(AttributeError, RuntimeError):
+            took[way] = _probe(way(full), torch.float32, full.shape[1])
+    return min(took, key=took.__getitem__)
+
+
+def narrowest(table: Tensor) -> Tensor:
+    """`table` in bfloat16 or float16 where that holds every number of it; else the table itself."""
+    for dtype in (torch.bfloat16, torch.float16):
+        if torch.equal(narrow := table.to(dtype), table) or torch.equal(narrow.to(table.dtype), table):
+            return narrow
+    return table
+
+
+def _held(weight: Tensor, bias: Tensor | None) -> tuple[int, int]:
+    """Weights, and bytes of them at 16 bits each."""
+    if bias is None:
+        return weight.numel(), 2 * weight.numel()
+    return weight.numel() + bias.numel(), 2 * weight.numel() + bias.nbytes
+
+
+def _gain(weight: Tensor) -> float:
+    largest = float(weight.abs().max())
+    return 2.0 ** (14 - math.floor(math.log2(largest))) if 0.0 < largest < math.inf else 1.0
+
+
+@torch.inference_mode()
+def _probe(product: Product, dtype: torch.dtype, width: int) -> float:
+    """Seconds of a product with few rows: the quickest of some, summed over the numbers of rows."""
+    total = 0.0
+    for rows in _PROBED_WIDTHS:
+        x = torch.zeros((rows, width), dtype=dtype)
+        took = []
+        for _ in range(1 + _PASSES):
+            began = time.perf_counter()
+            product(x)
+            took.append(time.perf_counter() - began)
+        total += min(took[1:])
+    return total

@@ -1,0 +1,166 @@
+"""How fast specterm is, against its peers and against itself. One command prints every table and holds the thresholds:
+
+    python -m pytest -m full -n 0 -s tests/benchmarks/test_peers.py
+
+SPECTERM_BENCH_CLOCK=thread with OMP_NUM_THREADS=1 counts processor time, for machines that are busy with other things.
+The half against vLLM starts a server with the interpreter that SPECTERM_VLLM_PYTHON names, and skips without.
+"""
+
+from __future__ import annotations
+
+import statistics
+
+import psutil
+import pytest
+import torch
+from contenders import CLOCK, HuggingFace, Ours, Ratio, best_of, interleaved, stories
+
+from specterm.events import Round
+
+TOKENS = 128
+PROMPTS = 4
+REPEATS = 7
+GAMMA = 4
+METHODS = ("naive", "draft", "ngram", "suffix", "sequential", "tree", "medusa", "eagle")
+
+pytestmark = [pytest.mark.full, pytest.mark.timeout(3600)]
+
+
+def show(title, lines):
+    threads, clock = torch.get_num_threads(), CLOCK.__name__
+    print(f"\n{title} (torch {torch.__version__}, {threads} threads, {clock}, {TOKENS} tokens)")
+    for line in lines:
+        print("  " + line)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+def test_against_hugging_face(dtype):
+    ours, theirs = Ours(dtype), HuggingFace(dtype)
+    contenders = {
+        "naive": ours.contender("naive", TOKENS),
+        "draft": ours.contender("draft", TOKENS, num_draft_tokens=GAMMA),
+        "ngram": ours.contender("ngram", TOKENS, num_draft_tokens=GAMMA),
+        "HF generate": theirs.naive(TOKENS),
+        "HF assisted": theirs.assisted(TOKENS),
+        "HF assisted, gamma": theirs.assisted(TOKENS, GAMMA),
+        "HF lookup": theirs.lookup(TOKENS),
+        "HF lookup, gamma": theirs.lookup(TOKENS, GAMMA),
+    }
+    requests = stories(PROMPTS)
+    if dtype == "float32":  # the same work: the outputs are the same
+        outputs = {name: contender(requests).ids for name, contender in contenders.items()}
+        assert all(ids == outputs["HF generate"] for ids in outputs.values())
+    rates = interleaved(contenders, requests, REPEATS)
+    ratios = {
+        "naive": (Ratio.of(rates["naive"], rates["HF generate"]), 2.0),
+        "draft": (Ratio.of(rates["draft"], best_of(rates, ["HF assisted", "HF assisted, gamma"])), 2.7),
+        "ngram": (Ratio.of(rates["ngram"], best_of(rates, ["HF lookup", "HF lookup, gamma"])), 1.5),
+    }
+    show(f"against Hugging Face, {dtype}", [
+        *(f"{name:20} {statistics.median(own):7.1f} token/s" for name, own in rates.items()),
+        *(f"{name:20} {ratio}, wanted {wanted}x" for name, (ratio, wanted) in ratios.items()),
+    ])  # fmt: skip
+    for name, (ratio, wanted) in ratios.items():
+        assert ratio.median >= wanted, (name, ratio)
+
+
+def test_methods_against_naive():
+    ours = Ours("auto", ("builtin", "builtin/draft-b"))
+    ours.model = ours.model.__class__(drafts=ours.model.drafts, medusa="builtin", eagle="builtin").checked()
+    ours.session.load(ours.model, lambda event: None)
+    rates = interleaved({name: ours.contender(name, TOKENS) for name in METHODS}, stories(PROMPTS), REPEATS)
+    ratios = {name: Ratio.of(own, rates["naive"]) for name, own in rates.items() if name != "naive"}
+    show("against our naive", [
+        f"naive        {statistics.median(rates['naive']):7.1f} token/s",
+        *(f"{name:12} {statistics.median(rates[name]):7.1f} token/s  {ratio}" for name, ratio in ratios.items()),
+    ])  # fmt: skip
+    assert max(ratio.median for ratio in ratios.values()) >= 2.2
+
+
+def non_forward_share(ours, spec, request):
+    """Of the rounds of one prompt: their time that no forward of target or draft took."""
+    with ours.forwards_timed() as seconds:
+        rounds = forwards = 0.0
+        prompts = ours.session.prompts(spec, [request])
+        for event in ours.session.run(spec, prompts, CLOCK, lambda: False):
+            if isinstance(event, Round):
+                rounds += event.seconds
+                forwards += seconds[0]
+            seconds[0] = 0.0
+    return 1 - forwards / rounds
+
+
+def test_time_that_is_not_a_forward(monkeypatch):
+    monkeypatch.setattr("specterm.decoding.timing.time.perf_counter", CLOCK)
+    ours = Ours("auto", ("builtin", "builtin/draft-b"))
+    cases = {
+        "naive": (ours.spec("naive", TOKENS), 0.08),
+        "draft": (ours.spec("draft", TOKENS, num_draft_tokens=GAMMA), 0.08),
+        "ngram": (ours.spec("ngram", TOKENS, num_draft_tokens=GAMMA), 0.08),
+        "sequential": (ours.spec("sequential", TOKENS), 0.12),
+        "tree": (ours.spec("tree", TOKENS), 0.12),
+        "naive, sampled": (ours.spec("naive", TOKENS, temperature=1.0), 0.12),
+        "draft, sampled": (ours.spec("draft", TOKENS, temperature=1.0, num_draft_tokens=GAMMA), 0.12),
+    }
+    (request,) = stories(1)
+    shares = {
+        name: statistics.median(non_forward_share(ours, spec, request) for _ in range(REPEATS))
+        for name, (spec, _) in cases.items()
+    }
+    show("share of a round that is not a forward", [
+        f"{name:16} {share:6.1%}, wanted at most {cases[name][1]:.0%}" for name, share in shares.items()
+    ])  # fmt: skip
+    over = {name: share for name, share in shares.items() if share > cases[name][1]}
+    assert not over
+
+
+def test_batch_sizes():
+    ours = Ours("auto")
+    requests = [request for request in stories(16) for _ in range(4)][:16]
+    assert len(requests) == 16
+    rates = {}
+    for method in ("naive", "draft"):
+        runs = {size: ours.contender(method, TOKENS, batch_size=size) for size in (1, 2, 4, 8, 16)}
+        found = {size: [] for size in runs}
+        alone = runs[1](requests).ids
+        for _ in range(5):
+            for size, run in runs.items():
+                taken = run(requests)
+                assert sorted(map(len, taken.ids)) == sorted(map(len, alone))
+                found[size].append(taken.rate)
+        rates[method] = found
+    lines = [
+        f"{method:6} {size:3} rows {statistics.median(own):8.1f} token/s  {Ratio.of(own, found[1])}"
+        for method, found in rates.items() for size, own in found.items()
+    ]  # fmt: skip
+    show("throughput against batch size", lines)
+    assert Ratio.of(rates["naive"][8], rates["naive"][1]).median >= 3.0
+
+
+def test_cost_against_context_length(monkeypatch):
+    """Drafting and verifying by the length of the text behind them; bookkeeping does not grow, nor does memory."""
+    monkeypatch.setattr("specterm.decoding.timing.time.perf_counter", CLOCK)
+    ours = Ours("auto")
+    (request,) = stories(1)
+    spec, bounds = ours.spec("draft", 900, num_draft_tokens=GAMMA), (100, 300, 500, 700, 900)
+    found = {bound: [] for bound in bounds}
+    process, memory = psutil.Process(), {}
+    for _ in range(6):
+        length = 0
+        for event in ours.session.run(spec, ours.session.prompts(spec, [request]), CLOCK, lambda: False):
+            if isinstance(event, Round):
+                length += len(event.rows[0].emitted)
+                bound = next((b for b in bounds if length <= b), bounds[-1])
+                found[bound].append((event.draft_s, event.verify_s, event.sampling_s + event.other_s))
+                memory[bound] = process.memory_info().rss
+    lines = []
+    other = {}
+    for bound, rounds in found.items():
+        draft, verify, other[bound] = (1e3 * statistics.median(part) for part in zip(*rounds, strict=True))
+        lines.append(
+            f"to {bound:4} tokens: drafting {draft:6.2f} ms, verifying {verify:6.2f} ms, the rest "
+            f"{other[bound]:5.2f} ms, memory {memory[bound] / 2**20:6.0f} MiB"
+        )
+    show("a round of gamma 4 against context length", lines)
+    assert other[900] < 1.5 * other[100]
+    assert memory[900] - memory[100] < 8 * 2**20

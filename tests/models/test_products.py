@@ -1,0 +1,108 @@
+"""Packed products against plain ones: the same weights, the same numbers."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from specterm.config import ModelSpec
+from specterm.decoding.prefill import prefill
+from specterm.models import products
+from specterm.models.folders import BUILTIN_FOLDER
+from specterm.models.loading import load_models
+from specterm.models.norm import RmsNorm
+from specterm.models.products import HalfPacked, Plain, ThreadedHalfPacked, narrowest, packs_exactly, quickest
+from specterm.models.weights import tensor_reader
+
+CPU = torch.device("cpu")
+
+
+def packed(weight, bias=None, way=HalfPacked):
+    try:
+        return way(weight, bias)
+    except (AttributeError, RuntimeError):
+        pytest.skip("torch has no FBGEMM here")
+
+
+def stored(*shape, scale=0.02):
+    """Weights as checkpoints have them: float32 numbers that are bfloat16."""
+    generator = torch.Generator().manual_seed(sum(shape))
+    return (torch.randn(shape, generator=generator) * scale).bfloat16().float()
+
+
+@pytest.mark.parametrize("way", [HalfPacked, ThreadedHalfPacked])
+@pytest.mark.parametrize("scale", [1e-4, 0.02, 30.0])
+def test_the_product_is_the_plain_one(scale, way):
+    weight, bias = stored(96, 64, scale=scale), stored(96)
+    product = packed(weight, bias, way)
+    x = torch.randn(2, 5, 64, generator=torch.Generator().manual_seed(0))
+    want = F.linear(x.double(), weight.double(), bias.double())
+    torch.testing.assert_close(product(x / product.gain).double(), want, atol=1e-5 * scale, rtol=1e-6)
+
+
+def test_the_weights_stay_what_they_are():
+    """Of the built-in target: the identity through the product gives the weights back."""
+    read = tensor_reader(BUILTIN_FOLDER / "target", CPU, torch.float32)
+    weight = read("model.layers.0.mlp.down_proj.weight", (384, 1024))
+    product = packed(weight)
+    back = product(torch.eye(1024)).T / product.gain
+    assert float((back - weight).abs().max()) <= 2.0**-39 * float(weight.abs().max())
+
+
+def test_only_weights_of_16_bits_are_packed():
+    assert packs_exactly(stored(64, 64))
+    assert packs_exactly(torch.randn(64, 64).half().float())
+    assert packs_exactly(torch.zeros(4, 4))
+    assert not packs_exactly(torch.randn(64, 64))
+    assert not packs_exactly(torch.full((4, 4), float("inf")))
+
+
+@pytest.mark.parametrize("fastest", [HalfPacked, ThreadedHalfPacked, Plain])
+def test_what_is_faster_is_taken(fastest, monkeypatch):
+    weight = stored(64, 64)
+    packed(weight)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    monkeypatch.setattr(products, "_probe", lambda product, *_: 1.0 if type(product) is fastest else 2.0)
+    for dtype in (torch.float32, torch.bfloat16):
+        assert quickest(weight.to(dtype), dtype) is fastest
+    assert quickest(weight.double(), torch.float64) is Plain
+    assert quickest(torch.randn(64, 64), torch.float32) is Plain
+
+
+def test_a_table_is_held_as_narrow_as_loses_nothing():
+    assert narrowest(stored(8, 8)).dtype == torch.bfloat16
+    assert narrowest(torch.tensor([1 + 2.0**-10])).dtype == torch.float16
+    assert narrowest(torch.tensor([1 + 2.0**-20])).dtype == torch.float32
+
+
+@pytest.mark.parametrize("shape", [(64,), (3, 64)], ids=["stream", "heads"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
+def test_the_norm_is_torchs(shape, dtype):
+    generator = torch.Generator().manual_seed(2)
+    weight = torch.randn(shape, generator=generator).to(dtype)
+    for scale in (1e-4, 1.0, 1e4):
+        x = (torch.randn(2, 5, *shape, generator=generator) * scale).to(dtype)
+        want = F.rms_norm(x.double(), (64,), None, 1e-5) * weight.double()
+        tolerance = {torch.float64: 1e-12, torch.float32: 1e-5, torch.bfloat16: 0.02}[dtype]
+        torch.testing.assert_close(RmsNorm(weight, 1e-5)(x).double(), want, rtol=tolerance, atol=tolerance)
+        torch.testing.assert_close(RmsNorm(weight, 1e-5, 8.0)(x).double(), want / 8, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("name", ["target", "draft"])
+def test_bfloat16_differs_from_float32_by_its_own_rounding(name, monkeypatch):
+    """The cache and the logits are in bfloat16; packed or not, the logits are those of float32 but for rounding."""
+    ids = torch.arange(5, 45)
+    logits = {}
+    for dtype, way in (("float32", HalfPacked), ("bfloat16", HalfPacked), ("bfloat16", Plain)):
+        monkeypatch.setattr("specterm.models.runners.llama.quickest", lambda *_, way=way: way)
+        packed(stored(8, 8))
+        runner = load_models(ModelSpec(target=f"builtin/{name}", dtype=dtype)).target.runner
+        runner.allocate(1, 64)
+        found = prefill(runner, 0, ids)[0]
+        assert found.dtype == getattr(torch, dtype) == runner.cache.slots(0, 0, 1)[0].dtype
+        logits[dtype, way] = found.float()
+    exact = logits["float32", HalfPacked]
+    errors = {
+        way: float((logits["bfloat16", way] - exact).abs().max() / exact.abs().max()) for way in (HalfPacked, Plain)
+    }
+    assert 0 < errors[HalfPacked] < 0.02
+    assert errors[HalfPacked] < errors[Plain] < 0.1

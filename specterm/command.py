@@ -112,9 +112,14 @@ def _command(surroundings: _Surroundings, plan: str | None, given: Given) -> int
     given.refuse(REPLAY_ONLY, "goes with --engine replay only")
     if "prompt" in given and "batch" in given:
         raise ConfigError("--prompt and --batch are both given; give one of them")
-    if "prompt" in given or "batch" in given:
+    if "verify" in given:
+        given.refuse(("prompt", "batch"), "does not go with --verify")
+    if "prompt" in given or "batch" in given or "verify" in given:
         settings.refuse_problems()
         given.refuse(("theme",), "goes with the workbench only")
+    if "verify" in given:
+        given.refuse((*BATCH_ONLY, *PROMPT_ONLY, *CHAT_ONLY, "warmup", "stop"), "does not go with --verify")
+        return _verify(open_engine, plan, given)
     if "batch" in given:
         given.refuse((*PROMPT_ONLY, *CHAT_ONLY), "does not go with --batch")
         return _batch(open_engine, plan, given)
@@ -123,7 +128,8 @@ def _command(surroundings: _Surroundings, plan: str | None, given: Given) -> int
     given.refuse(BATCH_ONLY, "goes with --batch only")
     if "prompt" in given:
         return _prompt(open_engine, given)
-    given.refuse(("json", "plain", "show_rejected", "warmup", "record"), "goes with --prompt or --batch")
+    given.refuse(("json",), "goes with --prompt, --batch or --verify")
+    given.refuse(("plain", "show_rejected", "warmup", "record"), "goes with --prompt or --batch")
     return _workbench(given, settings)
 
 
@@ -244,6 +250,25 @@ def _batch(open_engine: OpenEngine, plan: str | None, given: Given) -> int:
         raise ConfigError("standard output is closed; send it to a file or a terminal")
     folder = Path(out)
     return run_batch(lambda: open_engine(spec.monitor), spec, folder, as_json_document="json" in given)
+
+
+def _verify(open_engine: OpenEngine, plan: str | None, given: Given) -> int:
+    """Methods and rules are those that were typed; else every one."""
+    from specterm.console.verify import run_verify
+    from specterm.verify.plan import VerifySpec
+
+    if plan is not None:
+        raise ConfigError(f"{plan!r} is not an option; a plan goes with --batch")
+    rules = given.values["acceptance"] if "acceptance" in given.typed else ""
+    rest = given.without("acceptance") if "method" in given.typed else given.without("acceptance", "method")
+    usual = rest.plan(None, (MethodSpec(),), checked=False)
+    spec = VerifySpec(
+        model=usual.model,
+        methods=usual.methods if "method" in given.typed else (),
+        rules=tuple(name.strip() for name in rules.split(",")) if rules else (),
+        sampling=usual.sampling,
+    )
+    return run_verify(lambda: open_engine(False), spec, as_json="json" in given)
 
 
 def _workbench(given: Given, settings: Settings) -> int:

@@ -10,7 +10,7 @@ from typing import Literal, Protocol, TypeAlias, runtime_checkable
 import msgspec
 
 from specterm.catalogue import METHODS, lossless
-from specterm.config import RunSpec, SamplingSpec, to_data
+from specterm.config import MethodSpec, RunSpec, SamplingSpec, to_data
 from specterm.errors import SpectermError
 from specterm.metrics import RowResult, against_naive
 
@@ -20,7 +20,8 @@ NEAR_TIE_GAP = 0.25
 """A token whose logit is at most this far below the target's highest counts as a tie: in half precision a forward of
 one token and one of several round differently, by a step or two of a logit (1/8 between 16 and 32 in bfloat16)."""
 
-_EXACT_DTYPES = ("float32", "float64")
+EXACT_DTYPES = ("float32", "float64")
+"""Those in which forwards of different widths agree well enough for the same random numbers to draw the same."""
 
 
 @runtime_checkable
@@ -62,14 +63,17 @@ def output_must_match(spec: RunSpec, dtype: str | None) -> bool:
     computes in single or double precision: in half precision rounding moves a draw now and then, and no gap tells that
     from a fault.
     """
-    method = METHODS[spec.method.name]
-    if not method.speculative or not lossless(to_data(spec)):
+    if not METHODS[spec.method.name].speculative or not lossless(to_data(spec)):
         return False
-    told = spec.method.parameters  # who has no such options samples no drafts
+    return spec.sampling.greedy or (drafts_are_fixed(spec.method) and dtype in EXACT_DTYPES)
+
+
+def drafts_are_fixed(method: MethodSpec) -> bool:
+    """Whether the text so far fixes what a method drafts, whatever the temperature; `method` is a checked one."""
+    told = method.parameters  # who has no such options samples no drafts
     beams = told.get("tree_width", 1) > 1  # of the likeliest tokens, whatever a chain would do, unless told otherwise
     greedy_drafts = beams or told.get("draft_temperature", 0) == 0
-    fixed = method.fixed and greedy_drafts and told.get("tree_children") != "sampled"
-    return spec.sampling.greedy or (fixed and dtype in _EXACT_DTYPES)
+    return METHODS[method.name].fixed and greedy_drafts and told.get("tree_children") != "sampled"
 
 
 def compare(

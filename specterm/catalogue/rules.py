@@ -31,6 +31,7 @@ class Rule:
     parameters: tuple[Parameter, ...] = ()
     settles: Mapping[str, Value] = field(default_factory=dict)  # sampling parameters that the rule fixes
     fills: Mapping[str, Value] = field(default_factory=dict)  # what it takes where none is given
+    preset_of: str = ""  # the rule whose mathematics it is, on warps of its own
     ratio_test: bool = False  # a token drawn from q is kept with probability min(1, p/q)
 
     def goes_with(self, method: str) -> bool:
@@ -112,6 +113,7 @@ RULES: dict[str, Rule] = {
             "The exact rule on nuclei: target and drafter are truncated by top-p alone.",
             why="The output follows the target's distribution truncated by top-p exactly.",
             settles={"top_k": None, "min_p": None},
+            preset_of="exact",
             ratio_test=True,
         ),
         Rule(
@@ -121,6 +123,7 @@ RULES: dict[str, Rule] = {
             why="The output follows the target's distribution truncated by min-p exactly.",
             settles={"top_k": None, "top_p": 1.0},
             fills={"min_p": 0.1},
+            preset_of="exact",
             ratio_test=True,
         ),
         Rule(

@@ -20,6 +20,8 @@ from torch import Tensor
 ROUND_STRIDE = 1 << 20
 """Uniforms of one round are indexed round * stride + node; no tree has this many nodes."""
 
+_NUCLEUS = 256  # tokens among which a nucleus is looked for first
+
 _GOLDEN = 0x9E3779B97F4A7C15
 _MASK = (1 << 64) - 1
 _C1, _C2 = 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
@@ -69,10 +71,7 @@ def probabilities(logits: Tensor, warps: Warps) -> Tensor:
         kth = torch.topk(scores, warps.top_k, dim=-1).values[..., -1:]
         scores = scores.masked_fill(scores < kth, cut_off)
     if warps.top_p < 1.0:
-        ordered, order = torch.sort(scores, dim=-1)  # ascending: what goes is a prefix
-        drop = torch.softmax(ordered, dim=-1).cumsum(dim=-1) <= 1.0 - warps.top_p
-        drop[..., -1] = False
-        scores = scores.masked_fill(torch.zeros_like(drop).scatter_(-1, order, drop), cut_off)
+        scores = scores.masked_fill(_behind_nucleus(scores, warps.top_p), cut_off)
     probs = torch.softmax(scores, dim=-1)
     if warps.min_p is not None and warps.min_p > 0.0:
         unlikely = probs < warps.min_p * probs.amax(dim=-1, keepdim=True)
@@ -85,6 +84,29 @@ def likeliest(logits: Tensor) -> Tensor:
     if logits.device.type == "cpu" and logits.dtype in (torch.float32, torch.float64):
         return torch.from_numpy(np.asarray(logits.numpy().argmax(axis=-1)))  # a few times as fast as torch's own
     return logits.argmax(dim=-1)
+
+
+def _behind_nucleus(scores: Tensor, top_p: float) -> Tensor:
+    """Which tokens the likeliest ones make up `top_p` without: bool [..., V]; the likeliest token never is."""
+    if scores.device.type != "cpu" or scores.shape[-1] <= _NUCLEUS:  # elsewhere to look would mean to wait
+        return _behind_sorted(scores, top_p)
+    # Where a few tokens have the mass, which is nearly always, a full sort is most of what a draw costs.
+    top = scores.topk(_NUCLEUS, dim=-1)
+    reached = (top.values - scores.logsumexp(dim=-1, keepdim=True)).exp().cumsum(dim=-1)
+    drop = torch.ones_like(scores, dtype=torch.bool).scatter_(-1, top.indices[..., :1], False)
+    drop.scatter_(-1, top.indices[..., 1:], reached[..., :-1] >= top_p)
+    wide = reached[..., -1] <= top_p
+    if bool(wide.any()):
+        drop[wide] = _behind_sorted(scores[wide], top_p)
+    return drop
+
+
+def _behind_sorted(scores: Tensor, top_p: float) -> Tensor:
+    """`_behind_nucleus` by a sort."""
+    ordered, order = torch.sort(scores, dim=-1)  # ascending: what goes is a prefix
+    drop = torch.softmax(ordered, dim=-1).cumsum(dim=-1) <= 1.0 - top_p
+    drop[..., -1] = False
+    return torch.zeros_like(drop).scatter_(-1, order, drop)
 
 
 def draw(probs: Tensor, uniforms: Tensor) -> Tensor:

@@ -14,20 +14,22 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from specterm.config import ModelSpec, Request, RunSpec, SamplingSpec, to_data
 from specterm.engine.failure import Failure, explain
 from specterm.engine.job import Job
-from specterm.errors import Cancelled, ConfigError, ExitCode, SpectermError
+from specterm.errors import Cancelled, ConfigError, ExitCode, failure
 from specterm.events import LoadProgress, RowFinished, RunFinished, RunStarted
 from specterm.telemetry.environment import environment
 
 if TYPE_CHECKING:
+    from specterm.engine.draws import Draws
     from specterm.engine.session import Session
     from specterm.telemetry.monitor import Monitor
 
 _CLOSE_TIMEOUT_S = 10.0
+_Answer = TypeVar("_Answer")
 
 
 class LocalEngine:
@@ -58,11 +60,43 @@ class LocalEngine:
         Raises:
             SpectermError: it could not be computed; the text says why.
         """
-        found: list[float] = []
-        for event in self._submit(lambda session, job: found.extend(session.shortfalls(ids, start, sampling))):
+        return self._ask(lambda session, job: session.shortfalls(ids, start, sampling))
+
+    def draws(self, spec: RunSpec, prompt: str, seeds: Sequence[int], first: int | None = None) -> Draws:
+        """Decode `prompt` once a seed with the loaded models: see `Session.draws`; waits for the answer.
+
+        Raises:
+            SpectermError: it could not be done; the text says why.
+        """
+        return self._ask(lambda session, job: session.draws(spec, prompt, seeds, first, lambda: job.cancelled))
+
+    def beginnings(
+        self, sampling: SamplingSpec, prompt: str, first: int | None, longest: int, count: int
+    ) -> tuple[int, dict[tuple[int, ...], float]]:
+        """The likeliest beginnings of what follows `prompt`: see `Session.beginnings`; waits for the answer.
+
+        Raises:
+            SpectermError: they could not be computed; the text says why.
+        """
+        return self._ask(lambda session, job: session.beginnings(sampling, prompt, first, longest, count))
+
+    def log_likelihoods(
+        self, sampling: SamplingSpec, prompt: str, first: int, outputs: Sequence[tuple[int, ...]]
+    ) -> list[float]:
+        """How likely the target finds `outputs`: see `Session.log_likelihoods`; waits for the answer.
+
+        Raises:
+            SpectermError: it could not be computed; the text says why.
+        """
+        return self._ask(lambda session, job: session.log_likelihoods(sampling, prompt, first, outputs))
+
+    def _ask(self, question: Callable[[Session, Job], _Answer]) -> _Answer:
+        """Have the thread answer; a job whose events nobody needs."""
+        answers: list[_Answer] = []
+        for event in self._submit(lambda session, job: answers.append(question(session, job))):
             if isinstance(event, RunFinished) and event.reason != "done":
-                raise SpectermError(event.error or "teacher forcing was cancelled")
-        return found
+                raise failure(event.error or "it was cancelled", event.exit_code or ExitCode.RUN_FAILED)
+        return answers[0]
 
     def close(self) -> None:
         """See `Engine`. Returns after at most ten seconds, should a forward pass hang."""
@@ -95,9 +129,9 @@ class LocalEngine:
 
     def _carry_out(self, job: Job, command: Callable[[Session, Job], None]) -> RunFinished:
         """Do what a command says; returns its last event."""
-        failure = self._lost
+        fault = self._lost
         try:
-            if failure is None:
+            if fault is None:
                 if job.cancelled:
                     raise Cancelled
                 if self._session is None:
@@ -108,15 +142,15 @@ class LocalEngine:
         except Cancelled:
             return RunFinished(self._clock(), "cancelled", exit_code=ExitCode.INTERRUPTED)
         except BaseException as error:  # whatever a model, a file or a plug-in does must not end the thread
-            failure = explain(error)
-        if failure is None:
+            fault = explain(error)
+        if fault is None:
             return RunFinished(self._clock(), "done")
         # The error is gone by now, and with its traceback the frames that held tensors.
-        if failure.device_lost:
-            self._lost = failure
-        elif failure.unexpected and self._session is not None:
+        if fault.device_lost:
+            self._lost = fault
+        elif fault.unexpected and self._session is not None:
             self._session.put_in_order()
-        return RunFinished(self._clock(), "failed", failure.text, failure.exit_code)
+        return RunFinished(self._clock(), "failed", fault.text, fault.exit_code)
 
     def _run(self, session: Session, job: Job, spec: RunSpec, requests: tuple[Request, ...]) -> None:
         spec = spec.checked()

@@ -21,9 +21,10 @@ from specterm.decoding.ports import Block, Recording
 from specterm.decoding.prefill import prefill
 from specterm.decoding.processing import LogitsProcessor, Processing
 from specterm.decoding.row import Prompt
-from specterm.decoding.sampling import Warps, row_key
+from specterm.decoding.sampling import row_key
 from specterm.decoding.tree import DraftTree, Topology
 from specterm.engine.calibration import calibrate
+from specterm.engine.draws import Draws, TextModels, warps_of
 from specterm.errors import Cancelled, ConfigError
 from specterm.events import Calibration, Event, Loaded, LoadProgress
 from specterm.models.devices import has_room
@@ -64,6 +65,7 @@ class Session:
         self._memories: dict[str, DraftMemory] = {}
         self._kept: KeptPrefix | None = None
         self._calibration: Calibration | None = None
+        self._text_models: TextModels | None = None  # of the last prompt that rows were drawn for
 
     def load(
         self, spec: ModelSpec, emit: Callable[[Event], None], cancelled: Callable[[], bool] = lambda: False
@@ -91,7 +93,7 @@ class Session:
         if self._models is not None:
             gc.unfreeze()
             if not has_room(found.device, found.weight_bytes):
-                self._spec = self._models = self._kept = None
+                self._spec = self._models = self._kept = self._text_models = None
             gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
@@ -103,6 +105,7 @@ class Session:
             self._calibration = calibration
             self._models, self._spec = models, spec
             self._kept = KeptPrefix(models.target.runner)
+            self._text_models = None
             self._memories.clear()  # they hold for one pair
         finally:
             gc.collect()
@@ -183,7 +186,7 @@ class Session:
     ) -> Iterator[Event]:
         """Decode; the models of `spec` are loaded."""
         models, sampling = self._loaded(), spec.sampling
-        warps = Warps(sampling.temperature, sampling.top_k, sampling.top_p, sampling.min_p, sampling.filter_value)
+        warps = warps_of(sampling)
         record = Recording(
             probs=spec.trace != "counts", alternatives=spec.num_alternatives if spec.trace == "alternatives" else 0
         )
@@ -259,6 +262,37 @@ class Session:
             chosen = logits.gather(1, torch.tensor(following, device=device).unsqueeze(1)).squeeze(1)
             found.extend((logits.amax(dim=-1) - chosen).tolist())
         return found
+
+    def draws(
+        self,
+        spec: RunSpec,
+        prompt: str,
+        seeds: Sequence[int],
+        first: int | None,
+        cancelled: Callable[[], bool] = lambda: False,
+    ) -> Draws:
+        """Decode `prompt` once a seed with the loaded models, rows that say the same sharing their forward passes; see
+        `TextModels.draws`."""
+        return self._texts(prompt).draws(spec, self._processing(spec.sampling), seeds, first, cancelled)
+
+    def beginnings(
+        self, sampling: SamplingSpec, prompt: str, first: int | None, longest: int, count: int
+    ) -> tuple[int, dict[tuple[int, ...], float]]:
+        """See `TextModels.beginnings`."""
+        return self._texts(prompt).beginnings(sampling, self._processing(sampling), first, longest, count)
+
+    def log_likelihoods(
+        self, sampling: SamplingSpec, prompt: str, first: int, outputs: Sequence[tuple[int, ...]]
+    ) -> list[float]:
+        """See `TextModels.log_likelihoods`; bias and penalties are those of `sampling`."""
+        return self._texts(prompt).log_likelihoods(self._processing(sampling), first, outputs)
+
+    def _texts(self, prompt: str) -> TextModels:
+        models = self._loaded()
+        ids = tuple(models.codec.encode(prompt))
+        if self._text_models is None or self._text_models.prompt != ids:
+            self._text_models = TextModels(models, ids)
+        return self._text_models
 
     def _processing(self, sampling: SamplingSpec) -> Processing:
         """What is done to the target's logits.

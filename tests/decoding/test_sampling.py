@@ -35,6 +35,19 @@ def test_warps_are_those_of_transformers(temperature, top_k, top_p, min_p):
     torch.testing.assert_close(probabilities(logits, Warps(temperature, top_k, top_p, min_p)), expected)
 
 
+@pytest.mark.parametrize("top_p", [0.0, 0.2, 0.9, 0.999])
+def test_a_nucleus_of_a_large_vocabulary_is_that_of_transformers(top_p):
+    """Peaked and flat laws in one batch: the nuclei of some rows are found among the likeliest tokens, others not."""
+    spread = torch.tensor([0.1, 0.5, 1.0, 2.0, 4.0, 9.0], dtype=torch.float64).view(2, 3, 1)
+    logits = torch.randn(2, 3, 3000, generator=torch.Generator().manual_seed(6), dtype=torch.float64) * spread
+    found = probabilities(logits, Warps(1.0, top_p=top_p))
+    expected = TopPLogitsWarper(top_p)(None, logits.flatten(0, 1)).softmax(dim=-1).view_as(found)
+    torch.testing.assert_close(found, expected)
+    sizes = (found > 0).sum(dim=-1)
+    assert int(sizes.min()) < 256
+    assert top_p < 0.9 or int(sizes.max()) > 256
+
+
 def test_half_precision_logits_are_warped_in_single():
     assert probabilities(torch.randn(2, 8).bfloat16(), Warps(0.7)).dtype == torch.float32
 

@@ -1,0 +1,231 @@
+"""The checks of laws: the first speculated tokens of many rows of one prompt, against what the target says of them.
+
+The prefill's token is given; behind it stand `_JUDGED` tokens, enough for a draft of two, its correction or bonus, and
+whatever rounds follow. Bins are the likeliest beginnings of those tokens, each without the longer ones that are listed
+too, and a rest, so that single tokens count and what follows them. What rows share is proved apart: the same seeds have
+to give the same tokens when every row has the models' own caches.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import msgspec
+
+from specterm.bench.comparison import EXACT_DTYPES
+from specterm.bench.prompts import gather
+from specterm.catalogue import METHODS
+from specterm.catalogue.models import BUILTIN
+from specterm.config import MethodSpec, Request, RunSpec, SamplingSpec
+from specterm.verify.chi_square import (
+    bin_law,
+    binned,
+    chance_variation,
+    critical_value,
+    fit,
+    sample_size,
+    total_variation,
+)
+from specterm.verify.outputs import run_outputs
+from specterm.verify.ports import Verifies
+from specterm.verify.result import CheckResult, Difference
+
+FALSE_ALARM = 1e-3
+"""How often a whole command may refute what is true."""
+POWER = 0.95
+DISTANCE = 0.03
+"""A law at this total variation, over the bins, is seen with the probability `POWER`."""
+
+_BEGINNINGS = 7
+_JUDGED = 3
+_PROMPTS = 3
+_CHUNK = 1024  # rows between two looks at the clock
+_SHARED_ROWS, _SHARED_TOKENS = 16, 8
+_ALONE = 1500  # rows of a lossy rule that cannot share forward passes
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """A prompt, the token behind it, and the target's law of what follows."""
+
+    prompt: str
+    first: int
+    beginnings: Mapping[tuple[int, ...], float]
+
+    @property
+    def law(self) -> list[float]:
+        """The law of the bins."""
+        return bin_law(self.beginnings)
+
+
+@dataclass(slots=True)
+class _Rows:
+    """What came of many rows."""
+
+    outputs: list[tuple[int, ...]] = field(default_factory=list)
+    drafted: int = 0
+    accepted: int = 0
+    rejected: int = 0
+
+
+@dataclass(slots=True)
+class LawChecks:
+    """`family`: how many tests share the rate of false alarms; `dtype`: what the target computes in. `tell` is called
+    with the share that is done of a check."""
+
+    engine: Verifies
+    family: int
+    dtype: str
+    tell: Callable[[float], None] = lambda share: None
+    _places: dict[bytes, _Place] = field(default_factory=dict)
+
+    def law(self, spec: RunSpec, begun: CheckResult) -> CheckResult:
+        """`begun` with the result of the chi-square test, and of the rows on the models' own caches."""
+        place, level = self._place(spec), FALSE_ALARM / max(1, self.family)
+        bins = len(place.law)
+        if fit([10**6] * bins, place.law) is None or max(place.law) > 1.0 - DISTANCE:
+            note = "the target leaves next to no choice after the prompts that were tried; a higher --temperature does"
+            return msgspec.structs.replace(begun, result="not_tested", note=note)
+        rows = self._rows(spec, place, sample_size(bins - 1, level, POWER, DISTANCE))
+        counts = binned(Counter(rows.outputs), list(place.beginnings))
+        found = fit(counts, place.law)
+        assert found is not None, "there are enough rows for two bins"
+        told = msgspec.structs.replace(
+            _counted(begun, rows, "same_law" if found.p_value >= level else "different"),
+            statistic=found.statistic,
+            freedom=found.freedom,
+            critical=critical_value(found.freedom, level),
+            p_value=found.p_value,
+            total_variation=total_variation(counts, place.law),
+            chance_variation=chance_variation(len(rows.outputs), place.law),
+        )
+        difference = self._shared(spec, place.prompt)
+        if difference is None:
+            return told
+        note = "rows on the models' own caches say something else than rows that share forward passes"
+        return msgspec.structs.replace(told, result="different", note=note, difference=difference)
+
+    def distance(self, spec: RunSpec, begun: CheckResult) -> CheckResult:
+        """`begun` with how far a lossy rule's law is from the target's own."""
+        place = self._place(spec)
+        size = sample_size(len(place.law) - 1, FALSE_ALARM, POWER, DISTANCE)
+        rows = self._rows(spec, place, size) if _shares(spec) else self._rows_alone(spec, place)
+        naive = self._rows(_naive(spec), place, len(rows.outputs))
+        told = _counted(begun, rows, "measured")
+        if told.result != "measured":
+            return told
+        counts = binned(Counter(rows.outputs), list(place.beginnings))
+        means, errors = [], []
+        for own in (rows, naive):
+            likely = self.engine.log_likelihoods(spec.sampling, place.prompt, place.first, own.outputs)
+            each = [value / _JUDGED for value in likely]
+            means.append(statistics.fmean(each))
+            errors.append(statistics.stdev(each) / math.sqrt(len(each)))
+        return msgspec.structs.replace(
+            told,
+            total_variation=total_variation(counts, place.law),
+            chance_variation=chance_variation(len(rows.outputs), place.law),
+            log_probability_change=means[0] - means[1],
+            log_probability_error=math.hypot(*errors),
+        )
+
+    def _place(self, spec: RunSpec) -> _Place:
+        """Of a few prompts the one after which the target has most choice, so that most can go wrong."""
+        sampling = _of_rows(spec.sampling)
+        key = msgspec.json.encode(
+            msgspec.structs.replace(
+                sampling, acceptance="exact", acceptance_temperature=None, typical_epsilon=None, typical_delta=None
+            )
+        )
+        if key not in self._places:
+            tried = []
+            for request in gather((BUILTIN,), _PROMPTS):
+                first, found = self.engine.beginnings(sampling, request.prompt, None, _JUDGED, _BEGINNINGS)
+                tried.append(_Place(request.prompt, first, found))
+            self._places[key] = min(tried, key=lambda place: sum(share**2 for share in place.law))
+        return self._places[key]
+
+    def _rows(self, spec: RunSpec, place: _Place, count: int) -> _Rows:
+        rows, seed = _Rows(), spec.sampling.seed
+        run = msgspec.structs.replace(spec, sampling=_of_rows(spec.sampling))
+        for begin in range(0, count, _CHUNK):
+            seeds = range(seed + begin, seed + min(begin + _CHUNK, count))
+            drawn = self.engine.draws(run, place.prompt, seeds, place.first)
+            rows.outputs += drawn.outputs
+            rows.drafted += drawn.drafted
+            rows.accepted += drawn.accepted
+            rows.rejected += drawn.rejected
+            self.tell(len(rows.outputs) / count)
+        return rows
+
+    def _rows_alone(self, spec: RunSpec, place: _Place) -> _Rows:
+        """Rows of a method that reads hidden states, each with a prefill of its own: those of them whose first token is
+        the given one."""
+        rows, seed = _Rows(), spec.sampling.seed
+        run = msgspec.structs.replace(spec, sampling=_of_rows(spec.sampling), batch_size=64, ignore_eos=True)
+        for begin in range(seed, seed + _ALONE, 256):
+            requests = tuple(Request(prompt=place.prompt, prompt_id=str(s), seed=s) for s in range(begin, begin + 256))
+            found = run_outputs(self.engine, run, requests)
+            rows.outputs += [output.ids[1:] for output in found.rows if output.ids[0] == place.first]
+            rows.drafted += found.drafted
+            rows.accepted += found.states["accepted"]
+            rows.rejected += found.states["rejected"]
+            self.tell((begin - seed) / _ALONE)
+        return rows
+
+    def _shared(self, spec: RunSpec, prompt: str) -> Difference | None:
+        """Where rows on the models' own caches part from rows that share forward passes; None where they do not, or
+        where rounding may part them."""
+        if self.dtype not in EXACT_DTYPES:
+            return None
+        sampling = msgspec.structs.replace(_of_rows(spec.sampling), max_tokens=_SHARED_TOKENS)
+        run = msgspec.structs.replace(
+            spec, sampling=sampling, batch_size=_SHARED_ROWS, ignore_eos=True, fresh_memory=True
+        )
+        seeds = range(sampling.seed, sampling.seed + _SHARED_ROWS)
+        shared = self.engine.draws(run, prompt, seeds)
+        requests = tuple(Request(prompt=prompt, prompt_id=f"seed {seed}", seed=seed) for seed in seeds)
+        own = run_outputs(self.engine, run, requests)
+        for output, expected in zip(own.rows, shared.outputs, strict=True):
+            place = next((i for i, pair in enumerate(zip(expected, output.ids, strict=True)) if len({*pair}) > 1), None)
+            if place is not None:
+                return Difference(
+                    prompt_id=output.prompt_id, position=place, expected=expected[place], expected_text="",
+                    found=output.ids[place], found_text=output.texts[place],
+                )  # fmt: skip
+        return None
+
+
+def _of_rows(sampling: SamplingSpec) -> SamplingSpec:
+    """The sampling of the rows: the given first token and those that are judged."""
+    return msgspec.structs.replace(sampling, max_tokens=1 + _JUDGED, min_tokens=0, stop=())
+
+
+def _shares(spec: RunSpec) -> bool:
+    return not METHODS[spec.method.name].heads
+
+
+def _naive(spec: RunSpec) -> RunSpec:
+    sampling = msgspec.structs.replace(
+        spec.sampling, acceptance="exact", acceptance_temperature=None, typical_epsilon=None, typical_delta=None
+    )
+    return msgspec.structs.replace(spec, method=MethodSpec(name="naive"), sampling=sampling)
+
+
+def _counted(begun: CheckResult, rows: _Rows, result: str) -> CheckResult:
+    note = ""
+    if result != "different":
+        counts = {"drafted": rows.drafted, "accepted": rows.accepted, "rejected": rows.rejected}
+        if result == "measured":
+            counts.pop("rejected")  # a lossy rule may well refuse nothing
+        lacking = next((name for name, count in counts.items() if not count), None)
+        if lacking is not None:
+            result, note = "not_tested", f"nothing was {lacking}"
+    return msgspec.structs.replace(
+        begun, result=result, note=note, drafted=rows.drafted, accepted=rows.accepted, rejected=rows.rejected,
+        rows=len(rows.outputs),
+    )  # fmt: skip

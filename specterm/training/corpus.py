@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -11,12 +11,13 @@ from torch import Tensor
 
 from specterm.errors import ConfigError
 from specterm.models.tokenizer import TextCodec
+from specterm.training.mojibake import unscrambled
 
 SEPARATOR = "<|endoftext|>"
 
 
 def read_documents(path: Path) -> list[str]:
-    """The documents of a text file, which `<|endoftext|>` separates.
+    """The documents of a text file, which `<|endoftext|>` separates, with scrambled characters put right.
 
     Raises:
         ConfigError: the file cannot be read, or holds nothing.
@@ -25,6 +26,7 @@ def read_documents(path: Path) -> list[str]:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"--text {path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    text = unscrambled(text)
     documents = [document.strip("\n") for document in text.split(SEPARATOR) if document.strip()]
     if not documents:
         raise ConfigError(f"--text {path} is empty; give a file with text")
@@ -32,21 +34,30 @@ def read_documents(path: Path) -> list[str]:
 
 
 class TokenBatches:
-    """Batches of token blocks, int64 [batch, length], without end: the documents in a new order each time round.
+    """Batches of token blocks, int64 [tokens // length, length], without end: the documents in a new order each time
+    round. Each batch has one of the given lengths, drawn by chance.
 
     `position` counts the documents read so far; a stream that begins there goes on with the next document.
     """
 
     def __init__(
-        self, documents: list[str], codec: TextCodec, eos: int | None, *, batch: int, length: int, seed: int
+        self,
+        documents: list[str],
+        codec: TextCodec,
+        eos: int | None,
+        *,
+        tokens: int,
+        lengths: Sequence[int],
+        seed: int,
     ) -> None:
-        """eos: the token that ends a document, if the model has one."""
+        """eos: the token that ends a document, if the model has one; tokens: of a batch, at least the longest length;
+        lengths: one that stands there twice is drawn twice as often."""
         self.position = 0
         self._documents, self._codec, self._eos = documents, codec, eos
-        self._batch, self._length, self._seed = batch, length, seed
+        self._tokens, self._lengths, self._seed = tokens, lengths, seed
 
     def __iter__(self) -> Iterator[Tensor]:
-        size, waiting = self._batch * self._length, list[int]()
+        draw, waiting = random.Random(self._seed + self.position), list[int]()
         while True:
             time_round, place = divmod(self.position, len(self._documents))
             order = list(range(len(self._documents)))
@@ -56,6 +67,8 @@ class TokenBatches:
                 if self._eos is not None:
                     waiting.append(self._eos)
                 self.position += 1
-                while len(waiting) >= size:
-                    yield torch.tensor(waiting[:size]).view(self._batch, self._length)
-                    del waiting[:size]
+                while len(waiting) >= self._tokens:
+                    length = draw.choice(self._lengths)
+                    rows = self._tokens // length
+                    yield torch.tensor(waiting[: rows * length]).view(rows, length)
+                    del waiting[: rows * length]

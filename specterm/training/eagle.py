@@ -45,7 +45,7 @@ class EagleRecipe:
         config, file = HeadConfig.of(self._config, Path(setup.name)), Checkpoint(Path(setup.name), tensors)
         made = EagleHeads(config, file, setup.target).to(setup.target.device).float()
         self.module: nn.Module = made.requires_grad_()
-        self._heads, self._name = made, setup.name
+        self._heads, self._name = made, setup.published_name
 
     def loss(self, features: Features) -> Tensor:
         """Soft cross-entropy against the target's distribution and smooth L1 against its state, a weighted mean over

@@ -57,7 +57,7 @@ class Eagle3Recipe:
         config, file = HeadConfig.of(self._config, Path(setup.name)), Checkpoint(Path(setup.name), tensors)
         made = Eagle3Heads(config, file, target).to(target.device).float()
         self.module: nn.Module = made.requires_grad_()
-        self._heads, self._name = made, setup.name
+        self._heads, self._name = made, setup.published_name
 
     def loss(self, features: Features) -> Tensor:
         """Soft cross-entropy in nats, a weighted mean over the steps. What the target gives to tokens outside of the

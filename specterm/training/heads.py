@@ -1,23 +1,24 @@
-"""`python -m specterm.training.heads`: train drafting heads for a target on a text, with progress on stderr."""
+"""Train drafting heads for a target on a text."""
 
 from __future__ import annotations
 
 import argparse
-import sys
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable
 
 from specterm.catalogue.models import BUILTIN
 from specterm.config import ModelSpec
-from specterm.errors import ConfigError, SpectermError
+from specterm.errors import ConfigError
+from specterm.models.folders import find_heads
 from specterm.models.loading import load_models
+from specterm.training.arguments import add_training_arguments, check_positive, check_training_arguments
 from specterm.training.corpus import TokenBatches, read_documents
 from specterm.training.eagle import EagleRecipe
 from specterm.training.eagle3 import Eagle3Recipe
+from specterm.training.head_learner import HeadLearner, Recipe, StartingHeads
 from specterm.training.medusa import MedusaRecipe
 from specterm.training.mlp import MLPRecipe
 from specterm.training.setup import RecipeSetup, frequent_tokens
-from specterm.training.trainer import Progress, Recipe, train
+from specterm.training.trainer import train_as_given
 
 KINDS: dict[str, Callable[[RecipeSetup], Recipe]] = {
     "medusa": MedusaRecipe,
@@ -33,53 +34,38 @@ _TAKES = {
 }
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command; returns the exit code."""
-    given = _parser().parse_args(arguments)
-    try:
-        _run(given)
-    except SpectermError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    return 0
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m specterm.training.heads", description=__doc__)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of the command."""
     parser.add_argument("--kind", choices=sorted(KINDS), required=True, help="what to train")
     parser.add_argument("--target", default=BUILTIN, help="a built-in name, a folder or a hub id")
-    parser.add_argument("--text", type=Path, required=True, help="documents, separated by <|endoftext|>")
-    parser.add_argument("--out", type=Path, required=True, help="the folder for heads and checkpoint")
-    parser.add_argument("--minutes", type=float, default=10.0, help="wall time of the training (%(default)s)")
+    parser.add_argument("--target-name", help="what the heads' config calls the target (the value of --target)")
+    parser.add_argument("--start", help="go on from these heads, and their sizes: a folder, a hub id or 'builtin'")
     parser.add_argument("--heads", type=int, help="how many heads of medusa, levels of mlp (3)")
     parser.add_argument("--draft-vocab", type=int, help="predict only the tokens that the text has most often (all)")
     parser.add_argument("--intermediate", type=int, help="width of the feed-forward part (the target's)")
     parser.add_argument("--inner-dim", type=int, help="the width of the states of mlp (the target's)")
-    parser.add_argument("--batch-size", type=int, default=4, help="blocks a step (%(default)s)")
-    parser.add_argument("--length", type=int, default=256, help="tokens of a block (%(default)s)")
-    parser.add_argument("--learning-rate", type=float, default=1e-3, help="at its highest (%(default)s; for mlp 0.02)")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     parser.add_argument("--dtype", default="auto", help="the target's number format; heads are trained in float32")
-    parser.add_argument("--seed", type=int, default=0, help="of the order of the documents")
-    parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")
-    return parser
+    add_training_arguments(parser, learning_rate=1e-3, batch_tokens=1024, lengths=(256,))
 
 
-def _run(given: argparse.Namespace) -> None:
-    for flag, kinds in _TAKES.items():
-        if getattr(given, flag) is not None and given.kind not in kinds:
-            raise ConfigError(f"--{flag.replace('_', '-')} does not go with --kind {given.kind}; leave it out")
-    for flag in ("minutes", "batch_size", "learning_rate", *_TAKES):
-        if (value := getattr(given, flag)) is not None and not value > 0:
-            raise ConfigError(f"--{flag.replace('_', '-')} is {value}; it must be above 0")
+def run(given: argparse.Namespace) -> None:
+    """The command.
+
+    Raises:
+        ConfigError, ModelError, DeviceError: what was given cannot be used.
+    """
+    for option, kinds in _TAKES.items():
+        flag = f"--{option.replace('_', '-')}"
+        if getattr(given, option) is not None and given.kind not in kinds:
+            raise ConfigError(f"{flag} does not go with --kind {given.kind}; leave it out")
+        if getattr(given, option) is not None and given.start is not None:
+            raise ConfigError(f"{flag} does not go with --start, whose heads have their sizes; leave one of them out")
+    check_positive(given, *_TAKES)
     documents = read_documents(given.text)
     target = load_models(ModelSpec(target=given.target, device=given.device, dtype=given.dtype)).target
-    heads = given.heads or 3
-    if not heads < given.length <= target.info.max_positions:
-        raise ConfigError(
-            f"--length is {given.length}; it must be above {heads} and at most the target's context, "
-            f"{target.info.max_positions}"
-        )
+    start = None
+    if given.start is not None:
+        start = StartingHeads(given.kind, find_heads(given.start, given.kind), target.runner)
     if given.inner_dim is not None and given.inner_dim > target.runner.hidden_size:
         raise ConfigError(
             f"--inner-dim is {given.inner_dim}; it must be at most the width of the target's states, "
@@ -87,31 +73,17 @@ def _run(given: argparse.Namespace) -> None:
         )
     assert target.codec is not None, "a target has a tokenizer"
     eos = min(target.eos, default=None)
-    batches = TokenBatches(documents, target.codec, eos, batch=given.batch_size, length=given.length, seed=given.seed)
-    vocabulary = frequent_tokens(documents, target.codec, eos, given.draft_vocab) if given.draft_vocab else None
-    setup = RecipeSetup(target.runner, given.target, heads, vocabulary, given.intermediate, given.inner_dim)
-    recipe = KINDS[given.kind](setup)
-    done = train(
-        recipe,
-        target.runner,
-        batches,
-        given.out,
-        seconds=60.0 * given.minutes,
-        learning_rate=given.learning_rate,
-        resume=given.resume,
-        show=_show,
+    sizes = {
+        "heads": given.heads or 3,
+        "vocabulary": frequent_tokens(documents, target.codec, eos, given.draft_vocab) if given.draft_vocab else None,
+        "intermediate": given.intermediate,
+        "inner_dim": given.inner_dim,
+    } | (start.sizes if start else {})
+    check_training_arguments(given, sizes["heads"] + 1, target.info.max_positions)
+    batches = TokenBatches(
+        documents, target.codec, eos, tokens=given.batch_tokens, lengths=given.lengths, seed=given.seed
     )
-    _show(done)
-    print(f"wrote {given.out}", file=sys.stderr)
-
-
-def _show(progress: Progress) -> None:
-    print(
-        f"{progress.elapsed_s:7.0f} s  step {progress.step}  {progress.tokens} tokens  loss {progress.loss:.4f}",
-        file=sys.stderr,
-        flush=True,
-    )
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    recipe = KINDS[given.kind](RecipeSetup(target.runner, given.target, published=given.target_name, **sizes))
+    if start is not None:
+        start.give(recipe)
+    train_as_given(HeadLearner(recipe, target.runner), batches, given)

@@ -27,7 +27,7 @@ class MedusaRecipe:
         made = MedusaHeads.untrained(setup.target.head_weight().detach().float().clone(), setup.heads)
         made = made if setup.vocabulary is None else made.truncated(setup.vocabulary)
         self.module: nn.Module = made.requires_grad_()
-        self._heads, self._name = made, setup.name
+        self._heads, self._name = made, setup.published_name
 
     def loss(self, features: Features) -> Tensor:
         """Cross-entropy against the target's distribution: head i at token t against what the target, having read one

@@ -25,7 +25,7 @@ class MLPRecipe:
         target, inner = setup.target, setup.inner_dim or setup.target.hidden_size
         made = MLPSpeculator.untrained(target.embedding_weight(), target.head_weight(), inner, setup.heads)
         self.module: nn.Module = made.to(target.device).requires_grad_()
-        self._speculator, self._name = made, setup.name
+        self._speculator, self._name = made, setup.published_name
 
     def loss(self, features: Features) -> Tensor:
         """Cross-entropy against the target's distribution: level i at token t, having read the true tokens up to

@@ -19,7 +19,7 @@ class RecipeSetup:
 
     heads: how many, where the kind has several; vocabulary: int64 [W], the target's tokens that they predict, ascending
     (None: all); intermediate: the width of their feed-forward part, where they have one; inner_dim: the width of a
-    speculator's states (None: the target's).
+    speculator's states (None: the target's); published: what the heads' config calls the target (None: its name).
     """
 
     target: Runner
@@ -28,6 +28,12 @@ class RecipeSetup:
     vocabulary: Tensor | None = None
     intermediate: int | None = None
     inner_dim: int | None = None
+    published: str | None = None
+
+    @property
+    def published_name(self) -> str:
+        """What the heads' config calls the target."""
+        return self.published or self.name
 
 
 def frequent_tokens(documents: Sequence[str], codec: TextCodec, eos: int | None, size: int) -> Tensor:

@@ -1,42 +1,29 @@
-"""The training loop of every recipe: AdamW, a cosine over the time that was given, checkpoints."""
+"""The training loop of every recipe: a learning rate that falls to 0 over the time that was given, checkpoints."""
 
 from __future__ import annotations
 
+import argparse
 import math
 import os
 import pickle
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import torch
-from torch import Tensor, nn
+from torch.optim import Optimizer
 
-from specterm.decoding.ports import Runner
 from specterm.errors import ConfigError
 from specterm.training.corpus import TokenBatches
-from specterm.training.features import Features, target_features
+from specterm.training.learner import Learner
 
 CHECKPOINT = "checkpoint.pt"
 _WARMUP = 0.03  # the share of the time in which the learning rate rises
-_SAVE_EVERY_S = 60.0
+_SAVE_EVERY_S = 120.0
 _SHOW_EVERY_S = 10.0
 _CLIP = 1.0
-
-
-class Recipe(Protocol):
-    """One kind of heads: what they read of the target, what they learn, and how they are written."""
-
-    taps: tuple[int, ...]
-    module: nn.Module
-
-    def loss(self, features: Features) -> Tensor:
-        """What is minimised, in nats a token."""
-
-    def save(self, folder: Path) -> None:
-        """Write the heads as they are now."""
 
 
 @dataclass(slots=True)
@@ -49,27 +36,40 @@ class Progress:
     loss: float = math.nan
 
 
+def show_progress(progress: Progress) -> None:
+    """One line on stderr."""
+    print(
+        f"{progress.elapsed_s:7.0f} s  step {progress.step}  {progress.tokens} tokens  loss {progress.loss:.4f}",
+        file=sys.stderr,
+        flush=True,
+    )
+
+
 def train(
-    recipe: Recipe,
-    target: Runner,
+    learner: Learner,
     batches: TokenBatches,
     out: Path,
     *,
     seconds: float,
     learning_rate: float,
+    tokens_at_once: int | None = None,
     resume: bool = False,
     show: Callable[[Progress], None] = lambda progress: None,
 ) -> Progress:
-    """Train for `seconds` of wall time in all, those before a resumption included; the heads go to `out`.
+    """Train for `seconds` of wall time in all, those before a resumption included; what was learnt goes to `out`.
+
+    The gradients of a step are summed over parts of about `tokens_at_once` tokens (None: the whole batch), which
+    bounds memory.
 
     Raises:
-        ConfigError: there is no checkpoint to resume from, or it is of other heads.
+        ConfigError: there is no checkpoint to resume from, or it is of another module.
     """
-    optimizer = torch.optim.AdamW(recipe.module.parameters(), lr=learning_rate, betas=(0.9, 0.95), weight_decay=0.0)
+    optimizers = learner.optimizers(learning_rate)
+    highest = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
     progress = Progress()
     out.mkdir(parents=True, exist_ok=True)
     if resume:
-        _restore(out / CHECKPOINT, recipe, optimizer, batches, progress)
+        _restore(out / CHECKPOINT, learner, optimizers, batches, progress)
     before = progress.elapsed_s
     began = saved = shown = time.perf_counter()
     losses: list[float] = []
@@ -78,14 +78,20 @@ def train(
         progress.elapsed_s = before + now - began
         if progress.elapsed_s >= seconds:
             break
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate * _schedule(progress.elapsed_s / seconds)
-        loss = recipe.loss(target_features(target, ids, recipe.taps))
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(recipe.module.parameters(), _CLIP)
-        optimizer.step()
-        losses.append(loss.item())
+        share = _schedule(progress.elapsed_s / seconds)
+        for optimizer, rates in zip(optimizers, highest, strict=True):
+            for group, rate in zip(optimizer.param_groups, rates, strict=True):
+                group["lr"] = share * rate
+            optimizer.zero_grad(set_to_none=True)
+        loss = 0.0
+        for part in ids.split(max(1, (tokens_at_once or ids.numel()) // ids.shape[1])):
+            own = learner.loss(part) * (len(part) / len(ids))
+            own.backward()
+            loss += own.item()
+        torch.nn.utils.clip_grad_norm_(learner.module.parameters(), _CLIP)
+        for optimizer in optimizers:
+            optimizer.step()
+        losses.append(loss)
         progress.step += 1
         progress.tokens += ids.numel()
         progress.loss = sum(losses) / len(losses)
@@ -94,26 +100,44 @@ def train(
             shown = now
             losses.clear()
         if now - saved >= _SAVE_EVERY_S:
-            _save(out / CHECKPOINT, recipe, optimizer, batches, progress)
+            _save(out / CHECKPOINT, learner, optimizers, batches, progress)
             saved = now
-    _save(out / CHECKPOINT, recipe, optimizer, batches, progress)
-    recipe.save(out)
+    _save(out / CHECKPOINT, learner, optimizers, batches, progress)
+    learner.save(out)
     return progress
 
 
+def train_as_given(learner: Learner, batches: TokenBatches, given: argparse.Namespace) -> None:
+    """Train as the options of `add_training_arguments` say, with progress on stderr.
+
+    Raises:
+        ConfigError: see `train`.
+    """
+    done = train(
+        learner,
+        batches,
+        given.out,
+        seconds=60.0 * given.minutes,
+        learning_rate=given.learning_rate,
+        tokens_at_once=given.tokens_at_once,
+        resume=given.resume,
+        show=show_progress,
+    )
+    show_progress(done)
+    print(f"wrote {given.out}", file=sys.stderr)
+
+
 def _schedule(done: float) -> float:
-    """The share of the learning rate when the share `done` of the time is over: a warm-up, then a half cosine."""
+    """The share of the learning rate when the share `done` of the time is over: a warm-up, then a line down to 0."""
     if done < _WARMUP:
         return max(0.01, done / _WARMUP)
-    return 0.5 * (1.0 + math.cos(math.pi * min(1.0, (done - _WARMUP) / (1.0 - _WARMUP))))
+    return max(0.0, (1.0 - done) / (1.0 - _WARMUP))
 
 
-def _save(
-    path: Path, recipe: Recipe, optimizer: torch.optim.Optimizer, batches: TokenBatches, progress: Progress
-) -> None:
+def _save(path: Path, learner: Learner, optimizers: list[Optimizer], batches: TokenBatches, progress: Progress) -> None:
     state = {
-        "module": recipe.module.state_dict(),
-        "optimizer": optimizer.state_dict(),
+        "module": learner.module.state_dict(),
+        "optimizers": [optimizer.state_dict() for optimizer in optimizers],
         "position": batches.position,
         "progress": [progress.step, progress.tokens, progress.elapsed_s, progress.loss],
     }
@@ -123,15 +147,16 @@ def _save(
 
 
 def _restore(
-    path: Path, recipe: Recipe, optimizer: torch.optim.Optimizer, batches: TokenBatches, progress: Progress
+    path: Path, learner: Learner, optimizers: list[Optimizer], batches: TokenBatches, progress: Progress
 ) -> None:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-        recipe.module.load_state_dict(state["module"])
-        optimizer.load_state_dict(state["optimizer"])
+        learner.module.load_state_dict(state["module"])
+        for optimizer, own in zip(optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(own)
         batches.position = state["position"]
         progress.step, progress.tokens, progress.elapsed_s, progress.loss = state["progress"]
     except FileNotFoundError:
         raise ConfigError(f"--resume: there is no {path}; begin without it") from None
     except (OSError, EOFError, RuntimeError, KeyError, ValueError, pickle.UnpicklingError):
-        raise ConfigError(f"--resume: {path} is broken or of other heads; begin without it") from None
+        raise ConfigError(f"--resume: {path} is broken or of another model; begin without it") from None

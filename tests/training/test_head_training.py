@@ -1,14 +1,21 @@
 """Training heads: the batches of a text, a loss that falls, a checkpoint that goes on, heads that can be loaded."""
 
+import json
+import shutil
+
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from specterm.config import ModelSpec
 from specterm.errors import ConfigError
+from specterm.models.folders import BUILTIN_FOLDER
 from specterm.models.loading import load_models
+from specterm.training.__main__ import main
 from specterm.training.corpus import TokenBatches, read_documents
 from specterm.training.features import target_features
-from specterm.training.heads import KINDS, main
+from specterm.training.head_learner import HeadLearner, StartingHeads
+from specterm.training.heads import KINDS
 from specterm.training.medusa import MedusaRecipe
 from specterm.training.setup import RecipeSetup, frequent_tokens
 from specterm.training.trainer import CHECKPOINT, train
@@ -30,14 +37,14 @@ def text(tmp_path):
 
 
 def batches(documents, target, **sizes):
-    return TokenBatches(documents, target.codec, 0, **({"batch": 2, "length": 24, "seed": 0} | sizes))
+    return TokenBatches(documents, target.codec, 0, **({"tokens": 48, "lengths": [24], "seed": 0} | sizes))
 
 
 def test_batches_hold_every_document_once_a_round(target, text):
     documents = read_documents(text)
     assert len(documents) == len(NAMES)
     length = sum(len(target.codec.encode(document)) + 1 for document in documents)
-    stream = iter(batches(documents, target, batch=1, length=length))
+    stream = iter(batches(documents, target, tokens=length, lengths=[length]))
     first, second = (target.codec.decode(next(stream)[0].tolist()) for _ in range(2))
     assert all(first.count(name) == second.count(name) == 1 for name in NAMES)
     assert first != second
@@ -48,7 +55,7 @@ def test_batches_go_on_where_they_were(target, text):
 
     def written(position, count):
         """The first `count` documents of a stream that begins at `position`."""
-        stream = batches(documents, target, batch=1, length=1)
+        stream = batches(documents, target, tokens=1, lengths=[1])
         stream.position = position
         tokens = (int(ids) for ids in stream)
         return [list(iter(lambda: next(tokens), 0)) for _ in range(count)]
@@ -100,10 +107,10 @@ def test_training_lowers_the_loss_and_goes_on(target, text, tmp_path, kind, opti
             return float(of.loss(target_features(target.runner, ids, of.taps)))
 
     losses = [loss(made)]
-    done = train(made, target.runner, batches(documents, target), out, seconds=1.0, learning_rate=2e-4)
+    done = train(HeadLearner(made, target.runner), batches(documents, target), out, seconds=1.0, learning_rate=2e-4)
     losses.append(loss(made))
     again, stream = recipe(), batches(documents, target)
-    more = train(again, target.runner, stream, out, seconds=2.0, learning_rate=2e-4, resume=True)
+    more = train(HeadLearner(again, target.runner), stream, out, seconds=2.0, learning_rate=2e-4, resume=True)
     losses.append(loss(again))
     assert losses[0] > losses[1] > losses[2]
     assert more.step > done.step > 0
@@ -115,24 +122,50 @@ def test_training_lowers_the_loss_and_goes_on(target, text, tmp_path, kind, opti
         torch.testing.assert_close(loaded.get_parameter(name), weight.detach(), rtol=1e-2, atol=1e-2)
 
     other = recipe(**({"heads": 3} if kind == "medusa" else {"intermediate": 300}))
-    with pytest.raises(ConfigError, match=r"checkpoint.pt is broken or of other heads"):
-        train(other, target.runner, stream, out, seconds=9.0, learning_rate=1e-3, resume=True)
+    with pytest.raises(ConfigError, match=r"checkpoint.pt is broken or of another model"):
+        train(HeadLearner(other, target.runner), stream, out, seconds=9.0, learning_rate=1e-3, resume=True)
     (out / CHECKPOINT).unlink()
     with pytest.raises(ConfigError, match="--resume: there is no"):
-        train(again, target.runner, stream, out, seconds=9.0, learning_rate=1e-3, resume=True)
+        train(HeadLearner(again, target.runner), stream, out, seconds=9.0, learning_rate=1e-3, resume=True)
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS))
+def test_heads_to_start_from_give_weights_and_sizes(target, text, tmp_path, kind):
+    start = StartingHeads(kind, BUILTIN_FOLDER / kind, target.runner)
+    recipe = KINDS[kind](RecipeSetup(target.runner, "builtin", **start.sizes))
+    features = target_features(target.runner, next(iter(batches(read_documents(text), target))), recipe.taps)
+    with torch.no_grad():
+        fresh = recipe.loss(features).item()
+        start.give(recipe)
+        assert recipe.loss(features).item() < fresh - 0.1
+    recipe.save(tmp_path)
+    old, new = (load_file(folder / "model.safetensors") for folder in (BUILTIN_FOLDER / kind, tmp_path))
+    assert set(old) == set(new)
+    assert all(torch.equal(old[name], new[name]) for name in old)
+
+
+def test_heads_of_another_form_are_no_start(target, tmp_path):
+    shutil.copytree(BUILTIN_FOLDER / "eagle3", tmp_path / "other")
+    config = json.loads((tmp_path / "other" / "config.json").read_text())
+    (tmp_path / "other" / "config.json").write_text(json.dumps(config | {"norm_before_residual": True}))
+    start = StartingHeads("eagle3", tmp_path / "other", target.runner)
+    with pytest.raises(ConfigError, match=r"--start: the eagle3 heads in .* are of another form"):
+        start.give(KINDS["eagle3"](RecipeSetup(target.runner, "builtin", **start.sizes)))
 
 
 def test_the_command(text, tmp_path, capsys):
     out = tmp_path / "heads"
-    command = ["--kind", "medusa", "--text", str(text), "--out", str(out), "--length", "24"]
+    command = ["heads", "--kind", "medusa", "--text", str(text), "--out", str(out), "--lengths", "24"]
+    command += ["--batch-tokens", "96", "--heads", "3"]
     assert main([*command, "--minutes", "0.02"]) == 0
     assert (out / "medusa_lm_head.safetensors").is_file()
     assert "loss" in capsys.readouterr().err
     for flag, value, said in (
         ("--minutes", "0", "--minutes is 0.0; it must be above 0"),
-        ("--length", "3", "--length is 3; it must be above 3 and at most the target's context, 1024"),
+        ("--lengths", "3", "--lengths has 3; it must be at least 4 and at most the model's context, 1024"),
         ("--draft-vocab", "0", "--draft-vocab is 0; it must be above 0"),
         ("--intermediate", "64", "--intermediate does not go with --kind medusa; leave it out"),
+        ("--start", "builtin", "--heads does not go with --start, whose heads have their sizes"),
         ("--text", str(tmp_path / "none.txt"), "none.txt cannot be read: No such file or directory"),
     ):
         assert main([*command, flag, value]) == 2

@@ -5,9 +5,10 @@ import torch
 
 from specterm.config import ModelSpec
 from specterm.models.loading import load_models
+from specterm.training.__main__ import main
 from specterm.training.corpus import TokenBatches
 from specterm.training.features import target_features
-from specterm.training.heads import main
+from specterm.training.head_learner import HeadLearner
 from specterm.training.mlp import MLPRecipe
 from specterm.training.setup import RecipeSetup
 from specterm.training.trainer import train
@@ -39,10 +40,10 @@ def test_loss_is_the_cross_entropy_against_the_target(target):
 def test_training_lowers_the_loss(target, tmp_path):
     recipe = MLPRecipe(RecipeSetup(target.runner, "builtin", heads=2, inner_dim=16))
     documents = [STORY.format(name) for name in ("Lily", "Anna", "Mia", "Sue")]
-    batches = TokenBatches(documents, target.codec, 0, batch=2, length=24, seed=0)
+    batches = TokenBatches(documents, target.codec, 0, tokens=48, lengths=[24], seed=0)
     features = target_features(target.runner, next(iter(batches)), recipe.taps)
     before = recipe.loss(features).item()
-    done = train(recipe, target.runner, batches, tmp_path, seconds=3.0, learning_rate=1e-2)
+    done = train(HeadLearner(recipe, target.runner), batches, tmp_path, seconds=3.0, learning_rate=1e-2)
     assert done.step > 0
     assert recipe.loss(features).item() < 0.9 * before
     loaded = load_models(ModelSpec(mlp=str(tmp_path))).heads["mlp"]
@@ -53,7 +54,8 @@ def test_training_lowers_the_loss(target, tmp_path):
 def test_the_command(tmp_path, capsys):
     text, out = tmp_path / "text.txt", tmp_path / "heads"
     text.write_text(STORY.format("Lily"))
-    command = ["--kind", "mlp", "--text", str(text), "--out", str(out), "--length", "24", "--minutes", "0.02"]
+    command = ["heads", "--kind", "mlp", "--text", str(text), "--out", str(out), "--minutes", "0.02"]
+    command += ["--lengths", "24", "--batch-tokens", "48"]
     assert main([*command, "--inner-dim", "16"]) == 0
     assert (out / "model.safetensors").is_file()
     capsys.readouterr()

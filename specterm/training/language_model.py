@@ -1,0 +1,54 @@
+"""The recipe of a target: the next token, and the next token from an early layer too."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from specterm.models.devices import choose_dtype
+from specterm.training.learner import model_optimizers
+from specterm.training.shape import save_model
+
+_EARLY_EVERY = 4  # of the positions, one in so many also learns from the early layer, which saves most of its cost
+
+
+class LanguageModelLearner:
+    """See `Learner`. Its early layer goes through the final norm and the head, as early-exit decoding reads it."""
+
+    def __init__(
+        self, model: Any, tokenizer: Path, *, early_layer: int, early_weight: float, device: torch.device
+    ) -> None:
+        """model: a `LlamaForCausalLM` in float32; tokenizer: the folder whose tokenizer is written with it;
+        early_layer: after how many layers; early_weight: the weight of that loss, from 0 to 1."""
+        self.module: nn.Module = model.to(device).train()
+        self._model, self._tokenizer, self._device = model, tokenizer, device
+        self._early_layer, self._early_weight = early_layer, early_weight
+        # Mixed precision where the device multiplies bfloat16 itself; a CPU that emulates it takes 15 times as long.
+        self._mixed = choose_dtype("auto", device, torch.bfloat16) == torch.bfloat16
+
+    def loss(self, ids: Tensor) -> Tensor:
+        """Cross-entropy of the next token, a weighted mean of the last layer's and the early layer's."""
+        ids = ids.to(self._device)
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._mixed):
+            found = self._model(ids[:, :-1], output_hidden_states=True, use_cache=False)
+            last = _entropy(found.logits, ids[:, 1:])
+            states = found.hidden_states[self._early_layer][:, ::_EARLY_EVERY]
+            early = _entropy(self._model.lm_head(self._model.model.norm(states)), ids[:, 1::_EARLY_EVERY])
+        return last.lerp(early, self._early_weight)
+
+    def optimizers(self, learning_rate: float) -> list[Optimizer]:
+        """Muon at `learning_rate`, AdamW at a share of it."""
+        return model_optimizers(self.module, learning_rate)
+
+    def save(self, folder: Path) -> None:
+        """Write a plain Hugging Face folder, in bfloat16."""
+        save_model(self._model, self._tokenizer, folder)
+
+
+def _entropy(logits: Tensor, ids: Tensor) -> Tensor:
+    return F.cross_entropy(logits.flatten(0, 1).float(), ids.flatten())

@@ -1,0 +1,60 @@
+"""Train a target on a text: a fresh Llama model, or one that goes on from a folder."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from specterm.errors import ConfigError
+from specterm.models.devices import choose_device
+from specterm.models.folders import find_folder
+from specterm.models.tokenizer import load_codec
+from specterm.training.arguments import add_training_arguments, check_training_arguments
+from specterm.training.corpus import TokenBatches, read_documents
+from specterm.training.language_model import LanguageModelLearner
+from specterm.training.shape import Shape, add_shape_arguments, given_shape, saved_model
+from specterm.training.trainer import train_as_given
+
+TARGET = Shape(hidden=384, layers=6, kv_heads=2, intermediate=1024)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of the command."""
+    parser.add_argument("--start", help="go on from this model: a built-in name, a folder or a hub id")
+    parser.add_argument("--tokenizer", type=Path, help="a folder with the tokenizer of a fresh model")
+    add_shape_arguments(parser, TARGET)
+    parser.add_argument("--early-layer", type=int, help="learn also from the state after so many layers (half of them)")
+    parser.add_argument("--early-weight", type=float, default=0.2, help="the weight of that loss (%(default)s)")
+    add_training_arguments(parser, learning_rate=0.02, batch_tokens=6144, lengths=(256, 256, 512, 1024))
+
+
+def run(given: argparse.Namespace) -> None:
+    """The command.
+
+    Raises:
+        ConfigError, ModelError, DeviceError: what was given cannot be used.
+    """
+    device = choose_device(given.device)
+    if (given.start is None) == (given.tokenizer is None):
+        raise ConfigError("give either --start, a model to go on from, or --tokenizer for a fresh model")
+    if given.start is None:
+        tokenizer = given.tokenizer
+        codec = load_codec(tokenizer)
+        end = min(codec.end_ids(), default=None)
+        model = given_shape(given).model(1 + max(codec.vocabulary().values()), end, given.seed)
+    else:
+        tokenizer = find_folder(given.start, "target")
+        model = saved_model(tokenizer)
+    config = model.config
+    check_training_arguments(given, 2, config.max_position_embeddings)
+    early = config.num_hidden_layers // 2 if given.early_layer is None else given.early_layer
+    if not 0 < early <= config.num_hidden_layers:
+        raise ConfigError(f"--early-layer is {early}; the model has layers 1 to {config.num_hidden_layers}")
+    if not 0 <= given.early_weight < 1:
+        raise ConfigError(f"--early-weight is {given.early_weight}; it must be at least 0 and below 1")
+    batches = TokenBatches(
+        read_documents(given.text), load_codec(tokenizer), config.eos_token_id,
+        tokens=given.batch_tokens, lengths=given.lengths, seed=given.seed,
+    )  # fmt: skip
+    learner = LanguageModelLearner(model, tokenizer, early_layer=early, early_weight=given.early_weight, device=device)
+    train_as_given(learner, batches, given)

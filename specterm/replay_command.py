@@ -25,6 +25,7 @@ _TAKEN = (
     "plain",
     "show_rejected",
     "no_history",
+    "history_limit",
     "no_monitor",
     "theme",
     "log_level",
@@ -72,7 +73,10 @@ def replay_command(plan: str | None, given: Given, settings: Settings) -> int:
 def _events(name: str) -> Sequence[Event]:
     path = Path(name)
     if name.isdecimal() and not path.exists():
-        return Archive(data_folder()).events(int(name))
+        archive = Archive(data_folder())
+        if archive.entry(int(name)).kind == "comparison":
+            raise ConfigError(f"--recording is {name}, which is a comparison; open it in the history of the workbench")
+        return archive.events(int(name))
     return read_recording(path)
 
 

@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import os
 import pty
+import re
 import select
 import struct
 import subprocess
@@ -19,6 +20,7 @@ from pathlib import Path
 import psutil
 
 TAKEN, GIVEN_BACK = b"\x1b[?1049h", b"\x1b[?1049l"
+_STEERING = re.compile(rb"\x1b\[[0-9;?]*[a-zA-Z]")
 ROOT = Path(__file__).parents[1]
 
 
@@ -90,6 +92,14 @@ class TerminalSession:
             assert time.monotonic() < end, f"no {text!r} in {seconds} s: {bytes(self.output[-2000:])!r}"
             time.sleep(0.01)
         return at + len(text)
+
+    def until_painted(self, word: str, seconds: float = 30) -> None:
+        """Wait until `word`, which no line breaks, has been painted by whatever steps."""
+        end = time.monotonic() + seconds
+        while word not in _STEERING.sub(b"", bytes(self.output)).decode(errors="replace"):
+            assert self._process.poll() is None
+            assert time.monotonic() < end, f"no {word!r} in {seconds} s: {bytes(self.output[-2000:])!r}"
+            time.sleep(0.1)
 
     def send(self, keys: bytes) -> None:
         """Type."""

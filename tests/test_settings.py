@@ -141,3 +141,14 @@ def test_refuse_problems_raises_the_first(config: Path) -> None:
     config.write_text("no = 1\n")
     with pytest.raises(ConfigError, match="no is unknown"):
         read_settings(config).refuse_problems()
+
+
+@pytest.mark.parametrize("value", ["0", '"many"', "1.5"])
+def test_a_bad_limit_of_the_history_is_named(tmp_path: Path, value: str) -> None:
+    path = tmp_path / "config.toml"
+    path.write_text("history-limit = 50\n")
+    assert read_settings(path).options == {"history_limit": "50"}
+    path.write_text(f"history-limit = {value}\n")
+    (problem,) = read_settings(path).problems
+    assert "history-limit" in problem
+    assert "it must be a whole number from 1 to" in problem

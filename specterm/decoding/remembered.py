@@ -24,17 +24,14 @@ Text: TypeAlias = tuple[int, ...]
 
 
 class _Slots:
-    """The token in each slot of each row. `opened` counts how often room was made: what the model's own cache held
-    before is taken to be gone."""
+    """The token in each slot of each row."""
 
     def __init__(self) -> None:
         self.rows: list[list[int]] = []
-        self.opened = 0
 
     def allocate(self, rows: int, capacity: int) -> None:
         kept = self.rows + [[]] * (rows - len(self.rows))
         self.rows = [row + [0] * (capacity - len(row)) for row in kept]
-        self.opened += 1
 
 
 class Remembered:
@@ -49,7 +46,7 @@ class Remembered:
         self._base = tuple(prompt[:-1])
         self._places: dict[Text, int] = {}
         self._logits: Tensor | None = None  # [capacity, V]
-        self._opened = 0  # when the model's own cache rows were given the beginning of the prompt
+        self._based = 0  # of the model's own cache rows, how many hold the beginning of the prompt
 
     def forward(self, block: Block, last: Sequence[int] | None = None) -> Tensor:
         """See `LanguageModel`."""
@@ -74,10 +71,9 @@ class Remembered:
         index = torch.tensor([self._places[text] for text in texts], device=self.device)
         return self._logits.index_select(0, index)
 
-    def forget(self) -> None:
-        """Give back what is remembered."""
-        self._places.clear()
-        self._logits = None
+    def lose_cache(self) -> None:
+        """Somebody else wrote to the model's own cache."""
+        self._based = 0
 
     def _texts(self, block: Block) -> list[list[Text]]:
         """The text up to each token of the block, [B][T]; writes the block's tokens to their slots."""
@@ -104,7 +100,7 @@ class Remembered:
             raise ValueError("a row does not begin with the prompt that is remembered")
         width = max(map(len, texts)) - base
         self._cached.allocate(_ROWS, base + width)
-        self._write_base()
+        self._write_base(len(texts))
         last = [len(text) - base - 1 for text in texts]
         ids = [[*text[base:], *[0] * (width - 1 - end)] for text, end in zip(texts, last, strict=True)]
         logits = self._model.forward(self._block(ids, base), last)[:, 0]
@@ -118,15 +114,17 @@ class Remembered:
         self._logits[first:size] = logits
         self._places.update((text, first + i) for i, text in enumerate(texts))
 
-    def _write_base(self) -> None:
-        """Give the model's own cache rows the beginning of the prompt, unless they have it."""
-        if self._base and self._opened != self._slots.opened:
-            self._model.forward(self._block([list(self._base)] * _ROWS, 0), [0] * _ROWS)
-        self._opened = self._slots.opened
+    def _write_base(self, rows: int) -> None:
+        """Give the model's first `rows` cache rows the beginning of the prompt, where they have it not."""
+        missing = tuple(range(self._based, rows))
+        if self._base and missing:
+            self._model.forward(self._block([list(self._base)] * len(missing), 0, missing[0]), [0] * len(missing))
+        self._based = max(self._based, rows)
 
-    def _block(self, ids: list[list[int]], start: int) -> Block:
+    def _block(self, ids: list[list[int]], start: int, first_row: int = 0) -> Block:
         chain = Topology.of_chain(len(ids[0]) - 1, self.device)
-        return Block(tuple(range(len(ids))), (start,) * len(ids), torch.tensor(ids, device=self.device), chain)
+        rows = tuple(range(first_row, first_row + len(ids)))
+        return Block(rows, (start,) * len(ids), torch.tensor(ids, device=self.device), chain)
 
 
 class RememberedRunner(Remembered):
@@ -154,6 +152,12 @@ class RememberedRunner(Remembered):
         """See `Runner`."""
         self._slots.allocate(rows, capacity)
 
+    def lose_cache(self) -> None:
+        """Somebody else wrote to the runner's cache."""
+        for model in self._exits.values():
+            model.lose_cache()
+        super().lose_cache()
+
     def intact(self) -> int:
         """See `Runner`: nothing is."""
         return 0
@@ -162,9 +166,10 @@ class RememberedRunner(Remembered):
         """See `Runner`."""
 
     def release(self) -> None:
-        """Forget every text."""
-        for model in (self, *self._exits.values()):
-            model.forget()
+        """Give back what is remembered."""
+        self._exits.clear()
+        self._places.clear()
+        self._logits = None
 
     def forward_tapped(
         self, block: Block, taps: Sequence[int], last: Sequence[int] | None = None

@@ -15,6 +15,7 @@ from enum import IntEnum
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 ROUND_STRIDE = 1 << 20
@@ -144,11 +145,21 @@ def uniforms(keys: Tensor, index: Tensor) -> Tensor:
     keys: int64 [B], from `purpose_keys`; index: int64 [B, T] or [1, T], not negative. Returns [B, T]: float64, or
     float32 with 24 bits on MPS.
     """
+    if keys.device.type == "cpu":  # the same in numpy, whose operations on a few numbers are quicker
+        return torch.from_numpy(_host_uniforms(keys.numpy(), index.numpy()))
     state = keys.unsqueeze(-1) + (index + 1) * _signed(_GOLDEN)
     bits = _mix(state)
     if keys.device.type == "mps":
         return _shift(bits, 40).to(torch.float32) * 2.0**-24
     return _shift(bits, 11).to(torch.float64) * 2.0**-53
+
+
+def _host_uniforms(keys: NDArray[np.int64], index: NDArray[np.int64]) -> NDArray[np.float64]:
+    state = keys.astype(np.uint64)[:, None] + (index.astype(np.uint64) + np.uint64(1)) * np.uint64(_GOLDEN)
+    state = (state ^ (state >> np.uint64(30))) * np.uint64(_C1)
+    state = (state ^ (state >> np.uint64(27))) * np.uint64(_C2)
+    bits: NDArray[np.float64] = ((state ^ (state >> np.uint64(31))) >> np.uint64(11)).astype(np.float64)
+    return bits * 2.0**-53
 
 
 def _shift(x: Tensor, by: int) -> Tensor:

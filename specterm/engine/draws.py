@@ -54,6 +54,11 @@ class TextModels:
         self._target = RememberedRunner(models.target.runner, prompt)
         self._drafts = tuple(RememberedRunner(draft.runner, prompt) for draft in models.drafts)
 
+    def lose_cache(self) -> None:
+        """The models were run otherwise: their caches hold something else."""
+        for model in (self._target, *self._drafts):
+            model.lose_cache()
+
     def draws(
         self,
         spec: RunSpec,

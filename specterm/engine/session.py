@@ -186,6 +186,8 @@ class Session:
     ) -> Iterator[Event]:
         """Decode; the models of `spec` are loaded."""
         models, sampling = self._loaded(), spec.sampling
+        if self._text_models is not None:
+            self._text_models.lose_cache()
         warps = warps_of(sampling)
         record = Recording(
             probs=spec.trace != "counts", alternatives=spec.num_alternatives if spec.trace == "alternatives" else 0
@@ -246,6 +248,8 @@ class Session:
         stands; ids[:start] is the prompt, 1 <= start <= len(ids)."""
         target = self._loaded().target
         runner, device = target.runner, target.runner.device
+        if self._text_models is not None:
+            self._text_models.lose_cache()
         runner.allocate(1, len(ids) + 1)
         process = LogitsProcessor(self._processing(sampling), 1, runner.vocab_size, tuple(target.eos), device)
         process.admit(0, ids[:start])

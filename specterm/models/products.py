@@ -95,7 +95,7 @@ def packs_exactly(weight: Tensor) -> bool:
     """Whether half precision holds `weight` (float32): exactly, but for what is less than 2^-29 of the largest weight,
     which is rounded by less than 2^-39 of it, far below what float32 products round."""
     scaled = weight * _gain(weight)
-    return bool(torch.isfinite(scaled).all()) and float((scaled.half().float() - scaled).abs().max()) <= _SUBNORMAL
+    return _largest(scaled.half().float().sub_(scaled)) <= _SUBNORMAL  # false where there is a NaN or an infinity
 
 
 def quickest(weight: Tensor, dtype: torch.dtype) -> type[Plain] | type[HalfPacked]:
@@ -131,8 +131,13 @@ def _held(weight: Tensor, bias: Tensor | None) -> tuple[int, int]:
     return weight.numel() + bias.numel(), 2 * weight.numel() + bias.nbytes
 
 
+def _largest(weight: Tensor) -> float:
+    low, high = torch.aminmax(weight)
+    return max(-float(low), float(high)) if bool(low <= high) else math.nan  # a NaN is both
+
+
 def _gain(weight: Tensor) -> float:
-    largest = float(weight.abs().max())
+    largest = _largest(weight)
     return 2.0 ** (14 - math.floor(math.log2(largest))) if 0.0 < largest < math.inf else 1.0
 
 

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from specterm.api import Workbench
-from specterm.bench.prompts import gather
+from specterm.bench.prompts import SETS, gather
 from specterm.catalogue import HEADS, METHODS, Method
+from specterm.catalogue.models import BUILTIN
 from specterm.config import Request
 from specterm.errors import ModelError
 from specterm.metrics import RowResult
@@ -87,12 +88,9 @@ def _figure(value: float | None) -> str:
     return "-" if value is None else f"{value:.2f}"
 
 
-def prompts_by_domain(count: int) -> list[Request]:
+def prompts_by_domain(count: int) -> tuple[Request, ...]:
     """The first `count` built-in prompts of every domain."""
-    kept: dict[str | None, list[Request]] = {}
-    for request in gather(("builtin",)):
-        kept.setdefault(request.domain, []).append(request)
-    return [request for own in kept.values() for request in own[:count]]
+    return gather((BUILTIN,), count * len(SETS))
 
 
 def measure(family: Path, prompts: Sequence[Request], max_tokens: int, device: str) -> Iterator[MethodAcceptance]:

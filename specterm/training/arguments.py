@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from specterm.errors import ConfigError
+from specterm.training.clock import CLOCKS
 
 
 def add_training_arguments(
@@ -14,7 +15,8 @@ def add_training_arguments(
     """Add them, with these defaults."""
     parser.add_argument("--text", type=Path, required=True, help="documents, separated by <|endoftext|>")
     parser.add_argument("--out", type=Path, required=True, help="the folder for what is learnt, and its checkpoint")
-    parser.add_argument("--minutes", type=float, default=10.0, help="wall time of the training (%(default)s)")
+    parser.add_argument("--minutes", type=float, default=10.0, help="how long it trains (%(default)s)")
+    add_clock_argument(parser)
     parser.add_argument("--batch-tokens", type=int, default=batch_tokens, help="tokens a step (%(default)s)")
     parser.add_argument("--tokens-at-once", type=int, default=4096, help="tokens a forward pass (%(default)s)")
     parser.add_argument(
@@ -25,6 +27,14 @@ def add_training_arguments(
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     parser.add_argument("--seed", type=int, default=0, help="of the order of the documents, and of fresh weights")
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")
+
+
+def add_clock_argument(parser: argparse.ArgumentParser) -> None:
+    """By which clock --minutes are counted."""
+    parser.add_argument(
+        "--clock", choices=list(CLOCKS), default="wall",
+        help="what --minutes are of; processor: this process's own computing on a CPU, for trainings in the background",
+    )  # fmt: skip
 
 
 def check_training_arguments(given: argparse.Namespace, shortest: int, context: int) -> None:

@@ -48,8 +48,8 @@ def run(given: argparse.Namespace) -> None:
             f"the draft has {model.config.vocab_size} tokens and the target {vocabulary}; they must agree"
         )
     check_training_arguments(given, 2, min(model.config.max_position_embeddings, target.info.max_positions))
+    documents, end = read_documents(given.text), min(target.eos, default=None)
     batches = TokenBatches(
-        read_documents(given.text), target.codec, min(target.eos, default=None),
-        tokens=given.batch_tokens, lengths=given.lengths, seed=given.seed,
-    )  # fmt: skip
+        documents, target.codec, end, tokens=given.batch_tokens, lengths=given.lengths, seed=given.seed
+    )
     train_as_given(DraftLearner(model, tokenizer, target.runner, given.text_weight), batches, given)

@@ -16,7 +16,7 @@ from types import ModuleType
 from specterm.errors import ConfigError
 from specterm.models.folders import BUILTIN_FOLDER
 from specterm.training import draft, heads, target
-from specterm.training.arguments import check_positive
+from specterm.training.arguments import add_clock_argument, check_positive
 from specterm.training.corpus import read_documents
 from specterm.training.shape import CONTEXT
 from specterm.training.tokenizer import copy_tokenizer, train_tokenizer
@@ -82,7 +82,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of the command."""
     parser.add_argument("--text", type=Path, required=True, help="documents, separated by <|endoftext|>")
     parser.add_argument("--out", type=Path, required=True, help="the folder of the family")
-    parser.add_argument("--minutes", type=float, default=120.0, help="wall time of all stages together (%(default)s)")
+    parser.add_argument("--minutes", type=float, default=120.0, help="of all stages together (%(default)s)")
+    add_clock_argument(parser)
     parser.add_argument("--size", choices=sorted(SIZES), default="builtin", help="tiny: to try it out (%(default)s)")
     parser.add_argument("--start", help="a family to go on from, with its tokenizer and sizes: a folder, or 'builtin'")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
@@ -106,7 +107,7 @@ def run(given: argparse.Namespace) -> None:
         part = given.out / f"{stage.name}.part"
         words = [*_words(stage, given.out, start), *size.common.split(), "--text", str(given.text), "--out", str(part)]
         words += ["--minutes", f"{stage.share * given.minutes:.4f}", "--device", given.device]
-        words += ["--seed", str(given.seed)]
+        words += ["--seed", str(given.seed), "--clock", given.clock]
         if (part / CHECKPOINT).is_file():
             words.append("--resume")
         command = stage.command.__name__.rpartition(".")[2]

@@ -37,13 +37,12 @@ def run(given: argparse.Namespace) -> None:
     device = choose_device(given.device)
     if (given.start is None) == (given.tokenizer is None):
         raise ConfigError("give either --start, a model to go on from, or --tokenizer for a fresh model")
+    tokenizer = given.tokenizer if given.start is None else find_folder(given.start, "target")
+    codec = load_codec(tokenizer)
+    end = min(codec.end_ids(), default=None)
     if given.start is None:
-        tokenizer = given.tokenizer
-        codec = load_codec(tokenizer)
-        end = min(codec.end_ids(), default=None)
         model = given_shape(given).model(1 + max(codec.vocabulary().values()), end, given.seed)
     else:
-        tokenizer = find_folder(given.start, "target")
         model = saved_model(tokenizer)
     config = model.config
     check_training_arguments(given, 2, config.max_position_embeddings)
@@ -53,8 +52,7 @@ def run(given: argparse.Namespace) -> None:
     if not 0 <= given.early_weight < 1:
         raise ConfigError(f"--early-weight is {given.early_weight}; it must be at least 0 and below 1")
     batches = TokenBatches(
-        read_documents(given.text), load_codec(tokenizer), config.eos_token_id,
-        tokens=given.batch_tokens, lengths=given.lengths, seed=given.seed,
-    )  # fmt: skip
+        read_documents(given.text), codec, end, tokens=given.batch_tokens, lengths=given.lengths, seed=given.seed
+    )
     learner = LanguageModelLearner(model, tokenizer, early_layer=early, early_weight=given.early_weight, device=device)
     train_as_given(learner, batches, given)

@@ -16,6 +16,7 @@ import torch
 from torch.optim import Optimizer
 
 from specterm.errors import ConfigError
+from specterm.training.clock import CLOCKS, Clock
 from specterm.training.corpus import TokenBatches
 from specterm.training.learner import Learner
 
@@ -53,10 +54,11 @@ def train(
     seconds: float,
     learning_rate: float,
     tokens_at_once: int | None = None,
+    clock: Clock = time.perf_counter,
     resume: bool = False,
     show: Callable[[Progress], None] = lambda progress: None,
 ) -> Progress:
-    """Train for `seconds` of wall time in all, those before a resumption included; what was learnt goes to `out`.
+    """Train for `seconds` of `clock` in all, those before a resumption included; what was learnt goes to `out`.
 
     The gradients of a step are summed over parts of about `tokens_at_once` tokens (None: the whole batch), which
     bounds memory.
@@ -70,12 +72,12 @@ def train(
     out.mkdir(parents=True, exist_ok=True)
     if resume:
         _restore(out / CHECKPOINT, learner, optimizers, batches, progress)
-    before = progress.elapsed_s
-    began = saved = shown = time.perf_counter()
+    began = clock() - progress.elapsed_s
+    saved = shown = time.perf_counter()
     losses: list[float] = []
     for ids in batches:
         now = time.perf_counter()
-        progress.elapsed_s = before + now - began
+        progress.elapsed_s = clock() - began
         if progress.elapsed_s >= seconds:
             break
         share = _schedule(progress.elapsed_s / seconds)
@@ -120,6 +122,7 @@ def train_as_given(learner: Learner, batches: TokenBatches, given: argparse.Name
         seconds=60.0 * given.minutes,
         learning_rate=given.learning_rate,
         tokens_at_once=given.tokens_at_once,
+        clock=CLOCKS[given.clock],
         resume=given.resume,
         show=show_progress,
     )

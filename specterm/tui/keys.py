@@ -56,5 +56,5 @@ OF_WORKBENCH = (
         show=False,
     ),
     THEME,
-    Binding("m", "toggle_measuring", "Measure", id="app.measure", tooltip="Paint 4 times a second, record counts"),
+    Binding("m", "toggle_measuring", "Measure", id="app.measure", tooltip="Paint once a second, record counts"),
 )

@@ -39,7 +39,7 @@ class RecentModels:
         self._specs = (spec, *(other for other in self.specs if other != spec))[:_KEPT]
         if self._path is None:
             return
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, UnicodeEncodeError):  # a name that is no Unicode
             self._path.parent.mkdir(parents=True, exist_ok=True)
             new = self._path.with_suffix(f".{os.getpid()}")
             new.write_bytes(msgspec.json.format(msgspec.json.encode(self._specs)))

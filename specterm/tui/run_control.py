@@ -45,8 +45,9 @@ _SEVERITY: dict[str, Literal["information", "warning", "error"]] = {
 class RunControl:
     """The runs of `app` on `engine`, with the models of `spec`.
 
-    `begun` is called when a run is to be followed. At most `history_limit` runs are stored in the folder `history`, if
-    one is given, and the models that were loaded last in the folder `state`.
+    `begun` is called when a run is to be followed, and `beside` whenever its figures are drawn: what else stands in the
+    side column is painted in the same frame then, for a second one costs as much. At most `history_limit` runs are
+    stored in the folder `history`, if one is given, and the models that were loaded last in the folder `state`.
     """
 
     def __init__(
@@ -56,13 +57,15 @@ class RunControl:
         engine: Engine,
         spec: RunSpec,
         begun: Callable[[], None],
+        beside: Callable[[], None],
         *,
         history: Path | None,
         history_limit: int,
         state: Path | None,
         memory: Memory,
     ) -> None:
-        self._app, self._screen, self._engine, self._spec, self._begun = app, screen, engine, spec, begun
+        self._app, self._screen, self._engine, self._spec = app, screen, engine, spec
+        self._begun, self._beside = begun, beside
         self.alternatives = spec.trace == "alternatives"
         """Whether the likeliest tokens of target and drafter are recorded, from the next run on."""
         self.jobs = Jobs(screen, self._observe, self._paint)
@@ -193,8 +196,8 @@ class RunControl:
     def _paint(self) -> None:
         self._stream.flush()
         self._rounds.flush()
-        if self.jobs.run is not None:
-            self.figures.draw()
+        if self.jobs.run is not None and self.figures.draw():
+            self._beside()
 
     def _observe(self, event: Event, job: Job) -> None:
         if job is self.jobs.run:

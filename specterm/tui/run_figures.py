@@ -61,12 +61,14 @@ class RunFigures:
             self._prompt_tokens += event.prompt_tokens
             self._reused_tokens += event.reused_tokens
 
-    def draw(self) -> None:
-        """Show the live figures, unless they were shown a moment ago."""
+    def draw(self) -> bool:
+        """Show the live figures, unless they were shown a moment ago; returns whether it did."""
         now = time.monotonic()
-        if now - self._shown_at >= INTERVAL_S:
-            self._shown_at = now
-            self._show(self.kind.value[0])
+        if now - self._shown_at < INTERVAL_S:
+            return False
+        self._shown_at = now
+        self._show(self.kind.value[0])
+        return True
 
     def finish(self) -> None:
         """Show the final figures."""

@@ -44,7 +44,7 @@ _BEGINNINGS = 7
 _JUDGED = 3
 _PROMPTS = 3
 _CHUNK = 1024  # rows between two looks at the clock
-_SHARED_ROWS, _SHARED_TOKENS = 16, 8
+_SHARED_ROWS, _SHARED_TOKENS = 8, 6
 _ALONE = 1500  # rows of a lossy rule that cannot share forward passes
 
 
@@ -144,8 +144,9 @@ class LawChecks:
         if key not in self._places:
             tried = []
             for request in gather((BUILTIN,), _PROMPTS):
-                first, found = self.engine.beginnings(sampling, request.prompt, None, _JUDGED, _BEGINNINGS)
-                tried.append(_Place(request.prompt, first, found))
+                prompt = request.prompt * 2  # so that there is something to look up
+                first, found = self.engine.beginnings(sampling, prompt, None, _JUDGED, _BEGINNINGS)
+                tried.append(_Place(prompt, first, found))
             self._places[key] = min(tried, key=lambda place: sum(share**2 for share in place.law))
         return self._places[key]
 

@@ -12,6 +12,7 @@ from transformers import (
     TopPLogitsWarper,
 )
 
+from specterm.decoding import sampling
 from specterm.decoding.sampling import Purpose, Warps, draw, probabilities, purpose_keys, row_key, uniforms
 
 CPU = torch.device("cpu")
@@ -99,3 +100,21 @@ def test_uniforms_never_change():
     """Stored runs and published seeds stay reproducible: these values are part of the format."""
     u = uniforms(purpose_keys([row_key(0, (1, 2, 3))], Purpose.TARGET, CPU), torch.tensor([[0, 1, 10**6]]))
     assert [round(float(x), 12) for x in u[0]] == [0.405395094701, 0.344831702512, 0.400775887768]
+
+
+def test_uniforms_are_the_same_in_tensors_and_on_the_host():
+    """The host's way and the devices' way of hashing give the same bits, for every sign of the key."""
+    keys = torch.tensor([0, 1, -1, 2**63 - 1, -(2**63), 0x1234567890ABCDEF], dtype=torch.int64)
+    index = torch.tensor([[0, 1, 5, 2**20, 2**40]])
+    state = keys.unsqueeze(-1) + (index + 1) * sampling._signed(sampling._GOLDEN)
+    on_device = sampling._shift(sampling._mix(state), 11).to(torch.float64) * 2.0**-53
+    assert torch.equal(uniforms(keys, index), on_device)
+    assert torch.equal(uniforms(keys, index.expand(6, -1)), on_device)
+    assert len(set(on_device.flatten().tolist())) == on_device.numel()
+
+
+def test_the_likeliest_token_is_the_first_of_equals():
+    logits = torch.tensor([[[0.0, 3.0, 3.0], [1.0, 1.0, 0.0]]])
+    for dtype in (torch.float64, torch.float32, torch.bfloat16):
+        assert sampling.likeliest(logits.to(dtype)).tolist() == [[1, 0]]
+    assert sampling.likeliest(logits[:, 0]).shape == (1,)

@@ -8,8 +8,9 @@ from history.stored_runs import one_run, store, until
 from scripted_engine import ScriptedEngine
 
 from specterm.bench.trials import Trial, Trials, run_trials
+from specterm.cli import main
 from specterm.config import MethodSpec, PlanSpec, Request, SamplingSpec
-from specterm.errors import ConfigError
+from specterm.errors import ConfigError, ExitCode
 from specterm.history.archive import Archive, HistoryError
 from specterm.history.export import export
 from specterm.history.query import Query
@@ -136,3 +137,12 @@ def test_a_prompt_goes_with_its_last_run(tmp_path: Path) -> None:
     archive = Archive(tmp_path)
     assert archive.delete([1, 3]) == {"once"}
     assert archive.delete([2]) == {"twice"}
+
+
+def test_a_comparison_is_no_run_to_be_replayed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    measure(tmp_path)
+    monkeypatch.setenv("SPECTERM_DATA_DIR", str(tmp_path))
+    assert main(["--engine", "replay", "--recording", "1", "--plain"]) == ExitCode.USAGE
+    assert "--recording is 1, which is a comparison" in capsys.readouterr().err

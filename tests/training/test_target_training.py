@@ -79,6 +79,18 @@ class _Finite:
         return self._batches
 
 
+def test_time_is_counted_by_the_clock_that_is_given(codec, tmp_path):
+    """A second a reading, whatever the machine takes: the first begins the training, the eleventh ends it."""
+    made, rates, readings = learner(), [], itertools.count()
+    optimizers, loss = made.optimizers(0.02), made.loss
+    made.optimizers = lambda rate: optimizers
+    made.loss = lambda ids: rates.append(optimizers[0].param_groups[0]["lr"]) or loss(ids)
+    clock = lambda: next(readings)  # noqa: E731
+    done = train(made, batches(codec), tmp_path, seconds=10.0, learning_rate=0.02, clock=clock)
+    assert (done.step, done.elapsed_s) == (9, 10.0)
+    assert rates == pytest.approx([0.02 * (10 - second) / 9.7 for second in range(1, 10)])
+
+
 def test_training_goes_on_after_an_interruption(codec, tmp_path, monkeypatch):
     monkeypatch.setattr(trainer, "_SAVE_EVERY_S", 0.0)
     made, loss = learner(), learner().loss

@@ -68,9 +68,11 @@ class _HeldJob(Job):
             self.put(RunFinished(0.6, "cancelled"))
 
 
-def app_over(engine: ScriptedEngine, prompt: str = PROMPT) -> SpectermApp:
+def app_over(engine: ScriptedEngine, prompt: str = PROMPT, history: Path | None = None) -> SpectermApp:
     folders = (themes.shipped_folder(),)
-    return SpectermApp(engine, FakeMonitor(), SPEC, prompt=prompt, theme_folders=folders, initial_load=False)
+    return SpectermApp(
+        engine, FakeMonitor(), SPEC, prompt=prompt, theme_folders=folders, initial_load=False, history=history
+    )
 
 
 def measurement(engine: ScriptedEngine, *prompts: str, repeats: int = 2) -> Measurement:

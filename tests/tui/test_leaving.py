@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import signal
 import time
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from terminal_session import GIVEN_BACK, TAKEN, TerminalSession
 
 WORKBENCH = ["-m", "specterm", "--max-tokens", "400", "--method", "draft"]
 WITHIN_S = 2.0
-SLACK_S = 2.0  # of a machine that runs other tests at the same time; the full matrix has none
+SLACK_S = 6.0  # of a machine that runs other tests at the same time; the full matrix has none
 QUIT, ENTER, MEASURE_KEYS = b"\x11", b"\r", b"\x1b[13~m\x1bOQ"  # F3, m, F2
 PASTE = b"\x1b[200~%s\x1b[201~"
 
@@ -126,6 +127,21 @@ def test_leaving_a_run_and_what_libraries_write_to_standard_error(tmp_path: Path
         leave(session, QUIT, WITHIN_S + SLACK_S)
         assert b"noise" not in session.output
     assert "noise on descriptor 2" in (tmp_path / "log" / "specterm.log").read_text()
+
+
+def small_files() -> None:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192))
+
+
+def test_a_full_disk_switches_the_history_off_and_nothing_else(tmp_path: Path) -> None:
+    with TerminalSession(WORKBENCH, tmp_path, limits=small_files) as session:
+        streaming(session)
+        session.until_painted("SPECTERM_DATA_DIR")  # what to do about it
+        session.until(b"ready", after=session.until(b"generating"))
+        again = len(session.output)
+        session.send(ENTER)
+        session.until(b"generating", after=again)
+        leave(session, QUIT, WITHIN_S + SLACK_S)
 
 
 @pytest.mark.parametrize("seconds", [0.15, 0.3])

@@ -10,6 +10,7 @@ otherwise draw from norm(max(p - q, 0)); after full acceptance draw from p. Tree
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from specterm.decoding.acceptance.chain import SampledChain
@@ -46,7 +47,10 @@ class Exact:
         topology, walked = tree.topology, None
         if topology.chain:
             parents = topology.parents[:, 1:]
-            count = tree.where_drafted(tree.tokens == drawn[:, :-1]).cumprod(dim=1).sum(dim=1)
+            if tree.nodes:
+                count = tree.where_drafted(tree.tokens == drawn[:, :-1]).cumprod(dim=1).sum(dim=1)
+            else:
+                count = torch.zeros_like(drawn[:, 0])
             last = count.unsqueeze(1)
         else:
             parents = topology.parents.expand_as(drawn)[:, 1:]

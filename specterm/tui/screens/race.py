@@ -25,7 +25,7 @@ from specterm.tui.widgets.race_lane import RaceLane
 from specterm.tui.widgets.verdict_table import ALL_COLUMNS_WIDTH, VerdictTable
 from specterm.tui.widgets.visible_text import visible
 
-MEASURING_INTERVAL_S = 0.25  # every paint takes time from the engine that is being timed
+MEASURING_INTERVAL_S = 1.0  # every paint takes time from the engine that is being timed
 FRAMES_PER_SECOND = 10.0
 _SEEK_SHARE = 0.05
 _MEDIUM, _WIDE = 80, 110  # columns from which two lanes, or all, are shown
@@ -40,7 +40,7 @@ class RaceScreen(Screen[None]):
     HELP = """\
 ## Race
 
-While it measures, the screen is painted four times a second and **Escape** stops within a round; what was measured is
+While it measures, the screen is painted once a second and **Escape** stops within a round; what was measured is
 kept and called partial. Then all lanes replay the same repeat of a prompt, the one of the median time, on a common
 clock of recorded times: **Space** plays and pauses, **<** and **>** change the speed, **Left** and **Right** seek,
 **Home** restarts, **n** takes the next prompt. **Tab** goes to the next lane; the line below the table says what it is

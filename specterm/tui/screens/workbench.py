@@ -17,6 +17,7 @@ from specterm.engine.job import Engine
 from specterm.errors import ConfigError
 from specterm.locations import prompts_folder
 from specterm.tui import keys
+from specterm.tui.device_loss import DeviceLoss
 from specterm.tui.idling import Idling
 from specterm.tui.memory import Memory
 from specterm.tui.ports import MonitorLike
@@ -60,13 +61,14 @@ class WorkbenchScreen(Screen[None]):
         super().__init__()
         self._engine, self._monitor, self._memory = engine, monitor, memory
         self._spec, self._first_prompt, self._initial_load = spec, prompt, initial_load
-        self._devices = DeviceHistory()
+        self._devices, self._device_loss = DeviceHistory(), DeviceLoss()
         self.runs = RunControl(
             app,
             self,
             engine,
             spec,
             self._follow_run,
+            self._draw_devices,
             history=history,
             history_limit=history_limit,
             state=state,
@@ -126,9 +128,15 @@ class WorkbenchScreen(Screen[None]):
             self.app.focused.cursor_blink = blink
 
     def _read_devices(self) -> None:
-        if self._devices.observe(self._monitor.latest):
-            for pane in self._device_panes:
-                pane.draw()
+        readings = self._monitor.latest
+        if (told := self._device_loss.observe(readings)) is not None:
+            self.notify(told, title="Devices", severity="warning", markup=False)
+        if self._devices.observe(readings) and self.runs.jobs.run is None:
+            self._draw_devices()
+
+    def _draw_devices(self) -> None:
+        for pane in self._device_panes:
+            pane.draw()
 
     def _show_pane(self, pane: str, focus: bool = True) -> None:
         """Bring a pane into sight (small terminals show one at a time) and focus it."""

@@ -104,7 +104,10 @@ again. Select with the mouse, or copy the whole output with **y**; **s** saves i
         for line in range(first, first + 2 + self.size.height):
             self._strips.pop(line, None)
         self.virtual_size = Size(self.store.width, self.store.line_count)
-        self.refresh_lines(first, self.store.line_count - first + 1)
+        top = self.scroll_offset.y
+        changed = range(max(first, top), min(self.store.line_count + 1, top + self.size.height))
+        if changed:  # what lies below would have the panes there painted again
+            self.refresh_lines(changed.start, len(changed))
         if follows:
             self._lines_seen = self.store.line_count
         self._tell_position(follows)

@@ -7,6 +7,7 @@ alone. SPECTERM_DEBUG=1 shows tracebacks.
 
 from __future__ import annotations
 
+import atexit
 import errno
 import gc
 import io
@@ -15,7 +16,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, TypeAlias
 
 from specterm import locations
@@ -179,15 +180,26 @@ def _agree_on_utf8() -> None:
 
 
 def _leave(code: int) -> None:
-    """End the process at once if the engine's thread still runs, because it is deep in an import or a forward pass.
+    """End the process here, once torch was loaded.
 
-    The interpreter's own end would stop that thread inside C++ code, which aborts the process (CPython gh-87135).
+    To take the interpreter apart then takes half a second of a person's time and more. Where the engine's thread still
+    runs, because it is deep in an import or a forward pass, that would stop it inside C++ code, which aborts the
+    process (CPython gh-87135).
     """
-    if any(thread.name == "specterm-engine" for thread in threading.enumerate()):
-        for stream in (sys.stdout, sys.stderr):
-            with suppress(AttributeError, OSError):  # closed, or its reader has gone
-                stream.flush()
-        os._exit(code)
+    if "torch" not in sys.modules and not _engine_runs():
+        return
+    if not _engine_runs():
+        atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (AttributeError, OSError):  # it is closed, its reader has gone, or its disk is full
+            code = code or ExitCode.RUN_FAILED
+    os._exit(code)
+
+
+def _engine_runs() -> bool:
+    return any(thread.name == "specterm-engine" for thread in threading.enumerate())
 
 
 def _fail(text: str, code: int) -> int:

@@ -99,7 +99,7 @@ class Session:
             torch.cuda.empty_cache()
         try:
             models = read_models(found, report)
-            report("measuring", None)
+            report("measuring costs", None)
             calibration = calibrate(models)
             report("ready", 1.0)  # the last chance to cancel
             self._calibration = calibration

@@ -135,11 +135,13 @@ class SpectermApp(App[None]):
                     self.call_after_refresh(widget.draw)
 
     def action_toggle_help(self) -> None:
-        """Show or hide help."""
-        if self.screen.query("HelpPanel"):
-            self.action_hide_help_panel()
-        else:
+        """Show help; page on where it is longer than its place; at its end, hide it."""
+        if not self.screen.query("HelpPanel"):
             self.action_show_help_panel()
+        elif (text := self.screen.query_one("#widget-help")).scroll_offset.y < text.max_scroll_y:
+            text.scroll_page_down(animate=False)
+        else:
+            self.action_hide_help_panel()
 
     async def action_quit(self) -> None:
         """Cancel what runs, close the engine off the screen's thread, and leave; what takes long is not waited for."""

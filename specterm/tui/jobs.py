@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 
 from textual.message_pump import MessagePump
@@ -12,16 +13,24 @@ from specterm.events import Event
 
 FRAMES_PER_SECOND = 12.0
 FRAMES_PER_SECOND_OVER_SSH = 8.0
-FRAMES_PER_SECOND_MEASURING = 1.0
-"""While the screen computes, the engine waits for the interpreter: what a second of painting takes, a second of the run
-loses. A frame takes 15 to 25 ms (160 x 48, 2-core AMD EPYC virtual machine), and measuring may lose 3 %."""
+FRAMES_PER_SECOND_MEASURING = 4.0
+
+SHARE = 0.15
+SHARE_MEASURING = 0.03
+"""Of one core, what the screen's thread may take while there is a job. While it computes, the engine waits for the
+interpreter: this is what a run may lose. A frame takes 15 to 30 ms (160 x 48, 2-core AMD EPYC virtual machine)."""
+
+LONGEST_S = 0.2
+"""From one frame to the next, whatever they cost: more looks like a standstill."""
+LONGEST_MEASURING_S = 1.0
 
 
 class Jobs:
     """Gives `observe` each event of the two jobs, and calls `paint` once all that were there have been taken in.
 
     The timer runs in `pump`, which has to be mounted when `start` is called, and sleeps while there is no job. Whoever
-    observes the end of a job takes it away.
+    observes the end of a job takes it away. Where a frame costs more than the screen's share allows, the next one waits
+    for a while.
     """
 
     def __init__(self, pump: MessagePump, observe: Callable[[Event, Job], None], paint: Callable[[], None]) -> None:
@@ -29,6 +38,7 @@ class Jobs:
         self.load: Job | None = None
         self.run: Job | None = None
         self.measuring = False
+        self._drained: tuple[float, float] | None = None  # when, and the thread's processor time then
 
     @property
     def idle(self) -> bool:
@@ -44,17 +54,29 @@ class Jobs:
 
     def start(self) -> None:
         """Begin to drain, asleep."""
-        self.timer = self._pump.set_interval(1 / self.frames_per_second, self.drain, pause=True)
+        self.timer = self._pump.set_interval(1 / self.frames_per_second, self._tick, pause=True)
 
     def measure(self, on: bool) -> None:
         """Paint seldom, or as usual again."""
         self.measuring = on
         self.timer.stop()
-        self.timer = self._pump.set_interval(1 / self.frames_per_second, self.drain, pause=self.idle)
+        self.timer = self._pump.set_interval(1 / self.frames_per_second, self._tick, pause=self.idle)
 
     def wake(self) -> None:
         """There is a job now."""
+        self._drained = None
         self.timer.resume()
+
+    def _tick(self) -> None:
+        """Drain, unless what the thread has computed since the last time is more than its share of the time."""
+        now, computed = time.monotonic(), time.thread_time()
+        if self._drained is not None:
+            share, longest_s = (SHARE_MEASURING, LONGEST_MEASURING_S) if self.measuring else (SHARE, LONGEST_S)
+            passed = now - self._drained[0]
+            if passed < longest_s and computed - self._drained[1] > share * passed:
+                return
+        self._drained = now, computed
+        self.drain()
 
     def drain(self) -> None:
         """Take in what the engine has put, and paint it once."""

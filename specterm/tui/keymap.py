@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import pkgutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 from textual.binding import Binding, BindingsMap
 from textual.dom import DOMNode
@@ -19,8 +20,7 @@ def resolve(keymap: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
         return {}, []
     _import_screens()
     known = set(binding_ids())
-    ids = ", ".join(sorted(known))
-    problems = [f"keymap: {name} is no binding; these are the ids: {ids}" for name in keymap if name not in known]
+    problems = [f"keymap: {name} is no binding; {_mend(name, known)}" for name in keymap if name not in known]
     full = {name: keys for name, keys in keymap.items() if name in known}
     for owner in _owners(DOMNode):
         bindings = own_bindings(owner)
@@ -31,6 +31,11 @@ def resolve(keymap: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
                 full[binding.id] = binding.key  # Textual takes the key from all that share it
         problems += _clashes(bindings, changed, keymap)
     return full, problems
+
+
+def _mend(name: str, known: Collection[str]) -> str:
+    near = difflib.get_close_matches(name, sorted(known), n=3)
+    return f"did you mean {' or '.join(near)}?" if near else "the palette (Ctrl+P) shows every action with its id"
 
 
 def _clashes(bindings: list[Binding], changed: list[Binding], keymap: Mapping[str, str]) -> Iterator[str]:

@@ -1,12 +1,13 @@
 """The keys of the application and of the workbench, in the order of the footer: those that work on every screen are
-declared once, and stand among the workbench's own there."""
+declared once, and stand among the workbench's own there. A narrow terminal cuts the footer off: what a newcomer has to
+find comes first."""
 
 from __future__ import annotations
 
 from textual.binding import Binding
 
 QUIT = Binding("ctrl+q", "app.quit", "Quit", id="app.quit", tooltip="Leave specterm", priority=True)
-HELP = Binding("f1", "app.toggle_help", "Help", id="app.help", tooltip="Show or hide help on the focused pane")
+HELP = Binding("f1", "app.toggle_help", "Help", id="app.help", tooltip="Show, page and hide help on the focused pane")
 PALETTE = Binding(
     "ctrl+p",
     "app.command_palette",
@@ -20,25 +21,25 @@ THEME = Binding("ctrl+t", "app.next_theme", "Theme", id="app.theme", tooltip="Ch
 OF_APP = (QUIT, HELP, PALETTE, THEME)
 
 OF_WORKBENCH = (
-    QUIT,
     Binding("escape", "cancel", "Cancel run", id="app.cancel", tooltip="Cancel the run, or the loading"),
     # Without either the second binding of the key takes it.
     Binding("escape", "leave_pane", "Back", id="app.back", tooltip="Go back to the stream and the prompt"),
-    Binding("ctrl+r", "toggle_rejected", "Rejected", id="app.rejected", tooltip="Show rejected tokens inline"),
     HELP,
     PALETTE,
+    Binding("f4", "show_pane('settings')", "Settings", id="pane.settings", tooltip="Go to method and sampling"),
+    Binding("f9", "show_compare", "Compare", id="app.compare", tooltip="Measure methods, then race them"),
+    Binding("f12", "show_models", "Models", id="app.models", tooltip="Choose target, drafts, heads and device"),
+    Binding("ctrl+o", "show_history", "History", id="app.history", tooltip="Search, reopen and compare stored runs"),
+    QUIT,
+    Binding("ctrl+r", "toggle_rejected", "Rejected", id="app.rejected", tooltip="Show rejected tokens inline"),
     Binding("f2", "show_pane('prompt')", "Prompt", id="pane.prompt", tooltip="Go to the prompt", show=False),
     Binding("f3", "show_pane('stream')", "Stream", id="pane.stream", tooltip="Go to the stream"),
-    Binding("f4", "show_pane('settings')", "Settings", id="pane.settings", tooltip="Go to method and sampling"),
     Binding("f5", "show_pane('devices')", "Devices", id="pane.devices", tooltip="Go to the devices"),
     Binding("f6", "show_pane('figures')", "Figures", id="pane.figures", tooltip="Go to the figures"),
     Binding(
         "f7", "show_pane('inspector')", "Inspector", id="pane.inspector", tooltip="Go to the inspector", show=False
     ),
     Binding("f8", "show_pane('rounds')", "Rounds", id="pane.rounds", tooltip="Go to the rounds", show=False),
-    Binding("f9", "show_compare", "Compare", id="app.compare", tooltip="Measure methods, then race them"),
-    Binding("ctrl+o", "show_history", "History", id="app.history", tooltip="Search, reopen and compare stored runs"),
-    Binding("f12", "show_models", "Models", id="app.models", tooltip="Choose target, drafts, heads and device"),
     Binding(
         "ctrl+l",
         "show_library",
@@ -56,5 +57,5 @@ OF_WORKBENCH = (
         show=False,
     ),
     THEME,
-    Binding("m", "toggle_measuring", "Measure", id="app.measure", tooltip="Paint once a second, record counts"),
+    Binding("m", "toggle_measuring", "Measure", id="app.measure", tooltip="Paint seldom, record counts"),
 )

@@ -20,7 +20,7 @@ PROMPTS = Parameter(
     None,
     "built-in prompt sets (builtin, stories, code, arithmetic) or files, separated by commas",
     optional=True,
-    none_means="the workbench's prompt",
+    none_means="prompt below",
 )
 NUM_PROMPTS = Parameter(
     "num_prompts", "int", None, "at most so many prompts", 1, optional=True, none_means="all", label="at most"

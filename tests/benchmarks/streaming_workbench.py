@@ -147,9 +147,10 @@ async def long_log(app: SpectermApp, tokens: int) -> dict[str, float]:
         await settled(app)
         scrolls.append(time.thread_time() - began)
     for columns in (120, 160, 110, 150, 100):
+        wrapped = log.store.width
         began = time.thread_time()
         fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", 48, columns, 0, 0))
-        while app.size.width != columns:
+        while app.size.width != columns or log.store.width == wrapped:
             await asyncio.sleep(0.005)
         await settled(app)
         resizes.append(time.thread_time() - began)

@@ -3,7 +3,6 @@
     python -m pytest -m full -n 0 -s tests/benchmarks/test_peers.py
 
 SPECTERM_BENCH_CLOCK=thread with OMP_NUM_THREADS=1 counts processor time, for machines that are busy with other things.
-The half against vLLM starts a server with the interpreter that SPECTERM_VLLM_PYTHON names, and skips without.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ def test_a_fast_stream_leaves_the_screen_time(tmp_path: Path) -> None:
     found = measured(tmp_path, 4, 50_000)
     # A machine that does other things is slower, by its processor's threads and caches, in processor time too.
     assert found["tokens_per_s"] > 500
-    check(found, leeway=3.0)
+    check(found, leeway=8.0)
 
 
 @pytest.mark.full

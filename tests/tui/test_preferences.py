@@ -45,13 +45,17 @@ async def test_a_key_of_the_keymap_replaces_the_usual_one() -> None:
 
 
 async def test_an_unknown_id_a_clash_and_a_broken_file_are_told() -> None:
-    app = preferring(Settings(keymap={"app.them": "f11", "app.quit": "f3"}, problems=("config.toml: it is broken",)))
+    app = preferring(
+        Settings(keymap={"app.them": "f11", "app.quit": "f3", "zzz": "x"}, problems=("config.toml: it is broken",))
+    )
     async with app.run_test(size=(120, 40)) as pilot:
         await settle(pilot)
         told = notices(app)
         assert "config.toml: it is broken" in told
         assert "app.them is no binding" in told
-        assert "app.theme" in told
+        assert "did you mean app.theme?" in told
+        assert "zzz is no binding; the palette (Ctrl+P) shows" in told
+        assert len(told) < 500  # in a small terminal all of it has to be in sight
         assert "f3 is the key of app.quit and of pane.stream" in told
 
 

@@ -276,7 +276,7 @@ async def test_measuring_paints_seldom_and_records_counts_only() -> None:
     async with app.run_test(size=SIZE) as pilot:
         await settle(pilot)
         await pilot.press("f3", "m")
-        assert app.workbench.runs.jobs.timer._interval == 1.0
+        assert app.workbench.runs.jobs.timer._interval == 0.25
         await pilot.press("f2")
         await settle(pilot)
         await pilot.press("enter")

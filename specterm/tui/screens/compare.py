@@ -9,7 +9,6 @@ from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Container, VerticalScroll
-from textual.screen import Screen
 from textual.widgets import Footer, Static
 
 from specterm.catalogue import SAMPLING
@@ -19,6 +18,7 @@ from specterm.errors import ConfigError
 from specterm.tui import lanes
 from specterm.tui.measurement import Measurement
 from specterm.tui.run_history import RunHistory
+from specterm.tui.screens.sized import SizedScreen
 from specterm.tui.widgets.method_form import MethodForm
 from specterm.tui.widgets.parameter_field import ParameterField
 from specterm.tui.widgets.visible_text import visible
@@ -35,7 +35,7 @@ class _Lane(VerticalScroll, can_focus=False):
         yield self.form
 
 
-class CompareScreen(Screen[None]):
+class CompareScreen(SizedScreen[None]):
     """Chooses lanes and workload; models and sampling are those of `spec`, a checked one, for all lanes. What is
     measured goes into `history`."""
 
@@ -66,6 +66,8 @@ workbench's prompt.
         with VerticalScroll(id="compare-body", can_focus=False):
             with Container(id="workload"):
                 yield from (ParameterField(parameter, parameter.default) for parameter in lanes.WORKLOAD)
+            prompt = visible(self._prompt.strip()) or "none; name a prompt set, or write one in the workbench"
+            yield Static(f"prompt: {prompt}", id="compare-prompt", markup=False)
             yield Static(self._shared, id="compare-shared", markup=False)
             with Container(id="lanes"):
                 yield from (_Lane(method) for method in lanes.usual_lanes(self._spec))
@@ -85,8 +87,7 @@ workbench's prompt.
         """What all lanes have in common, from the workbench."""
         sampling = self._spec.sampling
         told = [f"{p.title} {value}" for p in SAMPLING if (value := getattr(sampling, p.name)) not in (None, ())]
-        prompt = visible(self._prompt.strip()) or "none"
-        return f"all lanes: {sampling.acceptance}, {', '.join(visible(text) for text in told)}\nprompt: {prompt}"
+        return f"all lanes: {sampling.acceptance}, {', '.join(visible(text) for text in told)}"
 
     def _number_lanes(self) -> None:
         for number, lane in enumerate(self._lanes, 1):

@@ -11,7 +11,6 @@ from typing import ClassVar
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.screen import Screen
 from textual.widgets import DataTable, Footer, Input, Static
 
 from specterm.errors import SpectermError
@@ -20,6 +19,7 @@ from specterm.history.export import export
 from specterm.history.query import Query
 from specterm.tui.run_history import StoredRun
 from specterm.tui.screens.dialogs import AskPath, Confirm
+from specterm.tui.screens.sized import SizedScreen
 from specterm.tui.widgets.run_table import RunTable, described, when
 from specterm.tui.widgets.visible_text import visible
 
@@ -29,7 +29,7 @@ _AHEAD = 20  # rows before the end of the list at which more are fetched
 _COMPARED = 2
 
 
-class HistoryScreen(Screen[StoredRun | None]):
+class HistoryScreen(SizedScreen[StoredRun | None]):
     """Closes with the run to show in the workbench, or with None. The database is read and changed off this thread;
     `forget` is told the prompts that go with deleted runs, and None where everything goes."""
 

@@ -10,13 +10,13 @@ from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
-from textual.screen import Screen
 from textual.widgets import DirectoryTree, Footer, OptionList, Static
 from textual.widgets.option_list import Option
 
 from specterm.catalogue.models import BUILTIN, BUILTIN_NAMES
 from specterm.config import ModelSpec
 from specterm.errors import ConfigError
+from specterm.tui.screens.sized import SizedScreen
 from specterm.tui.widgets.model_folders import ModelFolders
 from specterm.tui.widgets.model_form import ModelForm, as_asked
 from specterm.tui.widgets.name_field import NameField
@@ -24,7 +24,7 @@ from specterm.tui.widgets.parameter_field import ParameterField
 from specterm.tui.widgets.visible_text import visible
 
 
-class ModelsScreen(Screen[ModelSpec | None]):
+class ModelsScreen(SizedScreen[ModelSpec | None]):
     """Closes with the models to load, a checked spec, or with None. `root` is where the folders begin."""
 
     CSS_PATH = "models.tcss"

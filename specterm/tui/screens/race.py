@@ -10,7 +10,6 @@ from textual import events
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
-from textual.screen import Screen
 from textual.widgets import Footer, Static
 
 from specterm.bench.summary import Summary
@@ -18,6 +17,7 @@ from specterm.report.document import Document
 from specterm.tui.measurement import Measured
 from specterm.tui.race import Heat, RaceClock, heats
 from specterm.tui.report_export import export_report
+from specterm.tui.screens.sized import SizedScreen
 from specterm.tui.verdict_words import difference_text, figures_text, sentence
 from specterm.tui.widgets.legend import Legend
 from specterm.tui.widgets.position_bar import PositionBar
@@ -32,7 +32,7 @@ _MEDIUM, _WIDE = 80, 110  # columns from which two lanes, or all, are shown
 _RACING = frozenset(("play", "pace", "seek", "restart", "export", "deploy"))
 
 
-class RaceScreen(Screen[None]):
+class RaceScreen(SizedScreen[None]):
     """Runs `measurement` in a thread and replays what it recorded. `title` says which one it is; `clock` counts the
     seconds of whoever watches."""
 
@@ -51,19 +51,19 @@ the report that `--batch` writes. The history keeps the comparison.
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "back", "Back", id="race.back", tooltip="Stop measuring, or go back to the lanes"),
         Binding("space", "play", "Play", id="race.play", tooltip="Play or pause"),
+        Binding("d", "deploy", "Deploy", id="race.deploy", tooltip="How to deploy the setting that won"),
+        Binding("e", "export", "Export", id="race.export", tooltip="Write the report of --batch into a folder"),
+        Binding("left", "seek(-1)", "Seek", id="race.seek_back", tooltip="Seek back"),
+        Binding("right", "seek(1)", "Seek", id="race.seek_on", tooltip="Seek on"),
         Binding("less_than_sign,comma", "pace(-1)", "Slower", id="race.slower", tooltip="Play slower", key_display="<"),
         Binding(
             "greater_than_sign,full_stop", "pace(1)", "Faster", id="race.faster", tooltip="Play faster", key_display=">"
         ),
-        Binding("left", "seek(-1)", "Seek", id="race.seek_back", tooltip="Seek back"),
-        Binding("right", "seek(1)", "Seek", id="race.seek_on", tooltip="Seek on"),
         Binding("home", "restart", "Restart", id="race.restart", tooltip="Go to the start", show=False),
         Binding("tab", "lane(1)", "Lane", id="race.lane", tooltip="Go to the next lane"),
         Binding("shift+tab", "lane(-1)", "Lane back", id="race.lane_back", tooltip="The lane before", show=False),
         Binding("n", "prompt(1)", "Prompt", id="race.prompt", tooltip="Race the next prompt"),
         Binding("b", "prompt(-1)", "Prompt back", id="race.prompt_back", tooltip="The prompt before", show=False),
-        Binding("d", "deploy", "Deploy", id="race.deploy", tooltip="How to deploy the setting that won"),
-        Binding("e", "export", "Export", id="race.export", tooltip="Write the report of --batch into a folder"),
     ]
 
     def __init__(self, measurement: Measured, clock: Callable[[], float] = time.monotonic, *, title: str = "") -> None:
@@ -120,7 +120,7 @@ the report that `--batch` writes. The history keeps the comparison.
             elif progress is None:
                 self._head("loading the models · Escape stops")
             else:
-                self._head(f"measuring · run {progress.done + 1} of {progress.total} · {progress.doing} · Escape stops")
+                self._head(f"measuring run {progress.done + 1} of {progress.total} · Escape stops · {progress.doing}")
         self._tell()
 
     def _end(self) -> None:

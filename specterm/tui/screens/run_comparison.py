@@ -10,7 +10,6 @@ from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
-from textual.screen import Screen
 from textual.widgets import Footer, Static
 
 from specterm.events import Event, RowStarted
@@ -18,6 +17,7 @@ from specterm.history.archive import Entry
 from specterm.metrics import RowResult, row_results
 from specterm.report.figures import COLUMNS, NOT_MEASURED, Column
 from specterm.tui.difference import DIFFERENCE, first_difference
+from specterm.tui.screens.sized import SizedScreen
 from specterm.tui.widgets.visible_text import visible
 
 Stored: TypeAlias = tuple[Entry, Sequence[Event]]
@@ -101,7 +101,7 @@ class _Body(Static):
         return self.get_component_rich_style(f"comparison--{name}", partial=True)
 
 
-class RunComparison(Screen[None]):
+class RunComparison(SizedScreen[None]):
     """Figures and texts of two stored runs."""
 
     CSS_PATH = "run_comparison.tcss"

@@ -9,7 +9,6 @@ from textual import on
 from textual.app import App, ComposeResult
 from textual.binding import BindingType
 from textual.containers import Horizontal, Vertical
-from textual.screen import Screen
 from textual.widgets import Footer, Input, Static
 
 from specterm.config import RunSpec
@@ -23,6 +22,7 @@ from specterm.tui.memory import Memory
 from specterm.tui.ports import MonitorLike
 from specterm.tui.run_control import RunControl
 from specterm.tui.run_history import StoredRun
+from specterm.tui.screens.sized import SizedScreen
 from specterm.tui.widgets.device_panel import DeviceBar, DevicePanel
 from specterm.tui.widgets.device_text import DeviceHistory
 from specterm.tui.widgets.figures import FiguresBar, FiguresPanel
@@ -37,7 +37,7 @@ from specterm.tui.widgets.token_stream import TokenStream
 _VIEWS = ("settings", "devices", "figures", "inspector")  # the panes of the side column
 
 
-class WorkbenchScreen(Screen[None]):
+class WorkbenchScreen(SizedScreen[None]):
     """The first screen of `app`; `spec`, a checked one, is what its settings start from. See `SpectermApp` for the
     rest."""
 

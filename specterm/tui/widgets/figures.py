@@ -195,7 +195,8 @@ class FiguresBar(Static):
             text.append("  ")
         if self._kind:
             text.append(self._kind + "  ", label)
-        text.append(throughput(self._figures), key)
+        told = throughput(self._figures)
+        text.append("tok/s " if told == NOT_MEASURED else "", label).append(told, key)
         drafted = get("drafted")
         counts = NOT_MEASURED if drafted is None else f"{number(get('accepted'))}/{number(drafted)}"
         parts = [

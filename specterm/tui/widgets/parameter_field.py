@@ -112,7 +112,7 @@ class ParameterField(Vertical):
     @property
     def _placeholder(self) -> str:
         if self.parameter.kind == "texts":
-            return "none; a|b, \\n"
+            return self.parameter.none_means or "none; a|b, \\n"
         return self.parameter.none_means or "none"
 
     def value(self) -> Value:

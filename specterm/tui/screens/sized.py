@@ -1,0 +1,18 @@
+"""Screens whose layout fits the terminal from their first frame on."""
+
+from __future__ import annotations
+
+from textual.screen import Screen, ScreenResultType
+
+
+class SizedScreen(Screen[ScreenResultType]):
+    """A whole screen with the classes of the app's breakpoints, which `Screen` sets only after its first frame."""
+
+    def on_screen_resume(self) -> None:
+        """Set the classes before the layout is made."""
+        width, height = self.app.size
+        axes = ((width, self.app.HORIZONTAL_BREAKPOINTS or []), (height, self.app.VERTICAL_BREAKPOINTS or []))
+        classes = {name: False for _, breakpoints in axes for _, name in breakpoints}
+        for dimension, breakpoints in axes:
+            classes |= dict.fromkeys(self._get_breakpoint_classes(dimension, breakpoints), True)
+        self.update_classes(classes, animate=False)

@@ -1,0 +1,104 @@
+"""The layout fits the terminal from the first frame on, under other screens too, and nothing is pushed out of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from textual.pilot import Pilot
+from textual.widgets import Markdown
+from tui.fake_engine import CPU, GPU
+from tui.screens import settle, workbench
+
+from specterm.config import ModelSpec
+from specterm.metrics.verdict import Verdict
+from specterm.tui.screens import models
+from specterm.tui.screens.models import ModelsScreen
+from specterm.tui.widgets.figures import FiguresPanel
+
+
+class _Watched(ModelsScreen):
+    """Keeps the classes that each layout was made with."""
+
+    CSS_PATH = Path(models.__file__).with_name("models.tcss")
+
+    def __init__(self, *given: Any) -> None:
+        super().__init__(*given)
+        self.laid_out: list[frozenset[str]] = []
+
+    def _refresh_layout(self, *given: Any, **options: Any) -> None:
+        self.laid_out.append(self.classes)
+        super()._refresh_layout(*given, **options)
+
+
+async def test_a_screen_is_laid_out_for_its_size_at_once(tmp_path: Path) -> None:
+    app = workbench()
+    async with app.run_test(size=(60, 18)) as pilot:
+        await settle(pilot)
+        recent: Sequence[ModelSpec] = ()
+        screen = _Watched(ModelSpec(), recent, ("cpu",), tmp_path)
+        await app.push_screen(screen)
+        await settle(pilot)
+        assert screen.laid_out
+        assert all({"-narrow", "-short"} <= classes for classes in screen.laid_out)
+
+
+async def test_a_screen_that_was_covered_while_the_terminal_shrank_fits_afterwards() -> None:
+    app = workbench()
+    async with app.run_test(size=(120, 40)) as pilot:
+        await settle(pilot)
+        assert app.workbench.has_class("-wide", "-tall")
+        await pilot.press("f12")
+        await settle(pilot)
+        await pilot.resize_terminal(60, 18)
+        await pilot.press("escape")
+        await settle(pilot)
+        assert app.screen is app.workbench
+        assert app.workbench.has_class("-narrow", "-short")
+        assert not app.workbench.has_class("-wide")
+        assert app.workbench.query_one("#figures-bar").display
+
+
+@pytest.mark.parametrize("size", [(110, 32), (120, 40), (200, 50)], ids=str)
+async def test_a_verdict_pushes_no_pane_out_of_the_side_column(size: tuple[int, int]) -> None:
+    app = workbench(readings=(GPU, CPU))
+    async with app.run_test(size=size) as pilot:
+        await settle(pilot)
+        lost = "speculation is losing: about 0.53x naive; drafting takes 48% of a round, acceptance length 2.00 against"
+        verdict = Verdict("losing: about 0.53x", f"{lost} break-even 3.80", "try --adaptive, or naive")
+        app.workbench.query_one(FiguresPanel).show({}, "live", verdict)
+        await settle(pilot)
+        side = app.workbench.query_one("#side").region
+        for pane in ("settings", "figures", "devices"):
+            region = app.workbench.query_one(f"#{pane}").region
+            assert region.height >= 6, pane
+            assert side.contains_region(region), pane
+
+
+async def _rows_shown(pilot: Pilot[None]) -> set[int]:
+    """The rows of the help on the focused pane that F1 shows, one page after the other."""
+    text = pilot.app.screen.query_one("#widget-help", Markdown)
+    seen: set[int] = set()
+    while pilot.app.screen.query("HelpPanel"):
+        top = int(text.scroll_offset.y)
+        rows = range(top, top + text.scrollable_content_region.height)
+        assert not seen.issuperset(rows)
+        seen.update(rows)
+        await pilot.press("f1")
+        await settle(pilot)
+    return seen
+
+
+@pytest.mark.parametrize("size", [(60, 18), (80, 24), (120, 40)], ids=str)
+async def test_every_line_of_the_help_comes_into_sight_with_the_key_that_shows_it(size: tuple[int, int]) -> None:
+    app = workbench()
+    async with app.run_test(size=size) as pilot:
+        await settle(pilot)
+        await pilot.press("f1")
+        await settle(pilot)
+        text = app.screen.query_one("#widget-help", Markdown)
+        height = text.virtual_size.height
+        assert height > 5
+        assert await _rows_shown(pilot) >= set(range(height))

@@ -42,6 +42,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     parameters: dict[str, Any]
     acceptance: str
     lossless: bool | None
+    lossless_reason: str | None
     runs: int
     figures: dict[str, Statistics | None]
     per_position_acceptance: list[float] | None
@@ -68,6 +69,7 @@ def _summary(method: MethodSpec, results: Sequence[RowResult], naive: Sequence[R
         parameters=method.parameters,
         acceptance=results[0].acceptance if results else "",
         lossless=results[0].lossless if results else None,
+        lossless_reason=results[0].lossless_reason if results else None,
         runs=len(results),
         figures=_figures(results),
         per_position_acceptance=_per_position(results),

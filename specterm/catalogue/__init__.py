@@ -30,6 +30,7 @@ __all__ = [
     "check_pair",
     "check_parameters",
     "lossless",
+    "lossless_reason",
     "method",
     "rule",
 ]
@@ -82,6 +83,13 @@ def lossless(spec: Mapping[str, Any]) -> bool | None:
     known = RULES.get(sampling.get("acceptance", ""))
     drafting = METHODS.get(spec.get("method", {}).get("name", ""))
     return None if known is None else known.lossless(sampling, speculative=drafting is None or drafting.speculative)
+
+
+def lossless_reason(spec: Mapping[str, Any]) -> str | None:
+    """Why the output of a run follows the target's own law, or why it does not; None where nothing is known. For `spec`
+    see `lossless`."""
+    found = lossless(spec)
+    return None if found is None else RULES[spec["sampling"]["acceptance"]].reason(found)
 
 
 def check_parameters(owner: Method | Rule, given: Mapping[str, Any]) -> dict[str, Value]:

@@ -9,12 +9,13 @@ import sqlite3
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from specterm.catalogue import lossless, lossless_reason
 from specterm.config import Message
 from specterm.errors import ConfigError
 from specterm.events import Event
@@ -25,7 +26,7 @@ from specterm.history.settings import is_recording, set_recording
 from specterm.metrics import Figure
 from specterm.recording import unpack
 
-_COLUMNS = "id, started_at, finished_at, reason, method, models, prompt, measured, pid, figures, kind, verdict"
+_COLUMNS = "id, started_at, finished_at, reason, method, models, prompt, measured, pid, figures, spec, kind, verdict"
 _INDEXED = 3  # characters of the shortest text that the trigram index can find
 
 
@@ -46,6 +47,9 @@ class Entry:
     prompt: str
     measured: bool
     figures: dict[str, Figure]
+    acceptance: str = ""
+    lossless: bool | None = None
+    lossless_reason: str | None = None
     kind: str = "run"
     verdict: str = ""
 
@@ -227,10 +231,17 @@ def _is_indexed(connection: sqlite3.Connection) -> bool:
 
 
 def _entry(row: tuple[Any, ...], living: frozenset[int]) -> Entry:
-    run, started, finished, reason, method, models, prompt, measured, pid, figures, kind, verdict = row
+    run, started, finished, reason, method, models, prompt, measured, pid, figures, written, kind, verdict = row
     state = reason or ("running" if pid in living else "interrupted")
     told = msgspec.json.decode(figures, type=dict[str, Figure])
-    return Entry(run, started, finished, state, method, models, prompt, bool(measured), told, kind, verdict)
+    entry = Entry(
+        run, started, finished, state, method, models, prompt, bool(measured), told, kind=kind, verdict=verdict
+    )
+    if kind == "comparison":  # each of its methods has a rule
+        return entry
+    spec = msgspec.json.decode(written)
+    rule = spec.get("sampling", {}).get("acceptance", "")
+    return replace(entry, acceptance=rule, lossless=lossless(spec), lossless_reason=lossless_reason(spec))
 
 
 def _living(connection: sqlite3.Connection) -> frozenset[int]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from specterm.catalogue import lossless
+from specterm.catalogue import lossless, lossless_reason
 from specterm.config import MethodSpec
 from specterm.events import (
     EmittedToken,
@@ -31,14 +31,16 @@ from specterm.telemetry.energy import energy_window
 class RowResult(msgspec.Struct, frozen=True, kw_only=True):
     """One prompt decoded once: what the JSON of a run holds. `metrics` has exactly the keys of `METRICS`.
 
-    `configuration` tells two settings of one method apart. `matches_naive` is "identical", "near_tie", "different", or
-    None where naive was not run or the output need not be the same.
+    `configuration` tells two settings of one method apart. `lossless_reason` says why the rule is lossless, or why not.
+    `matches_naive` is "identical", "near_tie", "different", or None where naive was not run or the output need not be
+    the same.
     """
 
     method: str
     configuration: str
     acceptance: str
     lossless: bool | None
+    lossless_reason: str | None
     matches_naive: str | None = None
     prompt_id: str
     domain: str | None = None
@@ -157,6 +159,7 @@ def _result(row: _Row, spec: dict[str, Any], samples: Sequence[Sample], emission
         configuration=method.label,
         acceptance=spec.get("sampling", {}).get("acceptance", ""),
         lossless=lossless(spec),
+        lossless_reason=lossless_reason(spec),
         prompt_id=started.prompt_id,
         repeat=started.repeat,
         seed=started.seed,

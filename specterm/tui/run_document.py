@@ -66,7 +66,11 @@ def as_markdown(events: Sequence[Event]) -> str:
         rows = [[column.title, column.text(result.metrics[column.key])] for column in known]
         lossless = {True: "lossless", False: "not lossless", None: "lossless: not known"}[result.lossless]
         title = f"## {_escaped(result.configuration)}, {result.acceptance} ({lossless}), seed {result.seed}"
-        parts += [title, table(["figure", "value"], rows) if rows else NOT_MEASURED]
+        parts += [
+            title,
+            *([result.lossless_reason] if result.lossless_reason else []),
+            table(["figure", "value"], rows) if rows else NOT_MEASURED,
+        ]
     return "\n\n".join(parts) + "\n"
 
 

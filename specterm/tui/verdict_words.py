@@ -61,6 +61,8 @@ def sentence(entry: Summary, *, reference: bool, complete: bool) -> str:
         parts.append("not lossless")
     if not complete:
         parts.append("partial")
+    if not entry.lossless and entry.lossless_reason:
+        parts.append(entry.lossless_reason)
     return f"{entry.configuration}: {', '.join(parts)}"
 
 

@@ -16,6 +16,8 @@ from specterm.tui.widgets.figures import number, rate, scalar, throughput
 from specterm.tui.widgets.visible_text import visible
 
 MARK = "●"
+LAW_SIGNS = {True: "✓", False: "✗", None: "?"}
+"""Whether a run's rule is lossless."""
 STATE_SIGNS = {"done": "✓", "cancelled": "◌", "failed": "✗", "running": "…", "interrupted": "!"}
 _PADDING = 1  # on either side of a cell
 _LEAST_PROMPT = 10
@@ -42,6 +44,8 @@ COLUMNS = (
     Column("when", 11, when),
     Column("", 1, lambda entry: STATE_SIGNS[entry.state]),
     Column("method", 14, lambda entry: entry.method),
+    Column("law", 3, lambda entry: LAW_SIGNS[entry.lossless] if entry.kind == "run" else "", 76),
+    Column("rule", 11, lambda entry: entry.acceptance, 140),
     Column("models", 20, lambda entry: entry.models, 100),
     Column("prompt", 0, lambda entry: entry.prompt),
     Column("tokens", 6, lambda entry: number(scalar(entry.figures, "output_tokens")), 90, right=True),
@@ -124,7 +128,7 @@ def _cell(column: Column, width: int, entry: Entry) -> Text:
 
 
 def described(entry: Entry) -> Text:
-    """A run in three lines."""
+    """A run in a few lines."""
     figures = entry.figures
     tokens = scalar(figures, "output_tokens")
     told: tuple[str, ...] = (
@@ -138,4 +142,7 @@ def described(entry: Entry) -> Text:
     text = Text(f"run {entry.id} · {entry.method}", "bold", overflow="ellipsis", no_wrap=True, end="")
     text.append(f" · {entry.models} · {STATE_SIGNS[entry.state]} {entry.state}\n", "not bold")
     text.append(visible(" · ".join(told)) + "\n", "not bold")
+    if entry.lossless is not None:
+        word = "lossless" if entry.lossless else "not lossless"
+        text.append(f"{LAW_SIGNS[entry.lossless]} {entry.acceptance}: {word}. {entry.lossless_reason}\n", "not bold")
     return text.append(visible(entry.prompt), "not bold")

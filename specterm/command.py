@@ -128,8 +128,10 @@ def _command(surroundings: _Surroundings, plan: str | None, given: Given) -> int
     given.refuse(BATCH_ONLY, "goes with --batch only")
     if "prompt" in given:
         return _prompt(open_engine, given)
-    given.refuse(("json",), "goes with --prompt, --batch or --verify")
-    given.refuse(("plain", "show_rejected", "warmup", "record"), "goes with --prompt or --batch")
+    given.refuse(("json",), "goes with --prompt, --batch, --verify, --doctor or --engine replay")
+    given.refuse(("plain", "show_rejected"), "goes with --prompt or --engine replay")
+    given.refuse(("warmup",), "goes with --prompt or --batch")
+    given.refuse(("record",), "goes with --prompt only")
     return _workbench(given, settings)
 
 

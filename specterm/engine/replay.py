@@ -48,11 +48,11 @@ class ReplayEngine:
         """What the recorded run was asked for.
 
         Raises:
-            ConfigError: the run failed before it began, or another version recorded it, with values that this one
-                does not know.
+            ConfigError: the recording ends before the run began, or another version recorded it, with values that this
+                one does not know.
         """
         if self._started is None:
-            raise ConfigError("the recorded run failed before it began; there is nothing to replay")
+            raise ConfigError("the recording ends before the run began; there is nothing to replay")
         try:
             return msgspec.convert(self._started.spec, RunSpec).checked()
         except msgspec.ValidationError as error:

@@ -46,6 +46,8 @@ def find_heads(name: str, kind: str, report: Report = unreported) -> Path:
     """
     if name == "builtin":
         return BUILTIN_FOLDER / kind
+    if name.startswith("builtin/"):
+        raise ModelError(f"there are no built-in heads {name!r}; 'builtin' names those of the built-in target")
     return _named(name, "folder of heads", "heads are a folder with their weights", _HEAD_FILES, report)
 
 

@@ -16,13 +16,13 @@ FRAMES_PER_SECOND_OVER_SSH = 8.0
 FRAMES_PER_SECOND_MEASURING = 4.0
 
 SHARE = 0.15
-SHARE_MEASURING = 0.03
+SHARE_MEASURING = 0.02
 """Of one core, what the screen's thread may take while there is a job. While it computes, the engine waits for the
 interpreter: this is what a run may lose. A frame takes 15 to 30 ms (160 x 48, 2-core AMD EPYC virtual machine)."""
 
 LONGEST_S = 0.2
 """From one frame to the next, whatever they cost: more looks like a standstill."""
-LONGEST_MEASURING_S = 1.0
+LONGEST_MEASURING_S = 4.0
 
 
 class Jobs:
@@ -64,13 +64,14 @@ class Jobs:
 
     def wake(self) -> None:
         """There is a job now."""
-        self._drained = None
+        self._drained = (time.monotonic(), time.thread_time()) if self.measuring else None
         self.timer.resume()
 
     def _tick(self) -> None:
-        """Drain, unless what the thread has computed since the last time is more than its share of the time."""
+        """Drain, unless what the thread has computed since the last time is more than its share of the time. The end of
+        a job is not waited for."""
         now, computed = time.monotonic(), time.thread_time()
-        if self._drained is not None:
+        if self._drained is not None and not any(job.finished for job in (self.load, self.run) if job is not None):
             share, longest_s = (SHARE_MEASURING, LONGEST_MEASURING_S) if self.measuring else (SHARE, LONGEST_S)
             passed = now - self._drained[0]
             if passed < longest_s and computed - self._drained[1] > share * passed:

@@ -83,5 +83,5 @@ def test_a_replay_runs_nothing_else() -> None:
 def test_what_holds_no_run_cannot_be_replayed() -> None:
     with pytest.raises(ConfigError, match="holds no events"):
         ReplayEngine([])
-    with pytest.raises(ConfigError, match="failed before it began"):
+    with pytest.raises(ConfigError, match="ends before the run began"):
         _ = ReplayEngine([RunFinished(0.0, "failed", "no model", 3)]).spec

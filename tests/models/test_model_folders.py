@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from specterm.config import ModelSpec
 from specterm.errors import ConfigError, ExitCode, ModelError
-from specterm.models.folders import BUILTIN_FOLDER, eos_ids, find_folder, read_config
+from specterm.models.folders import BUILTIN_FOLDER, eos_ids, find_folder, find_heads, read_config
 from specterm.models.loading import load_models
 
 KINDS = ["llama", "gpt2"]  # one for each runner
@@ -33,6 +33,9 @@ def test_builtin_names():
     assert find_folder("builtin", "draft") == BUILTIN_FOLDER / "draft"
     assert find_folder("builtin/draft-b", "target") == BUILTIN_FOLDER / "draft-b"
     assert "'builtin/other'" in refusal("builtin/other")
+    assert find_heads("builtin", "medusa") == BUILTIN_FOLDER / "medusa"
+    with pytest.raises(ModelError, match="no built-in heads 'builtin/medusa'; 'builtin' names those"):
+        find_heads("builtin/medusa", "medusa")  # and no hub is asked
 
 
 def test_names_that_are_nothing(tmp_path, monkeypatch):

@@ -5,7 +5,7 @@ import time
 import pytest
 
 from specterm.engine.job import Job
-from specterm.events import Event, LoadProgress
+from specterm.events import Event, LoadProgress, RunFinished
 from specterm.tui.jobs import LONGEST_S, SHARE, SHARE_MEASURING, Jobs
 
 FRAME_S = 0.025
@@ -89,3 +89,20 @@ def test_however_dear_a_frame_is_it_comes(monkeypatch: pytest.MonkeyPatch) -> No
         screen.tick()
         wall += screen.seconds
     assert painted >= 0.75 * SECONDS / LONGEST_S
+
+
+def test_the_end_does_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "monotonic", lambda: 0.0)
+    monkeypatch.setattr(time, "thread_time", iter(range(100)).__next__)
+    screen, seen = Ticking(), []
+    jobs = Jobs(screen, lambda event, job: seen.append(event), lambda: None)
+    jobs.start()
+    jobs.run = Job()
+    jobs.wake()
+    screen.tick()
+    jobs.run.put(LoadProgress(0.0, "", None))
+    screen.tick()
+    assert seen == []
+    jobs.run.put(RunFinished(0.0, "done"))
+    screen.tick()
+    assert len(seen) == 2

@@ -40,7 +40,7 @@ def when(entry: Entry) -> str:
 
 
 COLUMNS = (
-    Column("run", 5, lambda entry: str(entry.id), 76, right=True),
+    Column("run", 5, lambda entry: str(entry.id), 90, right=True),
     Column("when", 11, when),
     Column("", 1, lambda entry: STATE_SIGNS[entry.state]),
     Column("method", 14, lambda entry: entry.method),

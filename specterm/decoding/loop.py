@@ -211,7 +211,7 @@ class DecodeLoop:
         self._timer.mark("draft")
 
         roots = torch.tensor([[row.root] for row in rows], device=self._target.device)
-        ids = torch.cat([roots, tree.tokens], dim=1) if tree.nodes else roots
+        ids = torch.cat((roots, tree.tokens), dim=1) if tree.nodes else roots
         block, needs = Block(slots, starts, ids, tree.topology), self._drafter.needs
         taps: Tensor | None = None
         if needs.taps:

@@ -1,7 +1,11 @@
-"""The one place where a round reads the device: one packed copy of everything the host needs."""
+"""The one place where a round reads the device: one packed copy of everything the host needs.
+
+On a CPU there is nothing to copy, and the fields are read as they are.
+"""
 
 from __future__ import annotations
 
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -84,20 +88,9 @@ def read_outcomes(tree: DraftTree, verdict: Verdict, top_ids: Tensor | None = No
         "top_ids": None if top_ids is None else top_ids.flatten(1),
     }
     present = {name: tensor for name, tensor in fields.items() if tensor is not None}
-    parts = list(present.values())
-    if any(part.is_floating_point() for part in parts):
-        # Token ids and codes are exact in double precision (on MPS in single, up to 2^24).
-        exact = torch.float32 if tree.tokens.device.type == "mps" else torch.float64
-        parts = [part.to(exact) for part in parts]
-    host = _to_host(torch.cat(parts, dim=1))
-    widths = [(name, tensor.shape[1]) for name, tensor in present.items()]
+    rows = _to_host(present)
     outcomes = []
-    for values, count in zip(host, tree.counts, strict=True):
-        row: dict[str, list[Any]] = {}
-        at = 0
-        for name, width in widths:
-            row[name] = values[at : at + width]
-            at += width
+    for row, count in zip(rows, tree.counts, strict=True):
         parents = [int(x) for x in row["parents"]] if "parents" in row else list(range(-1, tree.nodes - 1))
         outcomes.append(Outcome(row, count, parents, tree.topology.chain))
     return outcomes
@@ -109,12 +102,22 @@ def _chain_states(accepted: int, count: int) -> list[NodeState]:
     return [told[(i >= accepted) + (i > accepted)] for i in range(count)]
 
 
-def _to_host(packed: Tensor) -> list[list[Any]]:
-    if packed.device.type != "cuda":
-        values: list[list[Any]] = packed.tolist()
-        return values
-    pinned = torch.empty(packed.shape, dtype=packed.dtype, pin_memory=True)
-    pinned.copy_(packed, non_blocking=True)
-    torch.cuda.current_stream(packed.device).synchronize()
-    copied: list[list[Any]] = pinned.tolist()
-    return copied
+def _to_host(fields: dict[str, Tensor]) -> list[dict[str, list[Any]]]:
+    """The fields, [B, any] each, of each row."""
+    parts = list(fields.values())
+    device = parts[0].device
+    if device.type == "cpu":  # nothing needs to be copied
+        return [dict(zip(fields, own, strict=True)) for own in zip(*(part.tolist() for part in parts), strict=True)]
+    if any(part.is_floating_point() for part in parts):
+        # Token ids and codes are exact in double precision (on MPS in single, up to 2^24).
+        exact = torch.float32 if device.type == "mps" else torch.float64
+        parts = [part.to(exact) for part in parts]
+    packed = torch.cat(parts, dim=1)
+    if device.type == "cuda":
+        pinned = torch.empty(packed.shape, dtype=packed.dtype, pin_memory=True)
+        pinned.copy_(packed, non_blocking=True)
+        torch.cuda.current_stream(device).synchronize()
+        packed = pinned
+    at = [0, *accumulate(part.shape[1] for part in parts)]
+    spans = list(zip(fields, at[:-1], at[1:], strict=True))
+    return [{name: own[begin:end] for name, begin, end in spans} for own in packed.tolist()]

@@ -21,8 +21,6 @@ from torch import Tensor
 ROUND_STRIDE = 1 << 20
 """Uniforms of one round are indexed round * stride + node; no tree has this many nodes."""
 
-_NUCLEUS = 256  # tokens among which a nucleus is looked for first
-
 _GOLDEN = 0x9E3779B97F4A7C15
 _MASK = (1 << 64) - 1
 _C1, _C2 = 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
@@ -89,25 +87,27 @@ def likeliest(logits: Tensor) -> Tensor:
 
 def _behind_nucleus(scores: Tensor, top_p: float) -> Tensor:
     """Which tokens the likeliest ones make up `top_p` without: bool [..., V]; the likeliest token never is."""
-    if scores.device.type != "cpu" or scores.shape[-1] <= _NUCLEUS:  # elsewhere to look would mean to wait
-        return _behind_sorted(scores, top_p)
-    # Where a few tokens have the mass, which is nearly always, a full sort is most of what a draw costs.
-    top = scores.topk(_NUCLEUS, dim=-1)
-    reached = (top.values - scores.logsumexp(dim=-1, keepdim=True)).exp().cumsum(dim=-1)
-    drop = torch.ones_like(scores, dtype=torch.bool).scatter_(-1, top.indices[..., :1], False)
-    drop.scatter_(-1, top.indices[..., 1:], reached[..., :-1] >= top_p)
-    wide = reached[..., -1] <= top_p
-    if bool(wide.any()):
-        drop[wide] = _behind_sorted(scores[wide], top_p)
-    return drop
-
-
-def _behind_sorted(scores: Tensor, top_p: float) -> Tensor:
-    """`_behind_nucleus` by a sort."""
+    if scores.device.type == "cpu":
+        rows = scores.numpy().reshape(-1, scores.shape[-1])
+        behind = np.ones(rows.shape, dtype=bool)
+        for own, out in zip(rows, behind, strict=True):
+            out[_host_nucleus(own, top_p)] = False
+        return torch.from_numpy(behind).view(scores.shape)
     ordered, order = torch.sort(scores, dim=-1)  # ascending: what goes is a prefix
     drop = torch.softmax(ordered, dim=-1).cumsum(dim=-1) <= 1.0 - top_p
     drop[..., -1] = False
     return torch.zeros_like(drop).scatter_(-1, order, drop)
+
+
+def _host_nucleus(scores: NDArray[np.floating], top_p: float) -> NDArray[np.int64]:
+    """The tokens of the nucleus of one distribution, the likeliest first."""
+    mass = np.exp(scores - scores.max())
+    total = mass.sum(dtype=np.float64)
+    # Tokens this unlikely weigh less than 1 - top_p, all of them together: only the others need to be sorted. Half of
+    # it, so that rounding takes none away.
+    likely = np.flatnonzero(mass >= 0.5 * (1.0 - top_p) * total / mass.size)
+    likely = likely[np.argsort(-mass[likely], kind="stable")]
+    return likely[: np.searchsorted(mass[likely].cumsum(dtype=np.float64), top_p * total) + 1]
 
 
 def draw(probs: Tensor, uniforms: Tensor) -> Tensor:
@@ -116,13 +116,23 @@ def draw(probs: Tensor, uniforms: Tensor) -> Tensor:
     probs: [..., V], not necessarily normalised; uniforms: [...] in [0, 1). Returns int64 [...]. A token of probability
     zero is never drawn.
     """
+    if probs.device.type == "cpu":  # the same in numpy, whose operations on a few rows are quicker
+        return torch.from_numpy(_host_draw(probs.numpy(), uniforms.numpy()))
     exact = torch.float32 if probs.device.type == "mps" else torch.float64
     cdf = probs.to(exact).cumsum(dim=-1)
     total = cdf[..., -1:].contiguous()
     found = torch.searchsorted(cdf, uniforms.to(exact).unsqueeze(-1) * total, right=True)
-    # u * total may round up to total: then the last token that has mass is meant, which is the first to reach total.
+    # See `_host_draw` for the last token.
     last = torch.searchsorted(cdf, total, right=False)
     return torch.minimum(found, last).squeeze(-1)
+
+
+def _host_draw(probs: NDArray[np.floating], uniforms: NDArray[np.floating]) -> NDArray[np.int64]:
+    cdf = probs.cumsum(axis=-1, dtype=np.float64)
+    total = cdf[..., -1:]
+    # u * total may round up to total: then the last token that has mass is meant, which is the first to reach total.
+    found = (cdf <= uniforms[..., None] * total).sum(axis=-1)
+    return np.asarray(np.minimum(found, (cdf < total).sum(axis=-1)))
 
 
 def row_key(seed: int, prompt_ids: Sequence[int]) -> int:

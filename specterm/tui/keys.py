@@ -41,6 +41,14 @@ OF_WORKBENCH = (
     ),
     Binding("f8", "show_pane('rounds')", "Rounds", id="pane.rounds", tooltip="Go to the rounds", show=False),
     Binding(
+        "v",
+        "show_verify",
+        "Verify",
+        id="app.verify",
+        tooltip="Prove that the output is the target's own",
+        show=False,
+    ),
+    Binding(
         "ctrl+l",
         "show_library",
         "Library",

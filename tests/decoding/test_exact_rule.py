@@ -158,12 +158,19 @@ WARPS = [
 @pytest.mark.parametrize("warps", WARPS, ids=str)
 @pytest.mark.parametrize("drafter", ["adversarial", "unrelated", "truncated", "one token"])
 def test_sampled_chain_small_vocabulary(warps, drafter):
-    run_chain(vocab=16, trials=40_000, warps=warps, drafter=drafter)
+    run_chain(vocab=16, trials=20_000, warps=warps, drafter=drafter)
 
 
-@pytest.mark.parametrize("drafter", ["adversarial", "unrelated"])
-def test_sampled_chain_large_vocabulary(drafter):
-    run_chain(vocab=4096, trials=40_960, warps=Warps(0.7), drafter=drafter)
+@pytest.mark.parametrize(
+    ("drafter", "trials"),
+    [
+        ("unrelated", 10_240),
+        pytest.param("unrelated", 40_960, marks=pytest.mark.full),
+        pytest.param("adversarial", 40_960, marks=pytest.mark.full),
+    ],
+)
+def test_sampled_chain_large_vocabulary(drafter, trials):
+    run_chain(vocab=4096, trials=trials, warps=Warps(0.7), drafter=drafter)
 
 
 def run_chain(vocab: int, trials: int, warps: Warps, drafter: str) -> None:

@@ -131,12 +131,52 @@ def test_sharing_noise_between_draft_and_residual_is_caught(monkeypatch, name):
     assert not is_lossless(counts_of(rule, warps, "sampled chain", ROWS)[0], warps)
 
 
+def colder(tree: DraftTree) -> DraftTree:
+    """A tree that claims to have been drawn by sharper laws than it was."""
+    laws = tree.q**1.5
+    return replace(tree, q=laws / laws.sum(dim=2, keepdim=True))
+
+
+def without_the_unlikely(tree: DraftTree) -> DraftTree:
+    """A tree whose nodes behind an unlikely one are dropped: its shape follows what was drawn."""
+    laws = tree.q.gather(1, tree.law_of.expand(len(tree.tokens), -1).unsqueeze(2).expand(-1, -1, tree.q.shape[2]))
+    confident = laws.gather(2, tree.tokens.unsqueeze(2)).squeeze(2) >= 0.25
+    return replace(tree, counts=tuple(confident.long().cumprod(dim=1).sum(dim=1).tolist()))
+
+
+@pytest.mark.parametrize("kind", ["sampled tree", "without replacement"])
+@pytest.mark.parametrize("trap", [colder, without_the_unlikely])
+def test_the_traps_of_chains_are_caught_in_trees(trap, kind):
+    rule, warps = rule_named("exact")
+    assert not is_lossless(counts_of(rule, warps, kind, ROWS, trap)[0], warps)
+
+
+@pytest.mark.parametrize("kind", SHAPES)
+def test_presets_and_acceptance_temperature_1_are_the_exact_rule(kind):
+    """Decision by decision, so that what is enumerated for the exact rule holds for them, too."""
+    tree, logits, keys, _ = drafted(kind, 3000)
+    expected = judge(Exact(), Warps(1.0), tree, logits, keys)
+    found = judge(*rule_named("temperature", acceptance_temperature=1.0), tree, logits, keys)
+    for name in ("accepted", "path", "next_token", "states", "p", "next_p"):
+        assert torch.equal(getattr(found, name), getattr(expected, name)), name
+    presets = [rule for rule in catalogue.RULES.values() if rule.preset_of]
+    assert {rule.name for rule in presets} == {"top-p", "min-p"}
+    assert all(RULES[rule.name] is RULES[rule.preset_of] for rule in presets)
+
+
 # A large vocabulary, where the laws depend on the depth alone.
 
 
 @pytest.mark.parametrize(
     ("name", "kind"),
-    [("exact", "fixed"), ("exact", "without replacement"), ("block", "sampled")],
+    [
+        ("exact", "fixed"),
+        ("exact", "without replacement"),
+        ("block", "sampled"),
+        ("temperature", "sampled"),
+        ("top-p", "without replacement"),
+        ("min-p", "fixed"),
+    ],
 )
 def test_the_laws_on_a_large_vocabulary(name, kind):
     vocab, trials, step = 4096, 6144, 512

@@ -4,7 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from specterm.decoding.acceptance.walk import accepted_nodes, node_states, path_of
+from specterm.decoding.acceptance.walk import accepted_nodes, leading, node_states, path_of
 from specterm.decoding.ports import STATES
 from specterm.decoding.tree import DraftTree, Topology
 
@@ -71,3 +71,9 @@ def test_chain_and_general_walk_agree():
 def test_ragged_trees_know_their_padding():
     tree = DraftTree(Topology.of_chain(3, CPU), torch.zeros((3, 3), dtype=torch.int64), (3, 0, 1))
     assert tree.valid().tolist() == [[True] * 3, [False] * 3, [True, False, False]]
+
+
+def test_what_leads_ends_at_the_first_that_was_not_kept():
+    kept = torch.tensor([[1, 1, 0, 1], [0, 1, 1, 1], [1, 1, 1, 1], [1, 0, 0, 0]], dtype=torch.bool)
+    assert leading(kept).tolist() == [2, 0, 4, 1]
+    assert leading(kept[:, :0]).tolist() == [0, 0, 0, 0]

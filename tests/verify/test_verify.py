@@ -46,7 +46,7 @@ def coarse(monkeypatch):
 def test_lossless_rules_pass(engine, coarse):
     tree = MethodSpec(name="tree", parameters={"tree_children": "sampled"})
     chains = run(engine, DRAFT, rules=("exact", "block"))
-    looked_up = run(engine, MethodSpec(name="ngram"), rules=("exact", "top-p"))
+    looked_up = run(engine, MethodSpec(name="ngram"), rules=("exact", "top-p"), temperature=0.4)
     trees = run(engine, tree, rules=("exact", "top-p"))
     assert chains.complete
     assert chains.exit_code == trees.exit_code == ExitCode.OK

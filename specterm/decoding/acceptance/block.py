@@ -36,8 +36,7 @@ class Block:
         share = self._share(chain)
         kept = self._kept(chain, share)
         steps = torch.arange(tree.nodes + 1, device=logits.device).unsqueeze(0)
-        longest = torch.where(kept, steps, 0).amax(dim=1, keepdim=True)
-        return chain.verdict(steps <= longest, share)
+        return chain.verdict(torch.where(kept, steps, 0).amax(dim=1), share)
 
     @staticmethod
     def _share(chain: SampledChain) -> Tensor:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from specterm.decoding.acceptance.walk import node_states, path_of, probability_at, target_uniforms
+from specterm.decoding.acceptance.walk import probability_at, target_uniforms
 from specterm.decoding.ports import Judging, Verdict
 from specterm.decoding.sampling import ROUND_STRIDE, Purpose, draw, purpose_keys, uniforms
 from specterm.decoding.tree import DraftTree
@@ -51,8 +51,8 @@ class SampledChain:
             judging=judging,
         )
 
-    def verdict(self, accepted: Tensor, share: Tensor | None = None) -> Verdict:
-        """Keep `accepted` (bool [B, N + 1], the root first) and draw the next token.
+    def verdict(self, count: Tensor, share: Tensor | None = None) -> Verdict:
+        """Keep the first `count` tokens (int64 [B]) and draw the next one.
 
         Behind a refusal it comes from norm(max(share * p - q, 0)), `share` [B, N + 1] being a weight for each node
         where the chain may end (1 if None); after full acceptance it comes from p.
@@ -60,7 +60,6 @@ class SampledChain:
         tree, judging, probs = self.tree, self.judging, self.probs
         assert tree.q is not None
         device = probs.device
-        path, count = path_of(tree.topology, accepted)
         last = count.unsqueeze(1)
         at_last = probs.gather(1, last.unsqueeze(2).expand(-1, -1, probs.shape[2])).squeeze(1)
         refused = last < self.drafted
@@ -77,11 +76,10 @@ class SampledChain:
         u_correction = uniforms(keys, _rounds(judging, device) + last)
         u = torch.where(refused, u_correction, target_uniforms(judging, last))
         next_token = draw(law, u.squeeze(1))
-        states = node_states(tree.topology, accepted, count)
         if not judging.record:
-            return Verdict(tree.topology, count, next_token, (path, states))
+            return Verdict(tree.topology, count, next_token, None)
         next_p = at_last.gather(1, next_token.unsqueeze(1)).squeeze(1)
-        return Verdict(tree.topology, count, next_token, (path, states), self.p, self.q, next_p)
+        return Verdict(tree.topology, count, next_token, None, self.p, self.q, next_p)
 
 
 def _rounds(judging: Judging, device: torch.device) -> Tensor:

@@ -10,12 +10,18 @@ otherwise draw from norm(max(p - q, 0)); after full acceptance draw from p. Tree
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from specterm.decoding.acceptance.chain import SampledChain
 from specterm.decoding.acceptance.multi_candidate import multi_candidate
-from specterm.decoding.acceptance.walk import accepted_nodes, node_states, path_of, probability_at, target_uniforms
+from specterm.decoding.acceptance.walk import (
+    accepted_nodes,
+    leading,
+    node_states,
+    path_of,
+    probability_at,
+    target_uniforms,
+)
 from specterm.decoding.ports import Judging, Verdict
 from specterm.decoding.sampling import draw, likeliest, probabilities
 from specterm.decoding.tree import DraftTree
@@ -39,7 +45,7 @@ class Exact:
             return multi_candidate(tree, probs, judging)
         chain = SampledChain.of(tree, probs, judging)
         # u * q < p needs no division, and refuses p = 0 even where u = 0.
-        return chain.verdict(accepted_nodes(tree.topology, tree.where_drafted(chain.u * chain.q < chain.p)))
+        return chain.verdict(leading(tree.where_drafted(chain.u * chain.q < chain.p)))
 
     @staticmethod
     def _matched(tree: DraftTree, scores: Tensor, drawn: Tensor, judging: Judging) -> Verdict:
@@ -47,10 +53,7 @@ class Exact:
         topology, walked = tree.topology, None
         if topology.chain:
             parents = topology.parents[:, 1:]
-            if tree.nodes:
-                count = tree.where_drafted(tree.tokens == drawn[:, :-1]).cumprod(dim=1).sum(dim=1)
-            else:
-                count = torch.zeros_like(drawn[:, 0])
+            count = leading(tree.where_drafted(tree.tokens == drawn[:, :-1]))
             last = count.unsqueeze(1)
         else:
             parents = topology.parents.expand_as(drawn)[:, 1:]

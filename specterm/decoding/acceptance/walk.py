@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -10,6 +11,13 @@ from specterm.decoding.sampling import Purpose, purpose_keys, uniforms
 from specterm.decoding.tree import Topology
 
 ACCEPTED, REJECTED, UNUSED = (STATES.index(name) for name in ("accepted", "rejected", "unused"))
+
+
+def leading(kept: Tensor) -> Tensor:
+    """How many entries at the beginning of each row of `kept`, bool [B, N], are true: int64 [B]."""
+    if kept.device.type == "cpu":  # in numpy, whose operations on a few numbers are quicker
+        return torch.from_numpy(np.asarray(np.logical_and.accumulate(kept.numpy(), axis=1).sum(axis=1)))
+    return kept.cumprod(dim=1).sum(dim=1)
 
 
 def accepted_nodes(topology: Topology, kept: Tensor) -> Tensor:

@@ -13,6 +13,8 @@ _TAIL = 2.0**-20
 def over_vocabulary(logits: Tensor, size: int) -> Tensor:
     """Logits [..., V] over the target's vocabulary, where embeddings are padded to different sizes."""
     missing = size - logits.shape[-1]
+    if missing == 0:
+        return logits
     if missing > 0:
         return torch.nn.functional.pad(logits, (0, missing), value=float("-inf"))
     return logits[..., :size]

@@ -100,17 +100,17 @@ class DraftModel:
         logits = self._prefix.advance(cache_rows)
         ends = self._prefix.lengths(cache_rows)
         u = None if self._warps.greedy else self._uniforms(rows, steps)
-        kept = None if self._record.shows_nodes else 0
+        root, whole = Topology.of_chain(0, device), self._record.shows_nodes
         drawn: list[Tensor] = []
         laws: list[Tensor] = []
         for step in range(steps):
             if step:
                 starts = tuple(end + step - 1 for end in ends)
-                block = Block(cache_rows, starts, drawn[-1].unsqueeze(1), Topology.of_chain(0, device))
+                block = Block(cache_rows, starts, drawn[-1].unsqueeze(1), root)
                 logits = self._model.forward(block)[:, 0]
             logits = over_vocabulary(logits, self._vocab_size)
             if u is None:
-                laws.append(logits[:, :kept])
+                laws.append(logits if whole else logits[:, :0])
                 drawn.append(likeliest(logits))
             else:
                 laws.append(probabilities(logits, self._warps))

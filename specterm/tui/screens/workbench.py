@@ -274,3 +274,15 @@ class WorkbenchScreen(SizedScreen[None]):
             self._refuse("compare", "a replay has no models")
         elif (spec := self._asked_for("compare")) is not None:
             self.app.push_screen(CompareScreen(self._engine, spec, self._prompt.text, self.runs.history))
+
+    def action_show_verify(self) -> None:
+        """Open the verification, on the models and with the method and sampling of now."""
+        from specterm.tui.screens.verify import VerifyScreen
+        from specterm.verify.ports import Verifies
+
+        if self.runs.jobs.run is not None:
+            self._refuse("verify", "a run is going; Escape cancels it")
+        elif not isinstance(self._engine, Verifies):
+            self._refuse("verify", "there are no models here that could be asked")
+        elif (spec := self._asked_for("verify")) is not None:
+            self.app.push_screen(VerifyScreen(self._engine, spec))

@@ -1,0 +1,163 @@
+"""Proving, or refuting, that speculation leaves the output what it was: one line a check, as the checks are made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import ClassVar
+
+import msgspec
+from rich.text import Text
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import VerticalScroll
+from textual.screen import Screen
+from textual.widgets import Footer, Static
+
+from specterm.config import RunSpec
+from specterm.tui.verification import Verifying
+from specterm.tui.widgets.visible_text import visible
+from specterm.verify.plan import VerifySpec
+from specterm.verify.ports import Verifies
+from specterm.verify.result import PROVED, CheckResult, Verification
+from specterm.verify.words import result_line
+
+_INTERVAL_S = 0.25  # every paint takes time from the engine
+_SIGNS = {"different": ("✗", "verify--refuted"), "not_tested": ("?", "verify--open"), "measured": ("~", "verify--open")}
+
+
+class _Results(Static):
+    """The drawn results."""
+
+    COMPONENT_CLASSES: ClassVar[set[str]] = {"verify--proved", "verify--refuted", "verify--open"}
+
+    def __init__(self) -> None:
+        super().__init__("", id="verify-results", markup=False)
+        self._shown: tuple[CheckResult, ...] = ()
+
+    def show(self, results: tuple[CheckResult, ...]) -> None:
+        """Show these results, unless they are shown."""
+        if results != self._shown:
+            self._shown = results
+            self.draw()
+
+    def draw(self) -> None:
+        """Draw what is shown, in the colours of now."""
+        text = Text()
+        for result in self._shown:
+            sign, style = _SIGNS.get(result.result, ("✓", "verify--proved"))
+            text.append(f"{sign} ", self.get_component_rich_style(style, partial=True))
+            text.append(visible(result_line(result)) + "\n")
+        self.update(text)
+
+
+class VerifyScreen(Screen[None]):
+    """Verifies what `spec`, a checked one, runs: its method and rule, or every lossless pair that its models allow."""
+
+    CSS_PATH = "verify.tcss"
+    HELP = """\
+## Verify
+
+**Enter** verifies the method and the rule of the workbench, **a** every lossless rule with every method that the models
+allow, as `--verify` does. Greedy output is compared with naive's, and the target itself is asked about every token of
+it. Sampled output is compared seed for seed where the text fixes the drafts; else the first speculated tokens of many
+rows are held against the target's own law, by a chi-square test. A lossy rule is only measured. **✓** passed,
+**✗** refuted, **?** not tested, **~** measured. **Escape** stops within a second or two, and then goes back.
+"""
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "back", "Back", id="verify.back", tooltip="Stop, or go back to the workbench"),
+        Binding("enter", "verify(False)", "This method", id="verify.one", tooltip="Verify this method and rule"),
+        Binding("a", "verify(True)", "All", id="verify.all", tooltip="Verify every lossless method and rule"),
+    ]
+
+    def __init__(self, engine: Verifies, spec: RunSpec, verify: Callable[..., Verification] | None = None) -> None:
+        super().__init__()
+        self._engine, self._spec, self._run = engine, spec, verify
+        self._verifying: Verifying | None = None
+
+    def compose(self) -> ComposeResult:
+        yield Static("specterm needs a terminal of at least 60 x 18", id="too-small")
+        yield Static("", id="verify-head", markup=False)
+        with VerticalScroll(id="verify-body"):
+            yield _Results()
+        yield Footer(compact=True, show_command_palette=False)
+
+    def on_mount(self) -> None:
+        self._results = self.query_one(_Results)
+        self._timer = self.set_interval(_INTERVAL_S, self._poll, pause=True)
+        method, rule = self._spec.method.label, self._spec.sampling.acceptance
+        self._head(f"Verify · Enter: {method} / {rule} · a: every lossless rule with every method")
+        self.query_one("#verify-body").focus()
+
+    def on_unmount(self) -> None:
+        if self._verifying is not None:
+            self._verifying.cancel()
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """One verification at a time."""
+        return action != "verify" or not self._busy
+
+    @property
+    def _busy(self) -> bool:
+        return self._verifying is not None and not self._verifying.standing.ended
+
+    def action_verify(self, everything: bool) -> None:
+        """Begin."""
+        spec = self._spec
+        asked = VerifySpec(model=spec.model, sampling=msgspec.structs.replace(spec.sampling, stop=()))
+        if not everything:
+            rules = (spec.sampling.acceptance,)
+            asked = msgspec.structs.replace(asked, methods=(spec.method,), rules=rules)
+        run = {} if self._run is None else {"verify": self._run}
+        self._verifying = Verifying(self._engine, asked, **run)
+        self._worker = self.run_worker(self._verifying.run, thread=True, exit_on_error=False)
+        self._timer.resume()
+        self._poll()
+        self.refresh_bindings()
+
+    def action_back(self) -> None:
+        """Stop what goes on; where nothing does, go back."""
+        if self._busy and self._verifying is not None:
+            self._verifying.cancel()
+            self._poll()
+        else:
+            self.app.pop_screen()
+
+    def _poll(self) -> None:
+        """Show how it stands."""
+        assert self._verifying is not None
+        standing, body = self._verifying.standing, self.query_one("#verify-body", VerticalScroll)
+        follow = body.is_vertical_scroll_end
+        self._results.show(standing.results)
+        if follow:
+            body.scroll_end(animate=False)
+        if standing.ended or self._worker.is_finished:
+            self._timer.pause()
+            self._head(_summary(standing.verification, standing.error or self._fault))
+            self.refresh_bindings()
+        elif self._verifying.cancelled:
+            self._head("stopping")
+        elif (at := standing.progress) is None:
+            self._head("loading the models · Escape stops")
+        else:
+            self._head(f"{at.done + 1} of {at.total} · {at.doing} {at.share:.0%} · Escape stops")
+
+    @property
+    def _fault(self) -> str:
+        return str(self._worker.error) if self._worker.error else ""
+
+    def _head(self, text: str) -> None:
+        self.query_one("#verify-head", Static).update(visible(text))
+
+
+def _summary(found: Verification | None, error: str) -> str:
+    """What it comes to, on one line."""
+    if found is None:
+        return f"not verified: {error}"
+    parts = [f"{found.count(*PROVED)} passed", f"{found.count('different')} FAILED"]
+    parts += [f"{count} {word}" for kind, word in (("not_tested", "not tested"), ("measured", "measured"))
+              if (count := found.count(kind))]  # type: ignore[arg-type]  # fmt: skip
+    if found.models is not None:
+        parts.append(f"{found.models.target} in {found.models.dtype}")
+    if found.interrupted:
+        parts.append("stopped")
+    return " · ".join(parts)

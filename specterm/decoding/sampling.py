@@ -116,23 +116,13 @@ def draw(probs: Tensor, uniforms: Tensor) -> Tensor:
     probs: [..., V], not necessarily normalised; uniforms: [...] in [0, 1). Returns int64 [...]. A token of probability
     zero is never drawn.
     """
-    if probs.device.type == "cpu":  # the same in numpy, whose operations on a few rows are quicker
-        return torch.from_numpy(_host_draw(probs.numpy(), uniforms.numpy()))
     exact = torch.float32 if probs.device.type == "mps" else torch.float64
     cdf = probs.to(exact).cumsum(dim=-1)
     total = cdf[..., -1:].contiguous()
     found = torch.searchsorted(cdf, uniforms.to(exact).unsqueeze(-1) * total, right=True)
-    # See `_host_draw` for the last token.
+    # u * total may round up to total: then the last token that has mass is meant, which is the first to reach total.
     last = torch.searchsorted(cdf, total, right=False)
     return torch.minimum(found, last).squeeze(-1)
-
-
-def _host_draw(probs: NDArray[np.floating], uniforms: NDArray[np.floating]) -> NDArray[np.int64]:
-    cdf = probs.cumsum(axis=-1, dtype=np.float64)
-    total = cdf[..., -1:]
-    # u * total may round up to total: then the last token that has mass is meant, which is the first to reach total.
-    found = (cdf <= uniforms[..., None] * total).sum(axis=-1)
-    return np.asarray(np.minimum(found, (cdf < total).sum(axis=-1)))
 
 
 def row_key(seed: int, prompt_ids: Sequence[int]) -> int:

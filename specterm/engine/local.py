@@ -149,7 +149,11 @@ class LocalEngine:
         if fault.device_lost:
             self._lost = fault
         elif fault.unexpected and self._session is not None:
-            self._session.put_in_order()
+            try:
+                self._session.put_in_order()
+            except Exception as error:  # a device that is worse off than it seemed
+                fault = explain(error)
+                self._lost = fault if fault.device_lost else None
         return RunFinished(self._clock(), "failed", fault.text, fault.exit_code)
 
     def _run(self, session: Session, job: Job, spec: RunSpec, requests: tuple[Request, ...]) -> None:

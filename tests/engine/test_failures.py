@@ -150,6 +150,14 @@ def test_a_device_that_no_longer_answers_is_lost_until_a_new_process(monkeypatch
         assert len(end.error.splitlines()) == 1
 
 
+def test_a_fault_in_putting_things_in_order_does_not_end_the_engine(engine, right, monkeypatch):
+    with monkeypatch.context() as patch:
+        Faulty(patch, CUDA_FULL, 0, "update")
+        patch.setattr("specterm.engine.session.KeptPrefix", lambda runner: 1 / 0)
+        assert run(engine)[-1].error == "ZeroDivisionError: division by zero"
+    assert ids(run(engine)) == right
+
+
 def test_a_device_that_still_answers_is_not_called_lost(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
     monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)

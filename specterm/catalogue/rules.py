@@ -31,7 +31,7 @@ class Rule:
     parameters: tuple[Parameter, ...] = ()
     settles: Mapping[str, Value] = field(default_factory=dict)  # sampling parameters that the rule fixes
     fills: Mapping[str, Value] = field(default_factory=dict)  # what it takes where none is given
-    preset_of: str = ""  # the rule whose mathematics it is, on warps of its own
+    preset_of: str = ""  # the rule whose mathematics it is, on warps of its own or where it is lossless
     ratio_test: bool = False  # a token drawn from q is kept with probability min(1, p/q)
 
     def goes_with(self, method: str) -> bool:
@@ -105,6 +105,7 @@ RULES: dict[str, Rule] = {
             "may have a temperature of its own.",
             why_not="An acceptance temperature above 1 keeps draft tokens more often than the target would draw them.",
             lossless_at=(ACCEPTANCE_TEMPERATURE.name, 1.0),
+            preset_of="exact",
             parameters=(ACCEPTANCE_TEMPERATURE,),
         ),
         Rule(

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
@@ -83,8 +83,9 @@ class LawChecks:
     tell: Callable[[float], None] = lambda share: None
     _places: dict[bytes, _Place] = field(default_factory=dict)
 
-    def law(self, spec: RunSpec, begun: CheckResult) -> CheckResult:
-        """`begun` with the result of the chi-square test, and of the rows on the models' own caches."""
+    def law(self, spec: RunSpec, others: Sequence[RunSpec], begun: CheckResult) -> CheckResult:
+        """`begun` with the result of the chi-square test, and of the rows on the models' own caches. `others` run the
+        same method under rules that have to say the same with the same seeds; some of the rows show it."""
         place, level = self._place(spec), FALSE_ALARM / max(1, self.family)
         bins = len(place.law)
         if fit([10**6] * bins, place.law) is None or max(place.law) > 1.0 - DISTANCE:
@@ -103,6 +104,11 @@ class LawChecks:
             total_variation=total_variation(counts, place.law),
             chance_variation=chance_variation(len(rows.outputs), place.law),
         )
+        for other in others:
+            same = self._rows(other, place, min(_CHUNK, len(rows.outputs))).outputs
+            if same != rows.outputs[: len(same)]:
+                note = f"{other.sampling.acceptance} says something else than {begun.acceptance[0]} with the same seeds"
+                return msgspec.structs.replace(told, result="different", note=note)
         difference = self._shared(spec, place.prompt)
         if difference is None:
             return told

@@ -19,7 +19,7 @@ from specterm.verify.ports import Verifies
 from specterm.verify.result import CheckResult, Difference
 
 _PROMPTS = 3
-_TOKENS = 32
+_TOKENS = 24
 _RANK = ("identical", "near_tie", "different")
 
 

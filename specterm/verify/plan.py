@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 import msgspec
@@ -31,7 +31,8 @@ class VerifySpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing to try. `rules` have the same mathematics on the same warps here, so one run speaks for all of them.
+    """One thing to try. `rules` have the same mathematics on the same warps here, so one run speaks for all of them;
+    `others` are the runs under the second and further ones.
 
     greedy: the output of greedy decoding against naive's and the target's own choices. seeds: sampled output against
     naive's with the same seeds. law: the joint law of the first speculated tokens against the target's own. distance:
@@ -42,6 +43,7 @@ class Check:
     rules: tuple[str, ...]
     spec: RunSpec
     untested: str = ""
+    others: tuple[RunSpec, ...] = ()
 
 
 def checks(spec: VerifySpec, dtype: str) -> list[Check]:
@@ -62,7 +64,7 @@ def checks(spec: VerifySpec, dtype: str) -> list[Check]:
 
 
 def _joined(one: Check, other: Check) -> Check:
-    return Check(one.kind, (*one.rules, *other.rules), one.spec, one.untested)
+    return replace(one, rules=(*one.rules, *other.rules), others=(*one.others, other.spec))
 
 
 def pairs(spec: VerifySpec) -> list[RunSpec]:
@@ -130,17 +132,14 @@ def _of_pair(run: RunSpec, dtype: str) -> Iterator[Check]:
 
 
 def _key(check: Check) -> tuple[object, ...]:
-    """What makes two checks the same run."""
+    """What makes two checks the same run. Of a rule that is another's only where it is lossless, the checks that cost
+    little are made all the same."""
     sampling, rule = check.spec.sampling, RULES[check.rules[0]]
-    parameters = tuple(sampling.rule_parameters.items())
+    parameters, name = tuple(sampling.rule_parameters.items()), rule.preset_of or rule.name
+    if rule.lossless_at is not None:
+        parameters, name = ((), name) if check.kind == "law" else (parameters, rule.name)
     warps = (sampling.temperature, sampling.top_k, sampling.top_p, sampling.min_p, sampling.filter_value)
-    return (
-        check.kind,
-        check.spec.method.label,
-        rule.preset_of or rule.name,
-        parameters,
-        warps[:1] if (check.kind == "greedy") else warps,
-    )
+    return check.kind, check.spec.method.label, name, parameters, warps[:1] if check.kind == "greedy" else warps
 
 
 def law_checks(found: Sequence[Check]) -> int:

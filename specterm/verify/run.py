@@ -100,13 +100,16 @@ class _Tests:
         if check.untested:
             return msgspec.structs.replace(begun, note=check.untested)
         self._laws.tell = tell
-        run = {
-            "greedy": self._outputs.greedy,
-            "seeds": self._outputs.seeds,
-            "law": self._laws.law,
-            "distance": self._laws.distance,
-        }[check.kind]
-        return msgspec.structs.replace(run(check.spec, begun), seconds=time.perf_counter() - began)
+        match check.kind:
+            case "greedy":
+                result = self._outputs.greedy(check.spec, begun)
+            case "seeds":
+                result = self._outputs.seeds(check.spec, begun)
+            case "law":
+                result = self._laws.law(check.spec, check.others, begun)
+            case "distance":
+                result = self._laws.distance(check.spec, begun)
+        return msgspec.structs.replace(result, seconds=time.perf_counter() - began)
 
 
 def _begun(check: Check) -> CheckResult:

@@ -35,6 +35,7 @@ def prompts(models):
     return [models.codec.encode(request.prompt) for request in gather(("builtin",), 3)]
 
 
+@pytest.mark.full  # test_every_method has the short matrix
 @pytest.mark.parametrize("warps", [Warps(0.0), Warps(0.7, top_p=0.9)], ids=["greedy", "sampled"])
 @pytest.mark.parametrize(("method", "drafters", "parameters"), SETTINGS, ids=str)
 def test_output_is_naives(models, prompts, method, drafters, parameters, warps):

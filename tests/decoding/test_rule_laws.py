@@ -159,9 +159,9 @@ def test_presets_and_acceptance_temperature_1_are_the_exact_rule(kind):
     found = judge(*rule_named("temperature", acceptance_temperature=1.0), tree, logits, keys)
     for name in ("accepted", "path", "next_token", "states", "p", "next_p"):
         assert torch.equal(getattr(found, name), getattr(expected, name)), name
-    presets = [rule for rule in catalogue.RULES.values() if rule.preset_of]
-    assert {rule.name for rule in presets} == {"top-p", "min-p"}
-    assert all(RULES[rule.name] is RULES[rule.preset_of] for rule in presets)
+    presets = {rule.name for rule in catalogue.RULES.values() if rule.preset_of == "exact"}
+    assert presets == {"top-p", "min-p", "temperature"}
+    assert RULES["top-p"] is RULES["min-p"] is RULES["exact"]
 
 
 # A large vocabulary, where the laws depend on the depth alone.

@@ -82,7 +82,7 @@ def test_a_fault_in_the_middle_is_told_and_the_next_run_is_as_ever(
     engine, right, monkeypatch, caplog, error, exit_code, told, passes
 ):
     with monkeypatch.context() as patch:
-        faulty = Faulty(patch, error, passes, "update")
+        faulty = Faulty(patch, error, passes, "update_both")
         events = run(engine)
         assert faulty.left < 0
     end = events[-1]
@@ -134,7 +134,7 @@ def test_a_device_that_no_longer_answers_is_lost_until_a_new_process(monkeypatch
         with monkeypatch.context() as patch:
             patch.setattr(torch.cuda, "is_initialized", lambda: True)
             patch.setattr(torch.cuda, "synchronize", answer)
-            faulty = Faulty(patch, BROKEN, 40, "update")
+            faulty = Faulty(patch, BROKEN, 40, "update_both")
             first = run(engine)
             assert faulty.left < 0
         assert asked == [True]
@@ -152,7 +152,7 @@ def test_a_device_that_no_longer_answers_is_lost_until_a_new_process(monkeypatch
 
 def test_a_fault_in_putting_things_in_order_does_not_end_the_engine(engine, right, monkeypatch):
     with monkeypatch.context() as patch:
-        Faulty(patch, CUDA_FULL, 0, "update")
+        Faulty(patch, CUDA_FULL, 0, "update_both")
         patch.setattr("specterm.engine.session.KeptPrefix", lambda runner: 1 / 0)
         assert run(engine)[-1].error == "ZeroDivisionError: division by zero"
     assert ids(run(engine)) == right

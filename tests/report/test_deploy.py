@@ -23,8 +23,8 @@ BESIDE = {"draft", "drafts", "heads", "acceptance", "sampled", "batch_size", "bu
 def entry(method: MethodSpec, speedup: Interval | None, **changes: object) -> Summary:
     fields = {
         "configuration": method.label, "method": method.name, "parameters": method.parameters, "acceptance": "exact",
-        "lossless": True, "runs": 3, "figures": {}, "per_position_acceptance": None, "speedup": speedup,
-        "matches_naive": {"identical": 3}, "energy_source": [], "domains": {}, **changes,
+        "lossless": True, "lossless_reason": None, "runs": 3, "figures": {}, "per_position_acceptance": None,
+        "speedup": speedup, "matches_naive": {"identical": 3}, "energy_source": [], "domains": {}, **changes,
     }  # fmt: skip
     return Summary(**fields)  # type: ignore[arg-type]
 

@@ -40,7 +40,7 @@ def test_the_command(tmp_path, capsys, target):
     text, out = tmp_path / "text.txt", tmp_path / "draft"
     text.write_text("Once upon a time, there was a little girl named Lily. She loved to play in the park.\n" * 9)
     command = ["draft", "--text", str(text), "--out", str(out), "--minutes", "0.05", "--lengths", "16"]
-    command += ["--batch-tokens", "64"]
+    command += ["--batch-tokens", "64", "--clock", "processor"]
     assert main([*command, "--hidden", "64", "--intermediate", "64"]) == 0
     assert "loss" in capsys.readouterr().err
 

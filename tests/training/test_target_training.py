@@ -81,20 +81,19 @@ class _Finite:
 
 def test_time_is_counted_by_the_clock_that_is_given(codec, tmp_path):
     """A second a reading, whatever the machine takes: the first begins the training, the eleventh ends it."""
-    made, rates, readings = learner(), [], itertools.count()
+    made, rates = learner(), []
     optimizers, loss = made.optimizers(0.02), made.loss
     made.optimizers = lambda rate: optimizers
     made.loss = lambda ids: rates.append(optimizers[0].param_groups[0]["lr"]) or loss(ids)
-    clock = lambda: next(readings)  # noqa: E731
-    done = train(made, batches(codec), tmp_path, seconds=10.0, learning_rate=0.02, clock=clock)
+    done = train(made, batches(codec), tmp_path, seconds=10.0, learning_rate=0.02, clock=itertools.count().__next__)
     assert (done.step, done.elapsed_s) == (9, 10.0)
     assert rates == pytest.approx([0.02 * (10 - second) / 9.7 for second in range(1, 10)])
 
 
 def test_training_goes_on_after_an_interruption(codec, tmp_path, monkeypatch):
     monkeypatch.setattr(trainer, "_SAVE_EVERY_S", 0.0)
-    made, loss = learner(), learner().loss
-    calls = 0
+    made, loss, calls = learner(), learner().loss, 0
+    settings = {"seconds": 40.0, "learning_rate": 0.02}  # a second a step, by the clock that they are given
 
     def interrupted(ids):
         nonlocal calls
@@ -105,11 +104,11 @@ def test_training_goes_on_after_an_interruption(codec, tmp_path, monkeypatch):
 
     loss_of, made.loss = made.loss, interrupted
     with pytest.raises(KeyboardInterrupt):
-        train(made, batches(codec), tmp_path, seconds=60.0, learning_rate=0.02)
+        train(made, batches(codec), tmp_path, clock=itertools.count().__next__, **settings)
     again, stream = learner(seed=1), batches(codec)
     before = loss(next(iter(batches(codec)))).item()
-    done = train(again, stream, tmp_path, seconds=3.0, learning_rate=0.02, resume=True)
-    assert done.step > 5
+    done = train(again, stream, tmp_path, clock=itertools.count().__next__, resume=True, **settings)
+    assert done.step == 39  # five before the interruption, at the seconds 1 to 5
     assert stream.position > 10
     after = again.loss(next(iter(batches(codec)))).item()
     assert after < 0.9 * before

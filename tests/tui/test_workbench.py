@@ -444,8 +444,11 @@ async def test_help_opens_and_closes() -> None:
         await pilot.press("f1")
         await settle(pilot)
         assert app.query("HelpPanel")
-        await pilot.press("f1")
-        await settle(pilot)
+        presses = 0
+        while app.query("HelpPanel") and presses < 9:  # it pages on to its end first
+            await pilot.press("f1")
+            await settle(pilot)
+            presses += 1
         assert not app.query("HelpPanel")
 
 

@@ -92,6 +92,15 @@ def test_a_wrong_rule_is_refuted(engine, monkeypatch, coarse):
     assert found.exit_code == ExitCode.RUN_FAILED
 
 
+def test_a_preset_that_is_not_what_it_is_a_preset_of_is_refuted(engine, monkeypatch, coarse):
+    monkeypatch.setitem(RULES, "temperature", lambda acceptance_temperature: FreshDraw())
+    found = run(engine, DRAFT, rules=("exact", "temperature"))
+    result = found.results[-1]
+    assert (result.check, result.acceptance, result.result) == ("law", ("exact", "temperature"), "different")
+    assert result.statistic < result.critical
+    assert "temperature says something else" in result.note
+
+
 class TakesTheSecond(Exact):
     """A deliberate error: in greedy decoding the target's second choice follows a refusal."""
 

@@ -53,7 +53,7 @@ async def test_an_unknown_id_a_clash_and_a_broken_file_are_told() -> None:
         told = notices(app)
         assert "config.toml: it is broken" in told
         assert "app.them is no binding" in told
-        assert "did you mean app.theme?" in told
+        assert "did you mean app.theme" in told
         assert "zzz is no binding; the palette (Ctrl+P) shows" in told
         assert len(told) < 500  # in a small terminal all of it has to be in sight
         assert "f3 is the key of app.quit and of pane.stream" in told

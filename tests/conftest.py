@@ -1,5 +1,6 @@
 """What every test may use: comparison with a stored snapshot."""
 
+import gc
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +18,12 @@ os.environ["SPECTERM_LOG_LEVEL"] = "off"
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-snapshots", action="store_true", help="write the snapshots instead of comparing")
+
+
+def pytest_collection_finish() -> None:
+    """What was imported stays: the collector need not look at it again after every app that a test makes."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

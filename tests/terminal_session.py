@@ -26,7 +26,9 @@ ROOT = Path(__file__).parents[1]
 
 def surroundings(folder: Path) -> dict[str, str]:
     """An environment in which specterm keeps everything in `folder`, in a terminal of full colour."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("SPECTERM_", "NO_COLOR"))}
+    # COLUMNS and LINES, which pytest's workers have, would stand above the terminal's own size.
+    foreign = ("SPECTERM_", "NO_COLOR", "COLUMNS", "LINES")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
     places = {f"SPECTERM_{name}_DIR": str(folder / name.lower()) for name in ("DATA", "STATE", "LOG")}
     paths = os.pathsep.join((str(ROOT), str(ROOT / "tests")))
     terminal = {"TERM": "xterm-256color", "COLORTERM": "truecolor", "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}

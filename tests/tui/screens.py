@@ -3,7 +3,7 @@
 import os
 import re
 import time
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
 
 from textual.pilot import Pilot
 from tui.fake_engine import CPU, GPU, FakeEngine, FakeMonitor
@@ -63,3 +63,10 @@ async def still(app: SpectermApp, pilot: Pilot[None]) -> str:
     app.clear_notifications()
     await settle(pilot)
     return re.sub(r"terminal-\d+-", "terminal-", app.export_screenshot())
+
+
+async def stills(app: SpectermApp, pilot: Pilot[None], *names: str) -> AsyncIterator[tuple[str, str]]:
+    """The screen in each of the themes, with the theme's name."""
+    for name in names:
+        app.theme = name
+        yield name, await still(app, pilot)

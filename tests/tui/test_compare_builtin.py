@@ -20,20 +20,20 @@ def test_naive_ngram_draft_and_tree_race_to_the_same_text() -> None:
         measurement.run()
     finally:
         engine.close()
-    trials = measurement.standing.trials
-    assert trials is not None
-    assert trials.complete
-    assert {r.matches_naive for r in trials.results if r.method != "naive"} == {"identical"}
+    document = measurement.standing.document
+    assert document is not None
+    assert document.complete
+    assert {r.matches_naive for r in document.runs if r.method != "naive"} == {"identical"}
     assert all(entry.speedup is not None and entry.speedup.n == 2 for entry in measurement.standing.summary)
     for name in ("ngram", "draft", "tree"):
         for count in ("drafted", "accepted", "rejected"):
-            assert sum(r.metrics[count] for r in trials.results if r.method == name) > 0, (name, count)  # type: ignore[misc]
+            assert sum(r.metrics[count] for r in document.runs if r.method == name) > 0, (name, count)  # type: ignore[misc]
     (heat,) = heats([method.label for method in plan.methods], plan.methods[0].label, measurement.recorded)
     laps = [lap for lap in heat.laps if lap is not None]
     assert len(laps) == 4
     assert {"".join(token.text for token in lap.tokens) for lap in laps} == {laps[0].around[0]}
     assert [lap.difference for lap in laps] == [None] * 4
-    throughput = {(r.configuration, r.repeat): r.metrics["throughput_tok_s"] for r in trials.results}
+    throughput = {(r.configuration, r.repeat): r.metrics["throughput_tok_s"] for r in document.runs}
     for method, lap in zip(plan.methods, laps, strict=True):  # what is replayed is what was measured
         speed = throughput[method.label, heat.repeat]
         assert isinstance(speed, float)

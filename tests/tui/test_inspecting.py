@@ -8,7 +8,7 @@ from textual.pilot import Pilot
 from textual.widgets import Static
 from tui.fake_engine import LOADED, FakeEngine, round_of
 from tui.judged_rounds import ROUNDS, TREE_SPEC
-from tui.screens import settle, still, workbench
+from tui.screens import settle, stills, workbench
 
 from specterm.events import Calibration, Loaded
 from specterm.tui.app import SpectermApp
@@ -214,18 +214,16 @@ async def test_a_key_has_the_next_run_record_alternatives() -> None:
 
 
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: "{}x{}".format(*size))
-@pytest.mark.parametrize("theme", ["dark", "light", "colour-blind-safe"])
-async def test_the_inspector_at_a_token_of_a_tree(size: tuple[int, int], theme: str, matches_snapshot: Compare) -> None:
+async def test_the_inspector_at_a_token_of_a_tree(size: tuple[int, int], matches_snapshot: Compare) -> None:
     app = judged()
     async with app.run_test(size=size) as pilot:
         app, stream = await generated(pilot)
-        app.theme = theme
         await pilot.press("r", "i", "home", "right_square_bracket", "right_square_bracket", "right")
         await settle(pilot)
-        svg = await still(app, pilot)
         assert under_cursor(stream) == " sat"
         assert stream.is_on_screen
-        matches_snapshot(svg, SNAPSHOTS / f"inspector-{theme}-{size[0]}x{size[1]}.svg")
+        async for theme, svg in stills(app, pilot, "dark", "light", "colour-blind-safe"):
+            matches_snapshot(svg, SNAPSHOTS / f"inspector-{theme}-{size[0]}x{size[1]}.svg")
 
 
 @pytest.mark.parametrize("size", [(80, 24), (120, 40)], ids=str)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from textual.widgets import Select
 from tui.fake_engine import CPU, FakeEngine
-from tui.screens import PROMPT, settle, still, workbench
+from tui.screens import PROMPT, settle, still, stills, workbench
 
 from specterm.tui.widgets.token_log import TokenLog
 
@@ -16,19 +16,14 @@ Compare = Callable[[str, Path], None]
 
 
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: "{}x{}".format(*size))
-@pytest.mark.parametrize("theme", ["dark", "light"])
-async def test_a_finished_run_with_rejected_tokens(
-    size: tuple[int, int], theme: str, matches_snapshot: Compare
-) -> None:
+async def test_a_finished_run_with_rejected_tokens(size: tuple[int, int], matches_snapshot: Compare) -> None:
     app = workbench()
     async with app.run_test(size=size) as pilot:
         await settle(pilot)
-        app.theme = theme
         await pilot.press("enter", "ctrl+r")
-        await settle(pilot)
-        svg = await still(app, pilot)
-        assert "Lily" in svg
-        matches_snapshot(svg, SNAPSHOTS / f"run-{theme}-{size[0]}x{size[1]}.svg")
+        async for theme, svg in stills(app, pilot, "dark", "light"):
+            assert "Lily" in svg
+            matches_snapshot(svg, SNAPSHOTS / f"run-{theme}-{size[0]}x{size[1]}.svg")
 
 
 @pytest.mark.parametrize("pane", ["f4", "f5", "f6"])

@@ -31,8 +31,9 @@ from specterm.verify.chi_square import (
     total_variation,
 )
 from specterm.verify.outputs import run_outputs
+from specterm.verify.plan import naive_under
 from specterm.verify.ports import Verifies
-from specterm.verify.result import CheckResult, Difference
+from specterm.verify.result import CheckResult, Difference, Result, counted
 
 FALSE_ALARM = 1e-3
 """How often a whole command may refute what is true."""
@@ -142,11 +143,7 @@ class LawChecks:
     def _place(self, spec: RunSpec) -> _Place:
         """Of a few prompts the one after which the target has most choice, so that most can go wrong."""
         sampling = _of_rows(spec.sampling)
-        key = msgspec.json.encode(
-            msgspec.structs.replace(
-                sampling, acceptance="exact", acceptance_temperature=None, typical_epsilon=None, typical_delta=None
-            )
-        )
+        key = msgspec.json.encode(naive_under(sampling))
         if key not in self._places:
             tried = []
             for request in gather((BUILTIN,), _PROMPTS):
@@ -217,22 +214,9 @@ def _shares(spec: RunSpec) -> bool:
 
 
 def _naive(spec: RunSpec) -> RunSpec:
-    sampling = msgspec.structs.replace(
-        spec.sampling, acceptance="exact", acceptance_temperature=None, typical_epsilon=None, typical_delta=None
-    )
-    return msgspec.structs.replace(spec, method=MethodSpec(name="naive"), sampling=sampling)
+    return msgspec.structs.replace(spec, method=MethodSpec(name="naive"), sampling=naive_under(spec.sampling))
 
 
-def _counted(begun: CheckResult, rows: _Rows, result: str) -> CheckResult:
-    note = ""
-    if result != "different":
-        counts = {"drafted": rows.drafted, "accepted": rows.accepted, "rejected": rows.rejected}
-        if result == "measured":
-            counts.pop("rejected")  # a lossy rule may well refuse nothing
-        lacking = next((name for name, count in counts.items() if not count), None)
-        if lacking is not None:
-            result, note = "not_tested", f"nothing was {lacking}"
-    return msgspec.structs.replace(
-        begun, result=result, note=note, drafted=rows.drafted, accepted=rows.accepted, rejected=rows.rejected,
-        rows=len(rows.outputs),
-    )  # fmt: skip
+def _counted(begun: CheckResult, rows: _Rows, result: Result) -> CheckResult:
+    told = counted(begun, result, rows.drafted, rows.accepted, rows.rejected)
+    return msgspec.structs.replace(told, rows=len(rows.outputs))

@@ -9,18 +9,19 @@ from itertools import zip_longest
 
 import msgspec
 
-from specterm.bench.comparison import NEAR_TIE_GAP, compare_outputs
+from specterm.bench.comparison import NEAR_TIE_GAP, Match, compare_outputs
 from specterm.bench.prompts import gather
 from specterm.bench.watching import watch
 from specterm.catalogue.models import BUILTIN
 from specterm.config import MethodSpec, Request, RunSpec
 from specterm.events import EmittedToken, Prefilled, Round, RowFinished, RowStarted
+from specterm.verify.plan import naive_under
 from specterm.verify.ports import Verifies
-from specterm.verify.result import CheckResult, Difference
+from specterm.verify.result import CheckResult, Difference, Result, counted
 
 _PROMPTS = 3
 _TOKENS = 24
-_RANK = ("identical", "near_tie", "different")
+_RANK: tuple[Match, ...] = ("identical", "near_tie", "different")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +81,7 @@ class OutputChecks:
         return _counted(begun, own, "identical")
 
     def _of_naive(self, spec: RunSpec) -> Outputs:
-        plain = msgspec.structs.replace(spec.sampling, acceptance="exact", acceptance_temperature=None)
-        plain = msgspec.structs.replace(plain, typical_epsilon=None, typical_delta=None)
+        plain = naive_under(spec.sampling)
         key = msgspec.json.encode(plain)
         if key not in self._naive:
             run = msgspec.structs.replace(spec, method=MethodSpec(name="naive"), sampling=plain)
@@ -141,16 +141,8 @@ def _requests(seed: int) -> tuple[Request, ...]:
     )
 
 
-def _counted(begun: CheckResult, own: Outputs, result: str) -> CheckResult:
-    """`begun` with counts and `result`; nothing is proved by a run in which nothing was kept or nothing refused."""
-    accepted, rejected, note = own.states["accepted"], own.states["rejected"], ""
-    if result != "different":
-        lacking = "drafted" if not own.drafted else "accepted" if not accepted else "rejected" if not rejected else ""
-        if lacking:
-            result, note = "not_tested", f"nothing was {lacking}"
-    return msgspec.structs.replace(
-        begun, result=result, note=note, drafted=own.drafted, accepted=accepted, rejected=rejected
-    )
+def _counted(begun: CheckResult, own: Outputs, result: Result) -> CheckResult:
+    return counted(begun, result, own.drafted, own.states["accepted"], own.states["rejected"])
 
 
 def _difference(output: Output, reference: Output, shortfalls: Sequence[float] | None) -> Difference:

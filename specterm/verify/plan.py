@@ -109,6 +109,11 @@ def _under(rule: str, sampling: SamplingSpec) -> SamplingSpec:
     return msgspec.structs.replace(sampling, acceptance=rule, stop=(), **foreign)
 
 
+def naive_under(sampling: SamplingSpec) -> SamplingSpec:
+    """`sampling` without a rule that matters: for runs that draft nothing."""
+    return _under("exact", sampling)
+
+
 def _told(run: RunSpec) -> dict[str, object]:
     return {name: getattr(run.sampling, name) for name in run.sampling.__struct_fields__}
 

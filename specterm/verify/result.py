@@ -62,6 +62,17 @@ class CheckResult(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float | None = None
 
 
+def counted(begun: CheckResult, result: Result, drafted: int, accepted: int, rejected: int) -> CheckResult:
+    """`begun` with counts and `result`; nothing is proved where nothing was drafted, kept or refused, and nothing is
+    measured where nothing was kept."""
+    note, counts = "", {"drafted": drafted, "accepted": accepted, "rejected": rejected}
+    needed = {"different": (), "measured": ("drafted", "accepted")}.get(result, tuple(counts))
+    lacking = next((name for name in needed if not counts[name]), None)
+    if lacking is not None:
+        result, note = "not_tested", f"nothing was {lacking}"
+    return msgspec.structs.replace(begun, result=result, note=note, **counts)
+
+
 class Models(msgspec.Struct, frozen=True, kw_only=True):
     """What was verified, as loaded."""
 

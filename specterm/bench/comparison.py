@@ -16,9 +16,19 @@ from specterm.metrics import RowResult, against_naive
 
 Match: TypeAlias = Literal["identical", "near_tie", "different"]
 
-NEAR_TIE_GAP = 0.25
-"""A token whose logit is at most this far below the target's highest counts as a tie: in half precision a forward of
-one token and one of several round differently, by a step or two of a logit (1/8 between 16 and 32 in bfloat16)."""
+_NEAR_TIE_GAPS = {"float64": 1e-6, "float32": 1e-3}
+_HALF_GAP = 0.25
+
+
+def near_tie_gap(dtype: str | None) -> float:
+    """How far below the target's highest a token's logit may be and still count as a tie, where the target computes in
+    `dtype` (None: unknown).
+
+    A forward of one token and one of several round differently: in half precision by a step or two of a logit (1/8
+    between 16 and 32 in bfloat16), in single and double precision by their last digits, summed over the layers.
+    """
+    return _NEAR_TIE_GAPS.get(dtype or "", _HALF_GAP)
+
 
 EXACT_DTYPES = ("float32", "float64")
 """Those in which forwards of different widths agree well enough for the same random numbers to draw the same."""
@@ -38,13 +48,17 @@ class TeacherForces(Protocol):
 
 
 def compare_outputs(
-    reference: Sequence[int], candidate: Sequence[int], shortfalls: Callable[[], Sequence[float]] | None = None
+    reference: Sequence[int],
+    candidate: Sequence[int],
+    shortfalls: Callable[[], Sequence[float]] | None = None,
+    dtype: str | None = None,
 ) -> Match:
     """How `candidate` compares with naive's `reference`.
 
     `shortfalls()` teacher-forces the candidate and gives one value for each of its tokens (see `TeacherForces`); it is
     asked only where the two differ. They are a near tie if no token from the first difference on falls short by more
-    than `NEAR_TIE_GAP`. Without it a difference is "different", and so is an output that is only shorter or longer.
+    than `near_tie_gap(dtype)`. Without it a difference is "different", and so is an output that is only shorter or
+    longer.
     """
     pairs = zip_longest(reference, candidate)
     first = next((position for position, (a, b) in enumerate(pairs) if a != b), None)
@@ -52,7 +66,7 @@ def compare_outputs(
         return "identical"
     if shortfalls is None or first >= min(len(reference), len(candidate)):
         return "different"
-    return "near_tie" if max(shortfalls()[first:]) <= NEAR_TIE_GAP else "different"
+    return "near_tie" if max(shortfalls()[first:]) <= near_tie_gap(dtype) else "different"
 
 
 def output_must_match(spec: RunSpec, dtype: str | None) -> bool:
@@ -92,7 +106,7 @@ def compare(
     if output_must_match(spec, dtype):
         can_tell = spec.sampling.greedy and isinstance(engine, TeacherForces)
         shortfalls = partial(_shortfalls, engine, prompt_ids, result.token_ids, spec.sampling) if can_tell else None
-        match = compare_outputs(naive.token_ids, result.token_ids, shortfalls)
+        match = compare_outputs(naive.token_ids, result.token_ids, shortfalls, dtype)
     metrics = against_naive(result.metrics, naive.metrics)
     return msgspec.structs.replace(result, matches_naive=match, metrics=metrics)
 

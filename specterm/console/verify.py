@@ -20,7 +20,7 @@ from specterm.errors import ConfigError, ExitCode
 from specterm.verify.law import DISTANCE, FALSE_ALARM, POWER
 from specterm.verify.plan import VerifySpec
 from specterm.verify.ports import Verifies
-from specterm.verify.result import PROVED, CheckResult, Verification
+from specterm.verify.result import PROVED, CheckResult, Models, Verification
 from specterm.verify.run import Progress, verify
 from specterm.verify.words import result_line, result_word
 
@@ -88,11 +88,17 @@ def _print_result(console: Console, result: CheckResult) -> None:
     console.file.flush()
 
 
+def _models_line(models: Models) -> str:
+    """Which models were verified, each with what it was used for."""
+    parts = [f"target {models.target}", *(f"draft {name}" for name in models.drafts)]
+    parts += [f"{kind} head {name}" for kind, name in models.heads.items()]
+    return f"{', '.join(parts)}; {models.dtype} on {models.device}"
+
+
 def _print_end(console: Console, found: Verification) -> None:
     console.print()
     if found.models is not None:
-        models = ", ".join((found.models.target, *found.models.drafts, *found.models.heads))
-        console.print(Text(visible(f"{models} in {found.models.dtype} on {found.models.device}")), soft_wrap=True)
+        console.print(Text(visible(_models_line(found.models))), soft_wrap=True)
     for name in sorted({(name, r.lossless) for r in found.results for name in r.acceptance}):
         rule, lossless = RULES[name[0]], name[1]
         mark = "lossless" if lossless else "NOT lossless"

@@ -27,6 +27,7 @@ from specterm.verify.chi_square import (
     chance_variation,
     critical_value,
     fit,
+    looks,
     sample_size,
     total_variation,
 )
@@ -45,6 +46,7 @@ _BEGINNINGS = 7
 _JUDGED = 3
 _PROMPTS = 3
 _CHUNK = 1024  # rows between two looks at the clock
+_SAME = 256  # rows that show two rules to be the same
 _SHARED_ROWS, _SHARED_TOKENS = 8, 6
 _ALONE = 1500  # rows of a lossy rule that cannot share forward passes
 
@@ -92,10 +94,15 @@ class LawChecks:
         if fit([10**6] * bins, place.law) is None or max(place.law) > 1.0 - DISTANCE:
             note = "the target leaves next to no choice after the prompts that were tried; a higher --temperature does"
             return msgspec.structs.replace(begun, result="not_tested", note=note)
-        rows = self._rows(spec, place, sample_size(bins - 1, level, POWER, DISTANCE))
-        counts = binned(Counter(rows.outputs), list(place.beginnings))
-        found = fit(counts, place.law)
-        assert found is not None, "there are enough rows for two bins"
+        rows = _Rows()
+        stages = looks(bins - 1, level, POWER, DISTANCE)
+        for look in stages:
+            self._draw(rows, spec, place, look.rows, of=stages[-1].rows)
+            counts = binned(Counter(rows.outputs), list(place.beginnings))
+            found = fit(counts, place.law)
+            assert found is not None, "there are enough rows for two bins"
+            if found.freedom == bins - 1 and found.statistic <= look.fits:
+                break
         told = msgspec.structs.replace(
             _counted(begun, rows, "same_law" if found.p_value >= level else "different"),
             statistic=found.statistic,
@@ -106,7 +113,7 @@ class LawChecks:
             chance_variation=chance_variation(len(rows.outputs), place.law),
         )
         for other in others:
-            same = self._rows(other, place, min(_CHUNK, len(rows.outputs))).outputs
+            same = self._rows(other, place, min(_SAME, len(rows.outputs))).outputs
             if same != rows.outputs[: len(same)]:
                 note = f"{other.sampling.acceptance} says something else than {begun.acceptance[0]} with the same seeds"
                 return msgspec.structs.replace(told, result="different", note=note)
@@ -154,17 +161,22 @@ class LawChecks:
         return self._places[key]
 
     def _rows(self, spec: RunSpec, place: _Place, count: int) -> _Rows:
-        rows, seed = _Rows(), spec.sampling.seed
+        rows = _Rows()
+        self._draw(rows, spec, place, count, of=count)
+        return rows
+
+    def _draw(self, rows: _Rows, spec: RunSpec, place: _Place, count: int, of: int) -> None:
+        """Draw more rows until there are `count`, of `of` that there may be in the end."""
+        seed = spec.sampling.seed
         run = msgspec.structs.replace(spec, sampling=_of_rows(spec.sampling))
-        for begin in range(0, count, _CHUNK):
+        for begin in range(len(rows.outputs), count, _CHUNK):
             seeds = range(seed + begin, seed + min(begin + _CHUNK, count))
             drawn = self.engine.draws(run, place.prompt, seeds, place.first)
             rows.outputs += drawn.outputs
             rows.drafted += drawn.drafted
             rows.accepted += drawn.accepted
             rows.rejected += drawn.rejected
-            self.tell(len(rows.outputs) / count)
-        return rows
+            self.tell(len(rows.outputs) / of)
 
     def _rows_alone(self, spec: RunSpec, place: _Place) -> _Rows:
         """Rows of a method that reads hidden states, each with a prefill of its own: those of them whose first token is

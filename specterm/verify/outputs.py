@@ -9,7 +9,7 @@ from itertools import zip_longest
 
 import msgspec
 
-from specterm.bench.comparison import NEAR_TIE_GAP, Match, compare_outputs
+from specterm.bench.comparison import Match, compare_outputs, near_tie_gap
 from specterm.bench.prompts import gather
 from specterm.bench.watching import watch
 from specterm.catalogue.models import BUILTIN
@@ -49,9 +49,11 @@ class Outputs:
 
 @dataclass(slots=True)
 class OutputChecks:
-    """Runs methods over a few of the built-in prompts; naive runs once for each way of sampling."""
+    """Runs methods over a few of the built-in prompts; naive runs once for each way of sampling. `dtype`: what
+    the target computes in."""
 
     engine: Verifies
+    dtype: str
     _naive: dict[bytes, Outputs] = field(default_factory=dict)
 
     def greedy(self, spec: RunSpec, begun: CheckResult) -> CheckResult:
@@ -61,8 +63,8 @@ class OutputChecks:
         for output, reference in zip(own.rows, naive.rows, strict=True):
             ids = (*output.prompt_ids, *output.ids)
             shortfalls = self.engine.shortfalls(ids, len(output.prompt_ids), spec.sampling)
-            match = compare_outputs(reference.ids, output.ids, lambda told=shortfalls: told)  # type: ignore[misc]
-            if max(shortfalls, default=0.0) > NEAR_TIE_GAP:  # even where naive says the same
+            match = compare_outputs(reference.ids, output.ids, lambda told=shortfalls: told, self.dtype)  # type: ignore[misc]
+            if max(shortfalls, default=0.0) > near_tie_gap(self.dtype):  # even where naive says the same
                 match = "different"
             found.append((_RANK.index(match), output, reference, shortfalls))
         worst, output, reference, shortfalls = max(found, key=lambda own: own[0])

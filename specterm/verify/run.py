@@ -90,7 +90,7 @@ class _Tests:
     """The checks with what they share."""
 
     def __init__(self, engine: Verifies, found: list[Check], dtype: str) -> None:
-        self._outputs = OutputChecks(engine)
+        self._outputs = OutputChecks(engine, dtype)
         self._laws = LawChecks(engine, law_checks(found), dtype)
 
     def result(self, check: Check, tell: Callable[[float], None]) -> CheckResult:

@@ -6,12 +6,12 @@ from typing import Any, Never
 
 import pytest
 
-from specterm.bench.comparison import NEAR_TIE_GAP, TeacherForces, compare_outputs, output_must_match
+from specterm.bench.comparison import TeacherForces, compare_outputs, near_tie_gap, output_must_match
 from specterm.config import MethodSpec, RunSpec, SamplingSpec
 from specterm.engine.local import LocalEngine
 
-TIE = NEAR_TIE_GAP
-MORE = NEAR_TIE_GAP + 0.01
+TIE = near_tie_gap("bfloat16")
+MORE = TIE + 0.01
 
 
 @pytest.mark.parametrize(
@@ -68,3 +68,10 @@ def test_when_outputs_must_match(
 
 def test_the_local_engine_teacher_forces() -> None:
     assert issubclass(LocalEngine, TeacherForces)
+
+
+def test_a_tie_is_as_wide_as_the_dtype_rounds() -> None:
+    for dtype, expected in (("bfloat16", "near_tie"), ("float16", "near_tie"), ("float32", "different")):
+        assert compare_outputs((1, 2, 3), (1, 9, 3), lambda: (0.0, 0.1, 0.0), dtype) == expected
+    assert compare_outputs((1, 2), (1, 9), lambda: (0.0, 1e-4), "float32") == "near_tie"
+    assert compare_outputs((1, 2), (1, 9), lambda: (0.0, 1e-4), "float64") == "different"

@@ -12,6 +12,7 @@ from specterm.verify.chi_square import (
     chance_variation,
     critical_value,
     fit,
+    looks,
     merged,
     sample_size,
     total_variation,
@@ -88,6 +89,34 @@ def test_a_wrong_law_is_seen_as_often_as_stated(law):
     seen = rejections(law, wrong, 600, LEVEL)
     assert seen >= POWER - 0.03
     assert rejections(law, shifted(law, 2 * DISTANCE), 100, LEVEL) == 1.0
+
+
+def refuted(law: list[float], drawn_from: list[float], trials: int, level: float) -> tuple[float, float]:
+    """How often a test with early looks refutes `law`, and how many rows it takes, as a share of one look's."""
+    stages = looks(len(law) - 1, level, POWER, DISTANCE)
+    chances = torch.tensor(drawn_from, dtype=torch.float64)
+    torch.manual_seed(4)
+    parts, before = [], 0
+    for look in stages:
+        parts.append(torch.distributions.Multinomial(look.rows - before, chances).sample((trials,)))
+        before = look.rows
+    wrong = rows = 0
+    for trial in torch.stack(parts, dim=1).cumsum(dim=1).long().tolist():
+        fits = [fit(counts, law) for counts in trial]
+        ended = next((i for i, (own, look) in enumerate(zip(fits, stages)) if own.statistic <= look.fits), None)
+        wrong += ended is None
+        rows += stages[-1 if ended is None else ended].rows
+    return wrong / trials, rows / trials / sample_size(len(law) - 1, level, POWER, DISTANCE)
+
+
+@pytest.mark.parametrize("law", LAWS, ids=len)
+def test_early_looks_keep_level_and_power_and_spare_rows(law):
+    alarms, _ = refuted(law, law, 4000, 0.01)
+    assert 0 < alarms <= 0.01 + 4 * (0.01 / 4000) ** 0.5
+    _, share = refuted(law, law, 400, LEVEL / 8)
+    assert share < 0.65
+    seen, _ = refuted(law, shifted(law, DISTANCE), 600, LEVEL / 8)
+    assert seen >= POWER - 0.02
 
 
 def test_small_bins_are_merged_and_a_single_bin_is_no_test():

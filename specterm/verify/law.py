@@ -22,6 +22,7 @@ from specterm.catalogue import METHODS
 from specterm.catalogue.models import BUILTIN
 from specterm.config import MethodSpec, Request, RunSpec, SamplingSpec
 from specterm.verify.chi_square import (
+    Fit,
     bin_law,
     binned,
     chance_variation,
@@ -90,19 +91,12 @@ class LawChecks:
         """`begun` with the result of the chi-square test, and of the rows on the models' own caches. `others` run the
         same method under rules that have to say the same with the same seeds; some of the rows show it."""
         place, level = self._place(spec), FALSE_ALARM / max(1, self.family)
-        bins = len(place.law)
-        if fit([10**6] * bins, place.law) is None or max(place.law) > 1.0 - DISTANCE:
+        clear = fit([10**6] * len(place.law), place.law)  # the bins that many rows have
+        if clear is None or max(place.law) > 1.0 - DISTANCE:
             note = "the target leaves next to no choice after the prompts that were tried; a higher --temperature does"
             return msgspec.structs.replace(begun, result="not_tested", note=note)
-        rows = _Rows()
-        stages = looks(bins - 1, level, POWER, DISTANCE)
-        for look in stages:
-            self._draw(rows, spec, place, look.rows, of=stages[-1].rows)
-            counts = binned(Counter(rows.outputs), list(place.beginnings))
-            found = fit(counts, place.law)
-            assert found is not None, "there are enough rows for two bins"
-            if found.freedom == bins - 1 and found.statistic <= look.fits:
-                break
+        rows, found = self._tested(spec, place, clear.freedom, level)
+        counts = binned(Counter(rows.outputs), list(place.beginnings))
         told = msgspec.structs.replace(
             _counted(begun, rows, "same_law" if found.p_value >= level else "different"),
             statistic=found.statistic,
@@ -122,6 +116,17 @@ class LawChecks:
             return told
         note = "rows on the models' own caches say something else than rows that share forward passes"
         return msgspec.structs.replace(told, result="different", note=note, difference=difference)
+
+    def _tested(self, spec: RunSpec, place: _Place, freedom: int, level: float) -> tuple[_Rows, Fit]:
+        """As many rows as it takes to tell, and how well they fit the law."""
+        rows, stages = _Rows(), looks(freedom, level, POWER, DISTANCE)
+        for look in stages:
+            self._draw(rows, spec, place, look.rows, of=stages[-1].rows)
+            found = fit(binned(Counter(rows.outputs), list(place.beginnings)), place.law)
+            if found is not None and found.freedom == freedom and found.statistic <= look.fits:
+                break
+        assert found is not None, "there are enough rows for two bins"
+        return rows, found
 
     def distance(self, spec: RunSpec, begun: CheckResult) -> CheckResult:
         """`begun` with how far a lossy rule's law is from the target's own."""

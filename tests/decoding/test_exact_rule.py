@@ -158,13 +158,14 @@ WARPS = [
 @pytest.mark.parametrize("warps", WARPS, ids=str)
 @pytest.mark.parametrize("drafter", ["adversarial", "unrelated", "truncated", "one token"])
 def test_sampled_chain_small_vocabulary(warps, drafter):
-    run_chain(vocab=16, trials=20_000, warps=warps, drafter=drafter)
+    trials = 20_000 if warps.top_p == 1.0 else 5_000  # a nucleus is sought row by row
+    run_chain(vocab=16, trials=trials, warps=warps, drafter=drafter)
 
 
 @pytest.mark.parametrize(
     ("drafter", "trials"),
     [
-        ("unrelated", 10_240),
+        ("unrelated", 6144),
         pytest.param("unrelated", 40_960, marks=pytest.mark.full),
         pytest.param("adversarial", 40_960, marks=pytest.mark.full),
     ],

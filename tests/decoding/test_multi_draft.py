@@ -72,7 +72,7 @@ def test_two_drafters_keep_more_than_either(models, prompts):
     target, (first, second) = models.target.runner, [draft.runner for draft in models.drafts]
 
     def length(drafts):
-        rounds = decode(target, prompts, method="sequential", drafts=drafts, max_tokens=80).rounds
+        rounds = decode(target, prompts, method="sequential", drafts=drafts, max_tokens=60, batch_size=3).rounds
         return sum(len(part.emitted) for part in rounds) / len(rounds)
 
     assert length([first, second]) > max(length([first]), length([second]))

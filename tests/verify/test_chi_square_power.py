@@ -3,6 +3,7 @@
 import itertools
 import random
 
+import numpy
 import pytest
 import torch
 
@@ -66,9 +67,7 @@ def shifted(law: list[float], distance: float) -> list[float]:
 
 def rejections(law: list[float], drawn_from: list[float], trials: int, level: float) -> float:
     rows = sample_size(len(law) - 1, level, POWER, DISTANCE)
-    torch.manual_seed(3)
-    sampled = torch.distributions.Multinomial(rows, torch.tensor(drawn_from, dtype=torch.float64))
-    fits = [fit(counts, law) for counts in sampled.sample((trials,)).long().tolist()]
+    fits = [fit(counts, law) for counts in numpy.random.default_rng(3).multinomial(rows, drawn_from, trials).tolist()]
     assert None not in fits
     return sum(fitted.p_value < level for fitted in fits) / trials
 
@@ -94,16 +93,12 @@ def test_a_wrong_law_is_seen_as_often_as_stated(law):
 def refuted(law: list[float], drawn_from: list[float], trials: int, level: float) -> tuple[float, float]:
     """How often a test with early looks refutes `law`, and how many rows it takes, as a share of one look's."""
     stages = looks(len(law) - 1, level, POWER, DISTANCE)
-    chances = torch.tensor(drawn_from, dtype=torch.float64)
-    torch.manual_seed(4)
-    parts, before = [], 0
-    for look in stages:
-        parts.append(torch.distributions.Multinomial(look.rows - before, chances).sample((trials,)))
-        before = look.rows
+    more = numpy.diff([0, *(look.rows for look in stages)])
+    parts = numpy.random.default_rng(4).multinomial(more, drawn_from, (trials, len(stages)))
     wrong = rows = 0
-    for trial in torch.stack(parts, dim=1).cumsum(dim=1).long().tolist():
-        fits = [fit(counts, law) for counts in trial]
-        ended = next((i for i, (own, look) in enumerate(zip(fits, stages)) if own.statistic <= look.fits), None)
+    for trial in parts.cumsum(axis=1).tolist():
+        fits = ((fit(counts, law), look.fits) for counts, look in zip(trial, stages))
+        ended = next((i for i, (own, most) in enumerate(fits) if own.statistic <= most), None)
         wrong += ended is None
         rows += stages[-1 if ended is None else ended].rows
     return wrong / trials, rows / trials / sample_size(len(law) - 1, level, POWER, DISTANCE)

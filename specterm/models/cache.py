@@ -68,13 +68,13 @@ class SlotCache:
         self._write(stored[1], values)
         return self._read(stored[0]), self._read(stored[1])
 
-    def update_both(self, layer: int, keys_values: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """`update` in one go, with the buffers in `dtype`; keys_values: [B, T, 2 * kv_heads, head_dim], keys first."""
+    def update_both(self, layer: int, keys_values: Tensor) -> tuple[Tensor, Tensor]:
+        """`update` in one go; keys_values: [B, T, 2 * kv_heads, head_dim], keys first."""
         block = self._block
         assert block is not None, "begin() names the block first"
         new = keys_values.transpose(1, 2)
         if layer not in self._layers:
-            self._layers[layer] = (self._buffer(new.to(dtype)),)
+            self._layers[layer] = (self._buffer(new),)
         (stored,) = self._layers[layer]
         heads = new.shape[1] // 2
         if not self._together:

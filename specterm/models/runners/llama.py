@@ -142,7 +142,8 @@ class LlamaRunner(CachedRunner):
         head = embedding if shape.tied else read("lm_head.weight", (shape.vocab, shape.hidden))
         self._way = quickest(head, dtype)
         self._packed = self._way is not Plain
-        # bfloat16 weights are packed for float32 products, so what is between products is float32 then.
+        # bfloat16 weights are packed for float32 products, so everything else is float32 then, the cache and the logits
+        # too: CPUs without bfloat16 instructions take longer for the conversions than for the bytes that they save.
         self._inner = torch.float32 if self._packed else dtype
         self._judge = self._product(head)
         self._embedding = narrowest(embedding) if self._packed else embedding
@@ -153,7 +154,7 @@ class LlamaRunner(CachedRunner):
         tables = rope_tables(config, max_positions, device)
         assert tables is not None, "fits() said that the rotary embedding is known"
         self._cos, self._sin = tables[0].to(self._inner), signed(tables[1].to(self._inner))
-        self._masks = Masks(shape.heads // shape.kv_heads, dtype, device, max_positions)
+        self._masks = Masks(shape.heads // shape.kv_heads, self._inner, device, max_positions)
 
     def size(self) -> tuple[int, int]:
         """The number of weights, and the bytes that they take. Where products are packed, a table that is also looked
@@ -211,10 +212,8 @@ class LlamaRunner(CachedRunner):
             if layer.qk_norm is not None:
                 queries.copy_(layer.qk_norm(queries))
             rotate_(queries, cos, sin)
-            keys, values = cache.update_both(index, qkv.narrow(2, shape.heads, 2 * shape.kv_heads), self.dtype)
-            q = qkv.narrow(2, 0, shape.heads)
-            attended = grouped_attention(q if self._inner == self.dtype else q.to(self.dtype), keys, values, mask)
-            attended = attended if self._inner == self.dtype else attended.to(self._inner)
+            keys, values = cache.update_both(index, qkv.narrow(2, shape.heads, 2 * shape.kv_heads))
+            attended = grouped_attention(qkv.narrow(2, 0, shape.heads), keys, values, mask)
             x = torch.add(x, layer.out(attended), alpha=1.0 / layer.out.gain)
             x = x if layer.out_bias is None else x + layer.out_bias
             gate, up = layer.gate_up(layer.mlp_norm(x)).chunk(2, dim=-1)
@@ -224,7 +223,7 @@ class LlamaRunner(CachedRunner):
         features = torch.cat([tapped[tap] for tap in taps], dim=-1).to(self.dtype) if taps else x[..., :0]
         if last is not None:
             x = _picked(x, last)
-        return self._judge(self._judge_norm(x)).to(self.dtype), features
+        return self._judge(self._judge_norm(x)), features
 
     def compact(self, rows: Sequence[int], starts: Sequence[int], path: Tensor) -> None:
         """See `Runner`."""

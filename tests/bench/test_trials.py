@@ -74,7 +74,7 @@ def test_results_are_compared_with_naive_of_the_same_prompt_and_repeat() -> None
 
 
 @pytest.mark.parametrize(
-    ("shortfall", "match", "code"), [(0.01, "near_tie", ExitCode.OK), (5.0, "different", ExitCode.RUN_FAILED)]
+    ("shortfall", "match", "code"), [(0.0005, "near_tie", ExitCode.OK), (5.0, "different", ExitCode.RUN_FAILED)]
 )
 def test_a_difference_asks_the_target(shortfall: float, match: str, code: ExitCode) -> None:
     engine = ScriptedEngine({"naive": (1, 2, 3, 4), "draft": (1, 2, 9, 4)}, shortfall=shortfall)

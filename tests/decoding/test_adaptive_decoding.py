@@ -68,8 +68,15 @@ def parameters_of(method, warps):
     return {"draft_temperature": 0.0} if "draft_temperature" in takes and not warps.greedy else {}
 
 
-@pytest.mark.parametrize(("batch_size", "warps"), [(1, WARM), (3, GREEDY)], ids=["sampled", "greedy"])
-@pytest.mark.parametrize("method", ADAPTIVE)
+def turns():
+    """Each method sampled alone or greedy in a batch, in turn; the other one in the full matrix."""
+    for i, method in enumerate(ADAPTIVE):
+        for j, (said, batch_size, warps) in enumerate((("sampled", 1, WARM), ("greedy", 3, GREEDY))):
+            marks = pytest.mark.full if (i + j) % 2 else ()
+            yield pytest.param(method, batch_size, warps, marks=marks, id=f"{method}-{said}")
+
+
+@pytest.mark.parametrize(("method", "batch_size", "warps"), list(turns()))
 def test_output_is_naives_through_fallback_and_resumption(models, prompts, naive, method, batch_size, warps):
     target = models.target.runner
     uses = [draft.runner for draft in models.drafts][: METHODS[method].max_drafts]

@@ -158,7 +158,8 @@ WARPS = [
 @pytest.mark.parametrize("warps", WARPS, ids=str)
 @pytest.mark.parametrize("drafter", ["adversarial", "unrelated", "truncated", "one token"])
 def test_sampled_chain_small_vocabulary(warps, drafter):
-    trials = 20_000 if warps.top_p == 1.0 else 5_000  # a nucleus is sought row by row
+    few = warps.top_p < 1.0 and drafter != "adversarial"  # a nucleus is sought row by row; a bad draft needs many rows
+    trials = 5_000 if few else 20_000
     run_chain(vocab=16, trials=trials, warps=warps, drafter=drafter)
 
 

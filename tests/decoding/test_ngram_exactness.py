@@ -77,7 +77,7 @@ def test_a_sampled_row_does_not_depend_on_its_batch(builtin, prompts, method):
     assert run(prompts, 1).ids == run(prompts, 3).ids == run(prompts[::-1], 2).ids[::-1]
 
 
-@pytest.mark.parametrize("temperature", [0.5, 1.2])
+@pytest.mark.parametrize("temperature", [pytest.param(0.5, marks=pytest.mark.full), 1.2])
 def test_nasd_is_unbiased_at_any_temperature(builtin, temperature):
     """The published scheme draws again after a refusal; with the same random numbers it would differ from naive."""
     target, warps, seeds = builtin.target.runner, Warps(temperature), list(range(40))

@@ -194,6 +194,15 @@ def test_cancelling_in_the_queue(engine):
     assert ended(run(engine, tokens=2)).reason == "done"
 
 
+@pytest.fixture
+def collecting():
+    """As in a program: the tests' own collector works between files."""
+    gc.enable()
+    yield
+    gc.disable()
+
+
+@pytest.mark.usefixtures("collecting")
 def test_the_collector_is_held_and_given_back(engine):
     assert gc.isenabled()
     job = engine.run(spec(tokens=60), (Request(prompt=TEXT),))
@@ -212,6 +221,7 @@ def engine_threads() -> list[threading.Thread]:
     return [t for t in threading.enumerate() if t.name == "specterm-engine"]
 
 
+@pytest.mark.usefixtures("collecting")
 def test_closing_during_a_run():
     before = engine_threads()
     engine = LocalEngine()

@@ -13,7 +13,8 @@ from terminal_session import ROOT, TerminalSession
 OURS = re.compile(rb"\x1b\[[0-9;]*[mH]|\x1b\[[?>=<]?[0-9;]*[hlu]|\x1b\[\?[0-9]+\$p|\x1b\]22;[a-z-]+\x07")
 FOREIGN = re.compile("[\x00-\x06\x08\x09\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 PLACES = ("asked", "stage", "target", "notice", "advice", "prompt", "accepted", "rejected", "own", "failure", "reading")
-KEYS = (b"\x1bOS", b"\x1b[15~", b"\x1b[17~", b"\x1bOR", b"i", b"\x1b[D", b"\x1b[18~", b"\x1b", b"\x1b[24~", b"\x1b")
+DEVICES = b"\x1b[15~"
+KEYS = (b"\x1bOS", DEVICES, b"\x1b[17~", b"\x1bOR", b"i", b"\x1b[D", b"\x1b[18~", b"\x1b", b"\x1b[24~", b"\x1b")
 
 
 def test_no_text_from_outside_steers_the_terminal(tmp_path: Path) -> None:
@@ -24,6 +25,8 @@ def test_no_text_from_outside_steers_the_terminal(tmp_path: Path) -> None:
         session.until(b"own")
         for key in KEYS:  # settings, devices, figures, stream, its inspector, models
             session.send(key)
+            if key == DEVICES:
+                session.until(b"reading")
             time.sleep(0.15)
         session.send(b"\x1bOQ\r")
         session.until(b"failure")

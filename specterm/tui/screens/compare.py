@@ -9,7 +9,7 @@ from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Container, VerticalScroll
-from textual.widgets import Footer, Static
+from textual.widgets import Static
 
 from specterm.catalogue import SAMPLING
 from specterm.config import MethodSpec, RunSpec
@@ -19,6 +19,7 @@ from specterm.tui import lanes
 from specterm.tui.measurement import Measurement
 from specterm.tui.run_history import RunHistory
 from specterm.tui.screens.sized import SizedScreen
+from specterm.tui.widgets.key_hints import KeyHints
 from specterm.tui.widgets.method_form import MethodForm
 from specterm.tui.widgets.parameter_field import ParameterField
 from specterm.tui.widgets.visible_text import visible
@@ -72,7 +73,7 @@ workbench's prompt.
             with Container(id="lanes"):
                 yield from (_Lane(method) for method in lanes.usual_lanes(self._spec))
         yield Static("", id="compare-problem", markup=False)
-        yield Footer(compact=True, show_command_palette=False)
+        yield KeyHints()
 
     def on_mount(self) -> None:
         self._number_lanes()

@@ -11,7 +11,7 @@ from typing import ClassVar
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.widgets import DataTable, Footer, Input, Static
+from textual.widgets import DataTable, Input, Static
 
 from specterm.errors import SpectermError
 from specterm.history.archive import Archive, Entry, Standing
@@ -20,6 +20,7 @@ from specterm.history.query import Query
 from specterm.tui.run_history import StoredRun
 from specterm.tui.screens.dialogs import AskPath, Confirm
 from specterm.tui.screens.sized import SizedScreen
+from specterm.tui.widgets.key_hints import KeyHints
 from specterm.tui.widgets.run_table import RunTable, described, when
 from specterm.tui.widgets.visible_text import visible
 
@@ -70,7 +71,7 @@ beyond `history-limit` of the configuration the oldest go.
         yield RunTable(id="history-runs")
         yield Static("", id="history-empty")
         yield Static("", id="history-entry")
-        yield Footer(compact=True, show_command_palette=False)
+        yield KeyHints()
 
     def on_mount(self) -> None:
         self._table = self.query_one(RunTable)

@@ -10,13 +10,14 @@ from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
-from textual.widgets import DirectoryTree, Footer, OptionList, Static
+from textual.widgets import DirectoryTree, OptionList, Static
 from textual.widgets.option_list import Option
 
 from specterm.catalogue.models import BUILTIN, BUILTIN_NAMES
 from specterm.config import ModelSpec
 from specterm.errors import ConfigError
 from specterm.tui.screens.sized import SizedScreen
+from specterm.tui.widgets.key_hints import KeyHints
 from specterm.tui.widgets.model_folders import ModelFolders
 from specterm.tui.widgets.model_form import ModelForm, as_asked
 from specterm.tui.widgets.name_field import NameField
@@ -61,7 +62,7 @@ the field that was used last; on an earlier choice it fills the whole form. **â—
                 yield options
                 yield ModelFolders(self._root, id="folders")
         yield Static("", id="models-problem", markup=False)
-        yield Footer(compact=True, show_command_palette=False)
+        yield KeyHints()
 
     def on_mount(self) -> None:
         self.call_after_refresh(self.query_one(ModelForm).focus_first)

@@ -10,7 +10,7 @@ from textual import events
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
-from textual.widgets import Footer, Static
+from textual.widgets import Static
 
 from specterm.bench.summary import Summary
 from specterm.report.document import Document
@@ -19,6 +19,7 @@ from specterm.tui.race import Heat, RaceClock, heats
 from specterm.tui.report_export import export_report
 from specterm.tui.screens.sized import SizedScreen
 from specterm.tui.verdict_words import difference_text, figures_text, sentence
+from specterm.tui.widgets.key_hints import KeyHints
 from specterm.tui.widgets.legend import Legend
 from specterm.tui.widgets.position_bar import PositionBar
 from specterm.tui.widgets.race_lane import RaceLane
@@ -90,7 +91,7 @@ the report that `--batch` writes. The history keeps the comparison.
         yield Static("", id="race-words", markup=False)
         yield Static("", id="race-deploy", markup=False)
         yield Legend(id="legend")
-        yield Footer(compact=True, show_command_palette=False)
+        yield KeyHints()
 
     def on_mount(self) -> None:
         self._lanes = list(self.query(RaceLane))

@@ -10,7 +10,7 @@ from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
-from textual.widgets import Footer, Static
+from textual.widgets import Static
 
 from specterm.events import Event, RowStarted
 from specterm.history.archive import Entry
@@ -18,6 +18,7 @@ from specterm.metrics import RowResult, row_results
 from specterm.report.figures import COLUMNS, NOT_MEASURED, Column
 from specterm.tui.difference import DIFFERENCE, first_difference
 from specterm.tui.screens.sized import SizedScreen
+from specterm.tui.widgets.key_hints import KeyHints
 from specterm.tui.widgets.visible_text import visible
 
 Stored: TypeAlias = tuple[Entry, Sequence[Event]]
@@ -123,7 +124,7 @@ them with care. **▶** stands where the two prompts, or the two outputs, differ
         yield Static("specterm needs a terminal of at least 60 x 18", id="too-small")
         with VerticalScroll(id="comparison", can_focus=True):
             yield self._body
-        yield Footer(compact=True, show_command_palette=False)
+        yield KeyHints()
 
 
 def _prompt(events: Sequence[Event]) -> str:

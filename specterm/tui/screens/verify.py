@@ -11,10 +11,11 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
 from textual.screen import Screen
-from textual.widgets import Footer, Static
+from textual.widgets import Static
 
 from specterm.config import RunSpec
 from specterm.tui.verification import Verifying
+from specterm.tui.widgets.key_hints import KeyHints
 from specterm.tui.widgets.visible_text import visible
 from specterm.verify.plan import VerifySpec
 from specterm.verify.ports import Verifies
@@ -79,7 +80,7 @@ rows are held against the target's own law, by a chi-square test. A lossy rule i
         yield Static("", id="verify-head", markup=False)
         with VerticalScroll(id="verify-body"):
             yield _Results()
-        yield Footer(compact=True, show_command_palette=False)
+        yield KeyHints()
 
     def on_mount(self) -> None:
         self._results = self.query_one(_Results)

@@ -9,7 +9,7 @@ from textual import on
 from textual.app import App, ComposeResult
 from textual.binding import BindingType
 from textual.containers import Horizontal, Vertical
-from textual.widgets import Footer, Input, Static
+from textual.widgets import Input, Static
 
 from specterm.config import RunSpec
 from specterm.engine.job import Engine
@@ -27,6 +27,7 @@ from specterm.tui.widgets.device_panel import DeviceBar, DevicePanel
 from specterm.tui.widgets.device_text import DeviceHistory
 from specterm.tui.widgets.figures import FiguresBar, FiguresPanel
 from specterm.tui.widgets.inspector import Inspector
+from specterm.tui.widgets.key_hints import KeyHints
 from specterm.tui.widgets.legend import Legend
 from specterm.tui.widgets.model_bar import ModelBar
 from specterm.tui.widgets.prompt_editor import PromptEditor
@@ -93,7 +94,7 @@ class WorkbenchScreen(SizedScreen[None]):
         yield FiguresBar(id="figures-bar")
         yield DeviceBar(self._devices, id="device-bar")
         yield Legend(id="legend")
-        yield Footer(compact=True, show_command_palette=False)
+        yield KeyHints()
 
     def on_mount(self) -> None:
         # Kept, not looked up: a timer may fire while the screen is being taken down.

@@ -11,6 +11,7 @@ from textual.widget import Widget
 from textual.widgets import Static
 
 from specterm.tui.widgets.device_text import DeviceHistory, Look, device_block, device_line
+from specterm.tui.widgets.steady_text import SteadyText
 
 _PARTS = ("label", "value", "bar", "low", "mid", "high")
 _COMPONENTS = {f"devices--{part}" for part in _PARTS}
@@ -23,7 +24,7 @@ def _look(widget: Widget) -> Look:
     return Look(*(style(f"devices--{part}", partial=True) for part in _PARTS))
 
 
-class _DeviceText(Static):
+class _DeviceText(SteadyText):
     """The drawn lines of every device."""
 
     COMPONENT_CLASSES: ClassVar[set[str]] = _COMPONENTS
@@ -64,7 +65,7 @@ and clock. **n/a** means that the device does not report it; nothing is estimate
             return
         readings = self._history.latest
         if not readings:
-            shown.update(Text("nothing read yet", style="dim"))
+            shown.draw_lines(Text("nothing read yet", style="dim"))
             return
         look = _look(shown)
         # GPUs first, in full as far as they fit; of the others a line each, then graphs as high as the rest allows.
@@ -82,7 +83,7 @@ and clock. **n/a** means that the device does not report it; nothing is estimate
         text = Text(gap, no_wrap=True).join(blocks)
         for line in lines:
             text.append_text(Text("\n").append_text(line))
-        shown.update(text)
+        shown.draw_lines(text)
 
 
 class DeviceBar(Static):
@@ -100,4 +101,4 @@ class DeviceBar(Static):
     def draw(self) -> None:
         """Draw the last readings."""
         if self.display and self.size.width:
-            self.update(device_line(self._history.latest, self.size.width - 2, _look(self)))
+            self.update(device_line(self._history.latest, self.size.width - 2, _look(self)), layout=False)

@@ -15,6 +15,7 @@ from textual.widgets import Static
 from specterm.metrics import Figure
 from specterm.metrics.verdict import Verdict
 from specterm.tui.widgets.device_text import NOT_MEASURED
+from specterm.tui.widgets.steady_text import SteadyText
 from specterm.tui.widgets.visible_text import visible
 
 Figures: TypeAlias = Mapping[str, Figure]
@@ -84,7 +85,7 @@ def _styles(widget: Static) -> tuple[Style, Style, Style]:
     )
 
 
-class _FiguresText(Static):
+class _FiguresText(SteadyText):
     """The drawn table."""
 
     COMPONENT_CLASSES: ClassVar[set[str]] = _COMPONENTS
@@ -157,7 +158,7 @@ estimated from the measurement that is made when the models are loaded.
                 if index:
                     text.append("  " if width >= _TWO_COLUMNS else "\n")
                 text.append_text(part)
-        drawn.update(text)
+        drawn.draw_lines(text)
 
 
 class FiguresBar(Static):
@@ -213,4 +214,4 @@ class FiguresBar(Static):
             if told and text.cell_len + len(name) + len(told) + 3 <= self.size.width - 2:
                 text.append(f"  {name} ", label)
                 text.append(told, value)
-        self.update(text)
+        self.update(text, layout=False)

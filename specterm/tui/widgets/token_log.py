@@ -103,7 +103,7 @@ again. Select with the mouse, or copy the whole output with **y**; **s** saves i
         first = self.store.extend_lines()
         for line in range(first, first + 2 + self.size.height):
             self._strips.pop(line, None)
-        self.virtual_size = Size(self.store.width, self.store.line_count)
+        self._take_size(follows)
         top = self.scroll_offset.y
         changed = range(max(first, top), min(self.store.line_count + 1, top + self.size.height))
         if changed:  # what lies below would have the panes there painted again
@@ -111,6 +111,14 @@ again. Select with the mouse, or copy the whole output with **y**; **s** saves i
         if follows:
             self._lines_seen = self.store.line_count
         self._tell_position(follows)
+
+    def _take_size(self, follows: bool) -> None:
+        """Take over how high the text is now. Only this pane depends on it: the screen needs no new layout, which would
+        cost more than the lines do."""
+        self.set_reactive(TokenLog.virtual_size, Size(self.store.width, self.store.line_count))
+        self._scroll_update(self.virtual_size)
+        if follows:
+            self.scroll_target_y = self.scroll_y = self.max_scroll_y
 
     def clear(self) -> None:
         """Empty the stream."""

@@ -1,0 +1,62 @@
+"""The line of keys: what fits, what a click does, and what follows the focus."""
+
+from textual.app import App, ComposeResult
+from textual.widgets import Input
+
+from specterm.tui.widgets.key_hints import KeyHints
+
+
+class Bound(App[None]):
+    BINDINGS = [  # noqa: RUF012
+        ("f2", "one", "First"),
+        ("f3", "two", "Second"),
+        ("f4", "one", "First again"),
+        ("f5", "refused", "Refused"),
+        ("f6", "long", "A description that no narrow line holds"),
+    ]
+    done = ""
+
+    def compose(self) -> ComposeResult:
+        yield Input()
+        yield KeyHints()
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        return None if action == "refused" else True
+
+    def action_one(self) -> None:
+        self.done += "1"
+
+    def action_two(self) -> None:
+        self.done += "2"
+
+    def action_refused(self) -> None:
+        self.done += "x"
+
+
+def shown(hints: KeyHints) -> str:
+    return hints.render_line(0).text.rstrip()
+
+
+async def test_what_fits_is_shown_once_and_a_click_does_what_the_key_does():
+    app = Bound()
+    async with app.run_test(size=(40, 5)) as pilot:
+        hints = app.query_one(KeyHints)
+        await pilot.pause()
+        assert shown(hints) == " f2 First f3 Second f5 Refused"
+        for column in (1, 9, 11, 20):
+            await pilot.click(KeyHints, offset=(column, 0))
+        await pilot.click(KeyHints, offset=(35, 0))
+        await pilot.pause()
+        assert app.done == "12"
+        await pilot.resize_terminal(80, 5)
+        await pilot.pause()
+        assert "no narrow line" in shown(hints)
+        assert hints.hint_at(45).description.startswith("A description")
+
+
+async def test_what_cannot_be_done_now_is_dim():
+    app = Bound()
+    async with app.run_test(size=(40, 5)) as pilot:
+        await pilot.pause()
+        line = app.query_one(KeyHints).render_line(0)
+        assert [s.text for s in line if s.style is not None and s.style.dim] == ["f5", " Refused"]

@@ -6,7 +6,6 @@ it likes.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
@@ -14,10 +13,11 @@ from typing import TYPE_CHECKING, Protocol
 from specterm.bench.summary import Summary, summarise
 from specterm.bench.trials import Progress, Trial, run_trials
 from specterm.config import PlanSpec, Request
-from specterm.engine.job import Engine, Job
+from specterm.engine.job import Engine
 from specterm.errors import SpectermError
 from specterm.metrics import RowResult, row_results
 from specterm.report.document import Document, build_document
+from specterm.tui.one_stop import OneStop
 
 if TYPE_CHECKING:
     from specterm.history.comparison import Comparison
@@ -93,8 +93,7 @@ class Measurement:
         self.plan = plan
         self._recording = recording
         self._engine = engine
-        self._job: Job | None = None
-        self._stop = threading.Event()
+        self._stop = OneStop()
         self._requests = tuple(requests)
         self._results: list[RowResult] = []
         self.recorded: list[Trial] = []
@@ -104,7 +103,7 @@ class Measurement:
         """Measure until the end, a failure or a cancel; the last standing says which."""
         try:
             trials = run_trials(
-                self._engine, self.plan, self._requests, self._advance, keep=self._keep, begin=self._begin
+                self._engine, self.plan, self._requests, self._advance, keep=self._keep, begin=self._stop.begin
             )
             document = build_document(trials)
             self.standing = replace(self.standing, summary=tuple(document.summary), document=document)
@@ -115,19 +114,12 @@ class Measurement:
 
     def cancel(self) -> None:
         """Stop within a round; what has been measured is kept."""
-        self._stop.set()
-        if self._job is not None:
-            self._job.cancel()
+        self._stop.stop()
 
     @property
     def cancelled(self) -> bool:
         """Whether `cancel` was called."""
-        return self._stop.is_set()
-
-    def _begin(self, job: Job) -> None:
-        self._job = job
-        if self.cancelled:  # between two jobs
-            job.cancel()
+        return self._stop.stopped()
 
     def _advance(self, progress: Progress) -> None:
         self.standing = replace(self.standing, progress=progress)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from specterm.engine.job import Job
 from specterm.errors import SpectermError
+from specterm.tui.one_stop import OneStop
 from specterm.verify.plan import VerifySpec
 from specterm.verify.ports import Verifies
 from specterm.verify.result import CheckResult, Verification
@@ -35,8 +34,7 @@ class Verifying:
     def __init__(self, engine: Verifies, spec: VerifySpec, verify: Callable[..., Verification] = verify) -> None:
         self.spec = spec
         self._engine, self._verify = engine, verify
-        self._job: Job | None = None
-        self._stop = threading.Event()
+        self._stop = OneStop()
         self.standing = Standing()
 
     def run(self) -> None:
@@ -47,8 +45,8 @@ class Verifying:
                 self.spec,
                 self._advance,
                 keep=self._keep,
-                begin=self._begin,
-                cancelled=self._stop.is_set,
+                begin=self._stop.begin,
+                cancelled=self._stop.stopped,
             )
             self.standing = replace(self.standing, verification=found)
         except SpectermError as error:
@@ -56,19 +54,12 @@ class Verifying:
 
     def cancel(self) -> None:
         """Stop before the next thousand rows, or after the run that is going; the results so far are kept."""
-        self._stop.set()
-        if self._job is not None:
-            self._job.cancel()
+        self._stop.stop()
 
     @property
     def cancelled(self) -> bool:
         """Whether `cancel` was called."""
-        return self._stop.is_set()
-
-    def _begin(self, job: Job) -> None:
-        self._job = job
-        if self.cancelled:
-            job.cancel()
+        return self._stop.stopped()
 
     def _advance(self, progress: Progress) -> None:
         self.standing = replace(self.standing, progress=progress)

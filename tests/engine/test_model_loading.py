@@ -1,6 +1,5 @@
 """Loading in the engine: how far it is, that it can be given up, and what becomes of the models before."""
 
-import time
 from pathlib import Path
 
 import pytest
@@ -78,10 +77,10 @@ def test_closing_during_a_load_does_not_wait_for_its_end(engine):
     for event in job:
         if isinstance(event, LoadProgress) and event.fraction:
             break
-    began = time.perf_counter()
     engine.close()
-    assert time.perf_counter() - began < 1
-    assert isinstance(list(job)[-1], RunFinished)
+    rest = list(job)
+    assert {event.target.name for event in rest if isinstance(event, Loaded)} <= {"builtin/draft"}  # what was there
+    assert isinstance(rest[-1], RunFinished)
 
 
 def test_what_is_loaded_says_what_it_takes():

@@ -64,6 +64,7 @@ again. Select with the mouse, or copy the whole output with **y**; **s** saves i
         self._show_rejected = False
         self._strips: dict[int, Strip] = {}
         self._styles: dict[State, Style] = {}
+        self._own_style: Style | None = None
         self._unwrapped = False
         self._lines_seen = 0
         self._matches: Matches | None = None
@@ -164,6 +165,14 @@ again. Select with the mouse, or copy the whole output with **y**; **s** saves i
         super().notify_style_update()
         self._strips.clear()
         self._styles.clear()
+        self._own_style = None
+
+    @property
+    def _blank(self) -> Style:
+        """The style where no token is, which takes longer to find than a line does to paint."""
+        if self._own_style is None:
+            self._own_style = self.rich_style
+        return self._own_style
 
     def _style(self, state: State) -> Style:
         style = self._styles.get(state)
@@ -174,7 +183,7 @@ again. Select with the mouse, or copy the whole output with **y**; **s** saves i
     def render_line(self, y: int) -> Strip:
         line, width = self.scroll_offset.y + y, self.size.width
         if line >= self.store.line_count:
-            return Strip.blank(width, self.rich_style)
+            return Strip.blank(width, self._blank)
         selection = self.text_selection
         if selection is not None and (span := selection.get_span(line)) is not None:
             return self._selected_strip(line, *span)
@@ -233,13 +242,13 @@ again. Select with the mouse, or copy the whole output with **y**; **s** saves i
 
     def _styled(self, text: str, state: State) -> Iterator[Segment]:
         if state is State.BONUS and text.startswith(" ") and not text.isspace():
-            yield Segment(" ", self.rich_style)  # an underlined gap reads as a character
+            yield Segment(" ", self._blank)  # an underlined gap reads as a character
             text = text[1:]
         if text:
             yield Segment(text, self._style(state))
 
     def _strip(self, segments: list[Segment], line: int) -> Strip:
-        return Strip(segments).adjust_cell_length(self.size.width, self.rich_style).apply_offsets(0, line)
+        return Strip(segments).adjust_cell_length(self.size.width, self._blank).apply_offsets(0, line)
 
     def _selected_strip(self, line: int, start: int, end: int) -> Strip:
         chosen = self.screen.get_component_rich_style("screen--selection")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -57,6 +57,14 @@ class LanguageModel(Protocol):
 
     def forward(self, block: Block, last: Sequence[int] | None = None) -> Tensor:
         """Logits after the tokens of `block`: [B, T, V], or [B, 1, V] of token last[b] of each row."""
+
+
+@runtime_checkable
+class TokenSteps(Protocol):
+    """What a model with a slot cache may offer besides `LanguageModel`: chains of one row without the cost of blocks."""
+
+    def step(self, row: int, position: int, token: int) -> Tensor:
+        """Write one token of cache row `row` to the slot of its position; the logits after it, [V]."""
 
 
 class Runner(LanguageModel, Protocol):

@@ -28,22 +28,32 @@ class SlotCache:
         self._together = False  # whether the block's rows follow one another and begin at the same slot
         self._begin = self._end = 0  # the first slot of the block's first row, and one past the last of all
         self._index: tuple[Tensor, Tensor] | None = None
+        self.generation = 0
+        """Counts the buffers that were made: views of those before are of no use."""
         self.intact = 0
         """Slots at the beginning of row 0 that nothing was written to since the caller set this."""
 
     def begin(self, block: Block) -> None:
         """A forward pass over `block` begins."""
         self._begin, self._end = block.starts[0] + block.first, block.end
-        if self._end > self.capacity:
-            raise ValueError(f"slot {self._end - 1} is beyond the cache's {self.capacity}")
-        if self.intact:
-            written = [start + block.first for row, start in zip(block.rows, block.starts, strict=True) if row == 0]
-            self.intact = min([self.intact, *written])
+        for row, start in zip(block.rows, block.starts, strict=True):
+            self.claim(row, start + block.first, self._end)
         self._block = block
         self._index = None
         self._together = len(set(block.starts)) == 1 and _follow(block.rows)
         if self._taken_rows != block.rows:
             self._taken_rows, self._taken = block.rows, {}
+
+    def claim(self, row: int, begin: int, end: int) -> None:
+        """Slots `begin` to `end` of a row are about to be written.
+
+        Raises:
+            ValueError: there are not so many.
+        """
+        if end > self.capacity:
+            raise ValueError(f"slot {end - 1} is beyond the cache's {self.capacity}")
+        if row == 0 and begin < self.intact:
+            self.intact = begin
 
     def resize(self, rows: int, capacity: int) -> None:
         """Make the buffers larger or smaller, one after the other; what is in them stays as far as it fits."""
@@ -105,6 +115,12 @@ class SlotCache:
         keys, values = stored if len(stored) == 2 else stored[0].chunk(2, dim=1)
         return keys[row, :, :end], values[row, :, :end]
 
+    def of_row(self, layer: int, row: int) -> Tensor:
+        """Keys and values of one row as they lie in the buffer of a layer that writes them together: a view,
+        [1, 2 * kv_heads, capacity, head_dim]."""
+        (stored,) = self._layers[layer]
+        return stored[row : row + 1]
+
     def token_bytes(self) -> int | None:
         """Bytes of the keys and values of one token in all layers that have written; None where none has."""
         buffers = [buffer for own in self._layers.values() for buffer in own]
@@ -115,6 +131,7 @@ class SlotCache:
         return sorted(self._layers)
 
     def _buffer(self, like: Tensor) -> Tensor:
+        self.generation += 1
         # Zeros, not garbage: a masked NaN would still poison the weighted sum.
         shape = (self.rows, like.shape[1], self.capacity, like.shape[3])
         return torch.zeros(shape, dtype=like.dtype, device=like.device)

@@ -7,11 +7,14 @@ from feeding import chain, random_ids
 from transformers import AutoModelForCausalLM
 
 from specterm.config import ModelSpec
+from specterm.decoding.ports import FINAL_NORM, Block, TokenSteps
 from specterm.decoding.prefill import CHUNK_TOKENS, prefill
+from specterm.decoding.tree import Topology
 from specterm.models.folders import BUILTIN_FOLDER
 from specterm.models.loading import load_models
 from specterm.models.runners.causal_lm import CausalLMRunner
 
+CPU = torch.device("cpu")
 FUSED = ["llama", "llama3-rope", "mistral", "qwen2", "qwen3"]
 KINDS = [*FUSED, "mistral-sliding", "gpt2", "gemma3"]
 DTYPES = [("float64", 1e-9), ("float32", 1e-4)]
@@ -122,3 +125,38 @@ def test_logits_on_cuda(kind, saved_pair):
     got = chain(runner, (0, 1), (30, 12), [IDS[0][30:40], IDS[1][12:22]]).cpu()
     close(got[0], want[0][30:40], 1e-9)
     close(got[1], want[1][12:22], 1e-9)
+
+
+@pytest.mark.parametrize("kind", FUSED)
+def test_a_token_of_one_row(kind, saved_pair):
+    """Alone, and as a step, behind what other shapes of pass wrote; early exits and taps take the same way."""
+    folder, _ = saved_pair(kind)
+    runner, (ids, *_) = load(folder, "float32").runner, IDS
+    want = expected(folder, "float32", [ids])[0]
+    runner.allocate(2, 16)
+    prefill(runner, 1, torch.tensor(ids[:12]))
+    runner.allocate(2, 64)  # other buffers: what was known of the old ones is of no use
+    assert isinstance(runner, TokenSteps)
+    for position in range(12, 20):
+        if position % 2:
+            got = runner.step(1, position, ids[position])
+        else:
+            got = chain(runner, (1,), (position,), [ids[position : position + 1]])[0, 0]
+        close(got, want[position], 1e-4)
+    with pytest.raises(ValueError, match="slot 64 is beyond"):
+        runner.step(1, 64, 5)
+
+
+def test_taps_of_one_row_and_of_two(saved_pair):
+    """A few tokens of one row have a way of their own; two rows go torch's."""
+    runner, taps = load(saved_pair("qwen3")[0], "float32").runner, (0, 2, FINAL_NORM)
+    runner.allocate(2, 64)
+    one, two = (Block(rows, (0,) * len(rows), torch.tensor([IDS[0][:9]] * len(rows)), Topology.of_chain(8, CPU))
+                for rows in ((0,), (0, 1)))  # fmt: skip
+    want, of_two = runner.forward_tapped(two, taps)
+    early = runner.early_exit(2).forward(two)
+    got, states = runner.forward_tapped(one, taps, last=[4])
+    assert states.shape == (1, 9, 3 * runner.hidden_size)
+    close(got[0, 0], want[0, 4], 1e-5)
+    close(states[0], of_two[0], 1e-5)
+    close(runner.early_exit(2).forward(one)[0], early[0], 1e-5)

@@ -18,7 +18,16 @@ from torch import Tensor
 from specterm.decoding.drafters.draft_law import over_vocabulary
 from specterm.decoding.drafters.prefix import DraftPrefix, Prefix
 from specterm.decoding.drafters.setup import DraftSetup
-from specterm.decoding.ports import Admission, Block, Feedback, LanguageModel, Needs, ProposeRow, Recording
+from specterm.decoding.ports import (
+    Admission,
+    Block,
+    Feedback,
+    LanguageModel,
+    Needs,
+    ProposeRow,
+    Recording,
+    TokenSteps,
+)
 from specterm.decoding.sampling import (
     ROUND_STRIDE,
     Purpose,
@@ -43,6 +52,8 @@ class DraftModel:
         """`prefix` is the model's; `vocab_size` the target's."""
         self.max_nodes = self.max_depth = gamma
         self._model = model
+        # Only where the host has the token anyway: elsewhere reading it would make the device wait.
+        self._steps = model if isinstance(model, TokenSteps) and model.device.type == "cpu" else None
         self._prefix = prefix
         self._vocab_size = vocab_size
         self._warps = warps
@@ -95,27 +106,32 @@ class DraftModel:
     def _draft(self, rows: Sequence[ProposeRow], steps: int) -> tuple[Tensor, Tensor]:
         """Draw `steps` tokens: ids [B, steps], and the laws they came from [B, steps, V] (when greedy logits, and none,
         V = 0, where nothing is recorded). Rows with fewer useful steps go along; what they write beyond is scratch."""
-        device = self._model.device
         cache_rows = tuple(row.row for row in rows)
         logits = self._prefix.advance(cache_rows)
         ends = self._prefix.lengths(cache_rows)
         u = None if self._warps.greedy else self._uniforms(rows, steps)
-        root, whole = Topology.of_chain(0, device), self._record.shows_nodes
         drawn: list[Tensor] = []
         laws: list[Tensor] = []
         for step in range(steps):
             if step:
-                starts = tuple(end + step - 1 for end in ends)
-                block = Block(cache_rows, starts, drawn[-1].unsqueeze(1), root)
-                logits = self._model.forward(block)[:, 0]
+                logits = self._forward(cache_rows, [end + step - 1 for end in ends], drawn[-1])
             logits = over_vocabulary(logits, self._vocab_size)
             if u is None:
-                laws.append(logits if whole else logits[:, :0])
                 drawn.append(likeliest(logits))
+                if self._record.shows_nodes:
+                    laws.append(logits)
             else:
                 laws.append(probabilities(logits, self._warps))
                 drawn.append(draw(laws[-1], u[:, step]))
-        return torch.stack(drawn, dim=1), torch.stack(laws, dim=1)
+        law = torch.stack(laws, dim=1) if laws else logits.new_empty((len(rows), steps, 0))
+        return torch.stack(drawn, dim=1), law
+
+    def _forward(self, cache_rows: tuple[int, ...], starts: Sequence[int], tokens: Tensor) -> Tensor:
+        """Logits [B, V] after one more token of each row, int64 [B]."""
+        if self._steps is not None and len(cache_rows) == 1:
+            return self._steps.step(cache_rows[0], starts[0], int(tokens)).unsqueeze(0)
+        root = Topology.of_chain(0, self._model.device)
+        return self._model.forward(Block(cache_rows, tuple(starts), tokens.unsqueeze(1), root))[:, 0]
 
     def _uniforms(self, rows: Sequence[ProposeRow], steps: int) -> Tensor:
         """The random numbers of the round, [B, steps]."""

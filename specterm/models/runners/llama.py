@@ -17,14 +17,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from specterm.decoding.ports import FINAL_NORM, Block
+from specterm.decoding.tree import Topology
 from specterm.models.attention import grouped_attention, rotate_, signed
-from specterm.models.cache import SlotCache
+from specterm.models.cache import SlotCache, positions_of
 from specterm.models.masks import Masks
 from specterm.models.norm import RmsNorm
 from specterm.models.products import Plain, Product, narrowest, packs_exactly, quickest
 from specterm.models.rope import rope_tables
 from specterm.models.runners.cached import CachedRunner
 from specterm.models.runners.early_exit import EarlyExit
+from specterm.models.runners.one_row import MOST_TOKENS, OneRow
 from specterm.models.weights import ReadTensor, tensor_reader, weight_files
 
 _FAMILIES = {"llama", "mistral", "qwen2", "qwen3"}
@@ -91,7 +93,7 @@ def _complete(config: Mapping[str, Any]) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class _Layer:
+class Layer:
     """One layer; q, k and v stacked, gate and up stacked. The norms divide by the gain of the product behind them."""
 
     attention_norm: RmsNorm
@@ -155,6 +157,10 @@ class LlamaRunner(CachedRunner):
         assert tables is not None, "fits() said that the rotary embedding is known"
         self._cos, self._sin = tables[0].to(self._inner), signed(tables[1].to(self._inner))
         self._masks = Masks(shape.heads // shape.kv_heads, self._inner, device, max_positions)
+        self._one_row: OneRow | None = None
+        if device.type == "cpu" and self._inner == torch.float32:
+            judge = self._judge_norm, self._judge
+            self._one_row = OneRow(shape, self._layers, self._embedding, self._norm, judge, self._cos, self._sin)
 
     def size(self) -> tuple[int, int]:
         """The number of weights, and the bytes that they take. Where products are packed, a table that is also looked
@@ -186,6 +192,16 @@ class LlamaRunner(CachedRunner):
         """See `Runner`."""
         return self._forward(block, self.layers, taps, last)
 
+    @torch.inference_mode()
+    def step(self, row: int, position: int, token: int) -> Tensor:
+        """See `TokenSteps`."""
+        cache = self.cache
+        if self._one_row is None or cache is None or len(cache.layers()) < self.layers:
+            ids = torch.tensor([[token]], device=self.device)
+            return self.forward(Block((row,), (position,), ids, Topology.of_chain(0, self.device)))[0, 0]
+        cache.claim(row, position, position + 1)
+        return self._one_row.forward(cache, row, position, (token,))[0][0]
+
     def early_exit(self, layers: int) -> EarlyExit:
         """See `Runner`."""
         return EarlyExit(self, lambda block, last: self._forward(block, layers, (), last)[0])
@@ -198,6 +214,8 @@ class LlamaRunner(CachedRunner):
         assert self.cache is not None, "allocate() comes first"
         shape, cache, (rows, width) = self.shape, self.cache, block.ids.shape
         cache.begin(block)
+        if self._one_row is not None and rows == 1 and width <= MOST_TOKENS and len(cache.layers()) >= layers:
+            return self._forward_one_row(self._one_row, block, layers, taps, last)
         cos, sin = self._masks.rotary(block, self._cos, self._sin)
         mask = self._masks.mask(block)
         queries_keys = shape.heads + shape.kv_heads
@@ -225,12 +243,26 @@ class LlamaRunner(CachedRunner):
             x = _picked(x, last)
         return self._judge(self._judge_norm(x)), features
 
+    def _forward_one_row(
+        self, passes: OneRow, block: Block, layers: int, taps: Sequence[int], last: Sequence[int] | None
+    ) -> tuple[Tensor, Tensor]:
+        """`_forward` of a few tokens of one row; the cache has begun the block."""
+        assert self.cache is not None
+        begin, where = block.starts[0] + block.first, None
+        if not block.topology.chain or begin + block.width > self.max_positions:
+            where = positions_of(block, self.max_positions).numpy()[0]
+        logits, states = passes.forward(
+            self.cache, block.rows[0], begin, block.ids.tolist()[0], where=where, mask=self._masks.mask(block),
+            layers=layers, taps=taps, last=None if last is None else last[0],
+        )  # fmt: skip
+        return logits.unsqueeze(0), logits[..., :0] if states is None else states.to(self.dtype).unsqueeze(0)
+
     def compact(self, rows: Sequence[int], starts: Sequence[int], path: Tensor) -> None:
         """See `Runner`."""
         assert self.cache is not None
         self.cache.compact(rows, starts, path)
 
-    def _layer(self, read: ReadTensor, index: int, config: Mapping[str, Any]) -> _Layer:
+    def _layer(self, read: ReadTensor, index: int, config: Mapping[str, Any]) -> Layer:
         shape, at = self.shape, f"model.layers.{index}."
         queries, keys = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
         ff = int(config["intermediate_size"])
@@ -246,7 +278,7 @@ class LlamaRunner(CachedRunner):
         gate_up = self._product(
             torch.cat([read(f"{at}mlp.{n}_proj.weight", (ff, shape.hidden)) for n in ("gate", "up")])
         )
-        return _Layer(
+        return Layer(
             attention_norm=self._rms(read(f"{at}input_layernorm.weight", (shape.hidden,)), qkv.gain),
             qkv=qkv,
             qk_norm=self._qk_norm(read, at) if shape.qk_norm else None,

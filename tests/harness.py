@@ -83,6 +83,8 @@ def decode(
     **parameters: Any,
 ) -> Decoded:
     """Decode `prompts` and collect everything."""
+    if method == "draft":  # models of random weights are never sure
+        parameters.setdefault("draft_confidence", 0.0)
     spec = MethodSpec(name=method, parameters=parameters).checked()
     setup = DraftSetup(
         target, tuple(drafts), warps, record, spec.parameters, memory or DraftMemory(), costs, heads or {}

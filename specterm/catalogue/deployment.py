@@ -66,6 +66,12 @@ _HEAD_TREE = Difference(
     "head_tree", (), "{program} drafts a chain of the likeliest tokens: a {value} tree is not available"
 )
 _DRAFT_TEMPERATURE = Difference("draft_temperature", (None,), "a draft temperature of {value} is not available")
+_WHOLE_DRAFT = Difference(
+    "draft_confidence", (0.0,), "{program} drafts the full length: an end at a confidence of {value} is not available"
+)
+_TOKEN_CONFIDENCE = Difference(
+    "draft_confidence", (0.0,), "{program} ends a draft at a token that is itself below {value}, not the whole draft"
+)
 _GREEDY_DRAFT = Difference(
     "sampled",
     (False,),
@@ -99,7 +105,7 @@ VLLM = Program(
         "draft": Recipe(
             (Argument("model", "draft"), _LENGTH, _BLOCK),
             {"method": "draft_model"},
-            (_DRAFT_TEMPERATURE, _GREEDY_DRAFT, _FIXED_LENGTH),
+            (_DRAFT_TEMPERATURE, _GREEDY_DRAFT, _FIXED_LENGTH, _WHOLE_DRAFT),
         ),
         "sequential": Recipe(
             (Argument("model", "draft"), _LENGTH), {"method": "draft_model"}, (_ONE_DRAFT, _FIXED_LENGTH)
@@ -164,9 +170,12 @@ TRANSFORMERS = Program(
     quoting="python",
     recipes={
         "draft": Recipe(
-            (_ASSISTANT, Argument("num_assistant_tokens", "num_draft_tokens")),
-            _CONSTANT_LENGTH,
-            (_DRAFT_TEMPERATURE, _FIXED_LENGTH),
+            (
+                _ASSISTANT,
+                Argument("num_assistant_tokens", "num_draft_tokens"),
+                Argument("assistant_confidence_threshold", "draft_confidence"),
+            ),
+            differences=(_DRAFT_TEMPERATURE, _FIXED_LENGTH, _TOKEN_CONFIDENCE),
             line=_ASSISTED,
         ),
         "sequential": Recipe(

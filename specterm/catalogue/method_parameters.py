@@ -26,6 +26,17 @@ DRAFT_TEMPERATURE = Parameter(
     label="draft temp",
 )
 
+DRAFT_CONFIDENCE = Parameter(
+    "draft_confidence",
+    "float",
+    0.2,
+    "A draft ends early where the draft model's own probability of the whole of it falls below this; 0 for never. In "
+    "effect where drafts are greedy: sampled ones have their full length always, as the output would be biased.",
+    minimum=0.0,
+    maximum=1.0,
+    label="confidence",
+)
+
 NGRAM_MAX = Parameter(
     "ngram_max", "int", 4, "Longest context that is looked up, in tokens.", minimum=1, maximum=16, label="n-gram max"
 )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from specterm.catalogue.method_parameters import (
     ADAPTIVE,
     BEAM_WIDTH,
+    DRAFT_CONFIDENCE,
     DRAFT_MEMORY,
     DRAFT_TEMPERATURE,
     EXIT_LAYER,
@@ -59,7 +60,7 @@ METHODS: dict[str, Method] = {
             "draft",
             "Draft model",
             "A small model of the same vocabulary drafts a chain; the target judges it in one pass.",
-            (NUM_DRAFT_TOKENS, DRAFT_TEMPERATURE, ADAPTIVE),
+            (NUM_DRAFT_TOKENS, DRAFT_CONFIDENCE, DRAFT_TEMPERATURE, ADAPTIVE),
             min_drafts=1,
             max_drafts=1,
         ),

@@ -61,7 +61,7 @@ class LanguageModel(Protocol):
 
 @runtime_checkable
 class TokenSteps(Protocol):
-    """What a model with a slot cache may offer besides `LanguageModel`: chains of one row without the cost of blocks."""
+    """What a model with a slot cache may offer besides `LanguageModel`: one row's chains at less cost."""
 
     def step(self, row: int, position: int, token: int) -> Tensor:
         """Write one token of cache row `row` to the slot of its position; the logits after it, [V]."""

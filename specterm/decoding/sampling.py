@@ -85,6 +85,17 @@ def likeliest(logits: Tensor) -> Tensor:
     return logits.argmax(dim=-1)
 
 
+def highest_probability(logits: Tensor) -> list[float]:
+    """The plain softmax's probability of the likeliest token of each row of `logits` [B, V]; waits for the device."""
+    if logits.device.type == "cpu" and logits.dtype in (torch.float32, torch.float64):
+        own = logits.numpy()
+        mass = np.exp(own - own.max(axis=-1, keepdims=True))
+        return [1.0 / float(total) for total in mass.sum(axis=-1)]
+    scores = logits.float()
+    highest: list[float] = (scores.amax(dim=-1) - scores.logsumexp(dim=-1)).exp().tolist()
+    return highest
+
+
 def _behind_nucleus(scores: Tensor, top_p: float) -> Tensor:
     """Which tokens the likeliest ones make up `top_p` without: bool [..., V]; the likeliest token never is."""
     if scores.device.type == "cpu":

@@ -33,6 +33,7 @@ from specterm.decoding.sampling import (
     Purpose,
     Warps,
     draw,
+    highest_probability,
     likeliest,
     probabilities,
     purpose_keys,
@@ -47,9 +48,11 @@ class DraftModel:
     needs = Needs()
 
     def __init__(
-        self, model: LanguageModel, prefix: Prefix, vocab_size: int, gamma: int, warps: Warps, record: Recording
-    ) -> None:
-        """`prefix` is the model's; `vocab_size` the target's."""
+        self, model: LanguageModel, prefix: Prefix, vocab_size: int, gamma: int, warps: Warps, record: Recording,
+        least: float = 0.0,
+    ) -> None:  # fmt: skip
+        """`prefix` is the model's; `vocab_size` the target's. least: a greedy chain ends with the token at which the
+        draft's probability of the whole chain falls below this; 0 for never."""
         self.max_nodes = self.max_depth = gamma
         self._model = model
         # Only where the host has the token anyway: elsewhere reading it would make the device wait.
@@ -58,6 +61,8 @@ class DraftModel:
         self._vocab_size = vocab_size
         self._warps = warps
         self._record = record
+        # Only where children are fixed: a length that depends on what was drawn would bias the output.
+        self._least = least if warps.greedy else 0.0
         self._written: dict[int, int] = {}  # draft tokens of the last round that stand in the cache, by row
 
     @classmethod
@@ -66,7 +71,8 @@ class DraftModel:
         model, gamma = setup.drafts[0], int(setup.parameters["num_draft_tokens"])
         warps = draft_warps(setup.warps, setup.parameters["draft_temperature"])
         prefix = DraftPrefix(model, widest=gamma + 1)
-        return cls(model, prefix, setup.target.vocab_size, gamma, warps, setup.record)
+        least = setup.parameters["draft_confidence"]
+        return cls(model, prefix, setup.target.vocab_size, gamma, warps, setup.record, least)
 
     def open(self, rows: int, capacity: int) -> None:
         """Prepare the draft's cache; it may be shorter than the target's, then drafting ends earlier."""
@@ -79,12 +85,15 @@ class DraftModel:
 
     def propose(self, rows: Sequence[ProposeRow]) -> DraftTree:
         """Draft a chain for each row: the pending tokens first, then one forward a token."""
-        counts = tuple(min(self.max_nodes, row.limit, self._prefix.room(row.row)) for row in rows)
-        self._written = {row.row: max(0, count - 1) for row, count in zip(rows, counts, strict=True)}
-        drafting = [row for row, count in zip(rows, counts, strict=True) if count]
+        most = [min(self.max_nodes, row.limit, self._prefix.room(row.row)) for row in rows]
+        drafting = [row for row, count in zip(rows, most, strict=True) if count]
         if not drafting:
+            self._written = dict.fromkeys((row.row for row in rows), 0)
             return DraftTree.empty(len(rows), self._model.device)
-        drawn, laws = self._draft(drafting, max(counts))
+        drawn, laws, lengths = self._draft(drafting, [count for count in most if count])
+        ends = iter(lengths)
+        counts = tuple(next(ends) if count else 0 for count in most)
+        self._written = {row.row: max(0, count - 1) for row, count in zip(rows, counts, strict=True)}
         if len(drafting) < len(rows):
             places = torch.tensor([i for i, count in enumerate(counts) if count], device=drawn.device)
             drawn = drawn.new_zeros((len(rows), drawn.shape[1])).index_copy_(0, places, drawn)
@@ -103,18 +112,20 @@ class DraftModel:
     def close(self) -> None:
         """Nothing to put away."""
 
-    def _draft(self, rows: Sequence[ProposeRow], steps: int) -> tuple[Tensor, Tensor]:
-        """Draw `steps` tokens: ids [B, steps], and the laws they came from [B, steps, V] (when greedy logits, and none,
-        V = 0, where nothing is recorded). Rows with fewer useful steps go along; what they write beyond is scratch."""
+    def _draft(self, rows: Sequence[ProposeRow], most: Sequence[int]) -> tuple[Tensor, Tensor, list[int]]:
+        """Draw up to `most` tokens for each row: ids [B, N], the laws they came from [B, N, V] (when greedy logits, and
+        none, V = 0, where nothing is recorded) and how many of the N are each row's. Rows with fewer go along; what
+        they write beyond is scratch."""
         cache_rows = tuple(row.row for row in rows)
         logits = self._prefix.advance(cache_rows)
         ends = self._prefix.lengths(cache_rows)
-        u = None if self._warps.greedy else self._uniforms(rows, steps)
+        u = None if self._warps.greedy else self._uniforms(rows, max(most))
+        lengths, chances = list(most), [1.0] * len(rows)
         drawn: list[Tensor] = []
         laws: list[Tensor] = []
-        for step in range(steps):
-            if step:
-                logits = self._forward(cache_rows, [end + step - 1 for end in ends], drawn[-1])
+        while len(drawn) < max(lengths):
+            if drawn:
+                logits = self._forward(cache_rows, [end + len(drawn) - 1 for end in ends], drawn[-1])
             logits = over_vocabulary(logits, self._vocab_size)
             if u is None:
                 drawn.append(likeliest(logits))
@@ -122,9 +133,14 @@ class DraftModel:
                     laws.append(logits)
             else:
                 laws.append(probabilities(logits, self._warps))
-                drawn.append(draw(laws[-1], u[:, step]))
-        law = torch.stack(laws, dim=1) if laws else logits.new_empty((len(rows), steps, 0))
-        return torch.stack(drawn, dim=1), law
+                drawn.append(draw(laws[-1], u[:, len(drawn)]))
+            if self._least and len(drawn) < max(lengths):
+                for row, chance in enumerate(highest_probability(logits)):
+                    chances[row] *= chance
+                    if chances[row] < self._least:
+                        lengths[row] = min(lengths[row], len(drawn))
+        law = torch.stack(laws, dim=1) if laws else logits.new_empty((len(rows), len(drawn), 0))
+        return torch.stack(drawn, dim=1), law, lengths
 
     def _forward(self, cache_rows: tuple[int, ...], starts: Sequence[int], tokens: Tensor) -> Tensor:
         """Logits [B, V] after one more token of each row, int64 [B]."""

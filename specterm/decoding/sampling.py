@@ -12,6 +12,8 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -65,6 +67,8 @@ def probabilities(logits: Tensor, warps: Warps) -> Tensor:
         return torch.softmax(scores, dim=-1)
     if warps.temperature != 1.0:
         scores = scores / warps.temperature
+    if warps.top_p < 1.0 and warps.filter_value is None and scores.device.type == "cpu":
+        return _host_nuclei(scores, warps)
     cut_off = float("-inf") if warps.filter_value is None else warps.filter_value
     if warps.top_k is not None and warps.top_k < scores.shape[-1]:
         kth = torch.topk(scores, warps.top_k, dim=-1).values[..., -1:]
@@ -98,21 +102,32 @@ def highest_probability(logits: Tensor) -> list[float]:
 
 def _behind_nucleus(scores: Tensor, top_p: float) -> Tensor:
     """Which tokens the likeliest ones make up `top_p` without: bool [..., V]; the likeliest token never is."""
-    if scores.device.type == "cpu":
-        rows = scores.numpy().reshape(-1, scores.shape[-1])
-        behind = np.ones(rows.shape, dtype=bool)
-        for own, out in zip(rows, behind, strict=True):
-            out[_host_nucleus(own, top_p)] = False
-        return torch.from_numpy(behind).view(scores.shape)
     ordered, order = torch.sort(scores, dim=-1)  # ascending: what goes is a prefix
     drop = torch.softmax(ordered, dim=-1).cumsum(dim=-1) <= 1.0 - top_p
     drop[..., -1] = False
     return torch.zeros_like(drop).scatter_(-1, order, drop)
 
 
-def _host_nucleus(scores: NDArray[np.floating], top_p: float) -> NDArray[np.int64]:
-    """The tokens of the nucleus of one distribution, the likeliest first."""
-    mass = np.exp(scores - scores.max())
+def _host_nuclei(scores: Tensor, warps: Warps) -> Tensor:
+    """`probabilities` of scores over temperature where what is cut off is never drawn: with top-p on a CPU. Tokens
+    outside of the nucleus, nearly all of them, are neither sorted nor written."""
+    if warps.top_k is not None and warps.top_k < scores.shape[-1]:
+        kth = torch.topk(scores, warps.top_k, dim=-1).values[..., -1:]
+        scores = scores.masked_fill(scores < kth, float("-inf"))
+    rows = scores.numpy().reshape(-1, scores.shape[-1])
+    laws = np.zeros(rows.shape, dtype=rows.dtype)
+    for own, law in zip(rows, laws, strict=True):
+        mass = np.exp(own - own.max())
+        ids = _nucleus(mass, warps.top_p)
+        kept = mass[ids]
+        if warps.min_p:
+            kept[kept < warps.min_p * kept[0]] = 0.0
+        law[ids] = kept / kept.sum()
+    return torch.from_numpy(laws).view(scores.shape)
+
+
+def _nucleus(mass: NDArray[np.floating], top_p: float) -> NDArray[np.int64]:
+    """The tokens of the nucleus of one distribution, not normalised, the likeliest first."""
     total = mass.sum(dtype=np.float64)
     # Tokens this unlikely weigh less than 1 - top_p, all of them together: only the others need to be sorted. Half of
     # it, so that rounding takes none away.
@@ -127,6 +142,8 @@ def draw(probs: Tensor, uniforms: Tensor) -> Tensor:
     probs: [..., V], not necessarily normalised; uniforms: [...] in [0, 1). Returns int64 [...]. A token of probability
     zero is never drawn.
     """
+    if probs.device.type == "cpu":
+        return _host_draw(probs, uniforms)
     exact = torch.float32 if probs.device.type == "mps" else torch.float64
     cdf = probs.to(exact).cumsum(dim=-1)
     total = cdf[..., -1:].contiguous()
@@ -134,6 +151,16 @@ def draw(probs: Tensor, uniforms: Tensor) -> Tensor:
     # u * total may round up to total: then the last token that has mass is meant, which is the first to reach total.
     last = torch.searchsorted(cdf, total, right=False)
     return torch.minimum(found, last).squeeze(-1)
+
+
+def _host_draw(probs: Tensor, uniforms: Tensor) -> Tensor:
+    """`draw` in numpy, which is quicker for few rows."""
+    cdfs = probs.numpy().reshape(-1, probs.shape[-1]).cumsum(axis=-1, dtype=np.float64)
+    found = np.empty(len(cdfs), dtype=np.int64)
+    for row, (cdf, u) in enumerate(zip(cdfs, uniforms.numpy().ravel(), strict=True)):
+        total = cdf[-1]
+        found[row] = min(cdf.searchsorted(u * total, "right"), cdf.searchsorted(total, "left"))
+    return torch.from_numpy(found).view(probs.shape[:-1])
 
 
 def row_key(seed: int, prompt_ids: Sequence[int]) -> int:
@@ -146,7 +173,12 @@ def row_key(seed: int, prompt_ids: Sequence[int]) -> int:
 
 
 def purpose_keys(keys: Sequence[int], purpose: Purpose, device: torch.device) -> Tensor:
-    """The hash state of each row for one purpose: int64 [B]."""
+    """The hash state of each row for one purpose: int64 [B], to be read only."""
+    return _purpose_keys(tuple(keys), purpose, device)
+
+
+@lru_cache(maxsize=64)
+def _purpose_keys(keys: tuple[int, ...], purpose: Purpose, device: torch.device) -> Tensor:
     return torch.tensor([_signed(_mix_int(key + purpose * _GOLDEN)) for key in keys], dtype=torch.int64, device=device)
 
 
@@ -166,10 +198,10 @@ def uniforms(keys: Tensor, index: Tensor) -> Tensor:
 
 
 def _host_uniforms(keys: NDArray[np.int64], index: NDArray[np.int64]) -> NDArray[np.float64]:
-    state = keys.astype(np.uint64)[:, None] + (index.astype(np.uint64) + np.uint64(1)) * np.uint64(_GOLDEN)
-    state = (state ^ (state >> np.uint64(30))) * np.uint64(_C1)
-    state = (state ^ (state >> np.uint64(27))) * np.uint64(_C2)
-    bits: NDArray[np.float64] = ((state ^ (state >> np.uint64(31))) >> np.uint64(11)).astype(np.float64)
+    state: NDArray[Any] = keys.view(np.uint64)[:, None] + (index.astype(np.uint64) + 1) * _GOLDEN
+    state = (state ^ (state >> 30)) * _C1
+    state = (state ^ (state >> 27)) * _C2
+    bits: NDArray[np.float64] = ((state ^ (state >> 31)) >> 11).astype(np.float64)
     return bits * 2.0**-53
 
 

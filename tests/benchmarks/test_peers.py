@@ -2,7 +2,8 @@
 
     python -m pytest -m full -n 0 -s tests/benchmarks/test_peers.py
 
-SPECTERM_BENCH_CLOCK=thread with OMP_NUM_THREADS=1 counts processor time, for machines that are busy with other things.
+SPECTERM_BENCH_CLOCK=processor with OMP_NUM_THREADS=1 counts processor time, for machines that are busy with other
+things; drafts that run in threads then cost what all their threads take.
 """
 
 from __future__ import annotations

@@ -114,7 +114,7 @@ def test_heads_and_the_rule_are_named() -> None:
 
 def test_what_sampling_and_batches_change_is_said() -> None:
     assert "draft_sample_method" in way(won("draft", SamplingSpec()), "vLLM").differences[0]
-    assert "one prompt at a time" in way(won("draft", batch_size=4), "transformers").differences[0]
+    assert "one prompt at a time" in way(won("draft", batch_size=4), "transformers").differences[-1]
     assert all(way.line is None for way in won("medusa").ways)
 
 

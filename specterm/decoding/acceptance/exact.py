@@ -51,6 +51,8 @@ class Exact:
     def _matched(tree: DraftTree, scores: Tensor, drawn: Tensor, judging: Judging) -> Verdict:
         """Keep each node that is the token drawn at its parent. `scores` are logits when greedy, else probabilities."""
         topology, walked = tree.topology, None
+        if not tree.nodes and not judging.record:
+            return Verdict(topology, drawn.new_zeros(len(drawn)), drawn[:, 0], None)
         if topology.chain:
             parents = topology.parents[:, 1:]
             count = leading(tree.where_drafted(tree.tokens == drawn[:, :-1]))

@@ -7,11 +7,32 @@ there; a mask says who sees what. Which slots hold the truth is the caller's kno
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from specterm.decoding.ports import Block
+
+
+@dataclass(frozen=True, slots=True)
+class RowSlots:
+    """One layer's float32 cache of one row on a CPU, four views: arrays to write to, tensors to attend to."""
+
+    keys: NDArray[np.float32]  # [capacity, kv_heads, 2, head_dim / 2], the halves that the rotation pairs
+    values: NDArray[np.float32]  # [capacity, kv_heads, head_dim]
+    seen_keys: Tensor  # [1, kv_heads, capacity, head_dim]
+    seen_values: Tensor  # likewise
+
+    @staticmethod
+    def of(both: Tensor) -> RowSlots:
+        """both: [1, 2 * kv_heads, capacity, head_dim], keys first."""
+        heads = both.shape[1] // 2
+        keys, values = np.split(both.numpy()[0], 2)
+        halves = keys.reshape(heads, keys.shape[1], 2, -1)
+        return RowSlots(halves.transpose(1, 0, 2, 3), values.transpose(1, 0, 2), both[:, :heads], both[:, heads:])
 
 
 class SlotCache:
@@ -24,12 +45,12 @@ class SlotCache:
         self._layers: dict[int, tuple[Tensor, ...]] = {}
         self._taken: dict[int, tuple[Tensor, ...]] = {}  # the buffers of each layer for the rows of `_taken_rows`
         self._taken_rows: tuple[int, ...] = ()
+        self._alone: dict[int, RowSlots] = {}  # of each layer for the row `_alone_row`
+        self._alone_row = -1
         self._block: Block | None = None
         self._together = False  # whether the block's rows follow one another and begin at the same slot
         self._begin = self._end = 0  # the first slot of the block's first row, and one past the last of all
         self._index: tuple[Tensor, Tensor] | None = None
-        self.generation = 0
-        """Counts the buffers that were made: views of those before are of no use."""
         self.intact = 0
         """Slots at the beginning of row 0 that nothing was written to since the caller set this."""
 
@@ -62,6 +83,7 @@ class SlotCache:
         for layer in self.layers():
             old = self._layers.pop(layer)
             self._taken.pop(layer, None)
+            self._alone.pop(layer, None)
             new = tuple(self._buffer(buffer) for buffer in old)
             for buffer, before in zip(new, old, strict=True):
                 buffer[: both[0], :, : both[1]] = before[: both[0], :, : both[1]]
@@ -115,11 +137,14 @@ class SlotCache:
         keys, values = stored if len(stored) == 2 else stored[0].chunk(2, dim=1)
         return keys[row, :, :end], values[row, :, :end]
 
-    def of_row(self, layer: int, row: int) -> Tensor:
-        """Keys and values of one row as they lie in the buffer of a layer that writes them together: a view,
-        [1, 2 * kv_heads, capacity, head_dim]."""
-        (stored,) = self._layers[layer]
-        return stored[row : row + 1]
+    def row_slots(self, layer: int, row: int) -> RowSlots:
+        """One row of a layer that writes keys and values together; to be asked for anew in each pass."""
+        if self._alone_row != row:
+            self._alone_row, self._alone = row, {}
+        if layer not in self._alone:
+            (stored,) = self._layers[layer]
+            self._alone[layer] = RowSlots.of(stored[row : row + 1])
+        return self._alone[layer]
 
     def token_bytes(self) -> int | None:
         """Bytes of the keys and values of one token in all layers that have written; None where none has."""
@@ -131,7 +156,6 @@ class SlotCache:
         return sorted(self._layers)
 
     def _buffer(self, like: Tensor) -> Tensor:
-        self.generation += 1
         # Zeros, not garbage: a masked NaN would still poison the weighted sum.
         shape = (self.rows, like.shape[1], self.capacity, like.shape[3])
         return torch.zeros(shape, dtype=like.dtype, device=like.device)

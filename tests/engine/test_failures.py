@@ -51,7 +51,8 @@ def ids(events: list) -> tuple[int, ...]:
 
 
 class Faulty:
-    """Lets `passes` forward passes through, then raises; knows the tensors of every cache that was made meanwhile."""
+    """Lets `passes` calls of the cache's method `where` through, then raises; knows the tensors of every cache that was
+    made meanwhile."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, error: BaseException, passes: int, where: str) -> None:
         self.left, self.held = passes, []
@@ -82,7 +83,7 @@ def test_a_fault_in_the_middle_is_told_and_the_next_run_is_as_ever(
     engine, right, monkeypatch, caplog, error, exit_code, told, passes
 ):
     with monkeypatch.context() as patch:
-        faulty = Faulty(patch, error, passes, "update_both")
+        faulty = Faulty(patch, error, passes, "row_slots")
         events = run(engine)
         assert faulty.left < 0
     end = events[-1]
@@ -134,7 +135,7 @@ def test_a_device_that_no_longer_answers_is_lost_until_a_new_process(monkeypatch
         with monkeypatch.context() as patch:
             patch.setattr(torch.cuda, "is_initialized", lambda: True)
             patch.setattr(torch.cuda, "synchronize", answer)
-            faulty = Faulty(patch, BROKEN, 40, "update_both")
+            faulty = Faulty(patch, BROKEN, 40, "row_slots")
             first = run(engine)
             assert faulty.left < 0
         assert asked == [True]
@@ -152,7 +153,7 @@ def test_a_device_that_no_longer_answers_is_lost_until_a_new_process(monkeypatch
 
 def test_a_fault_in_putting_things_in_order_does_not_end_the_engine(engine, right, monkeypatch):
     with monkeypatch.context() as patch:
-        Faulty(patch, CUDA_FULL, 0, "update_both")
+        Faulty(patch, CUDA_FULL, 0, "row_slots")
         patch.setattr("specterm.engine.session.KeptPrefix", lambda runner: 1 / 0)
         assert run(engine)[-1].error == "ZeroDivisionError: division by zero"
     assert ids(run(engine)) == right

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from specterm.decoding.ports import FINAL_NORM
-from specterm.models.cache import SlotCache
+from specterm.models.cache import RowSlots, SlotCache
 from specterm.models.norm import RmsNorm
 from specterm.models.products import Product
 
@@ -62,17 +62,6 @@ class _Buffers:
         )  # fmt: skip
 
 
-@dataclass(slots=True)
-class _Slots:
-    """One layer's cache of one row: [capacity, kv_heads, 2, head_dim / 2] and [capacity, kv_heads, head_dim] to write
-    to, [1, kv_heads, capacity, head_dim] to attend to."""
-
-    keys: Floats
-    values: Floats
-    seen_keys: Tensor
-    seen_values: Tensor
-
-
 class OneRow:
     """Passes of one model over one row at a time; not for two threads at once."""
 
@@ -88,8 +77,6 @@ class OneRow:
         self._cos, self._sin = (table.numpy().reshape(len(table), 1, 2, -1) for table in (cos, sin))
         self._ff = layers[0].down.parameters // shape.hidden
         self._buffers: dict[int, _Buffers] = {}
-        self._bound: tuple[SlotCache, int, int] | None = None
-        self._slots: list[_Slots] = []
 
     @np.errstate(over="ignore")  # of exp(-gate): an infinity makes the 0 that is meant
     def forward(
@@ -109,7 +96,8 @@ class OneRow:
         where = slice(begin, end) if where is None else where
         cos, sin = self._cos[where], self._sin[where]
         tapped: dict[int, Floats] = {}
-        for index, (layer, slots) in enumerate(zip(self._layers[:layers], self._own(cache, row), strict=False)):
+        for index, layer in enumerate(self._layers[:layers]):
+            slots = cache.row_slots(index, row)
             if index in taps:
                 tapped[index] = x.copy()
             layer.attention_norm.into(normed, x)
@@ -141,7 +129,7 @@ class OneRow:
         return self._judge(normed_tensor[:1]), states
 
     def _turn(
-        self, layer: Layer, qkv: Floats, cos: Floats, sin: Floats, b: _Buffers, slots: _Slots, begin: int, end: int
+        self, layer: Layer, qkv: Floats, cos: Floats, sin: Floats, b: _Buffers, slots: RowSlots, begin: int, end: int
     ) -> None:
         """Queries, turned to their positions, to their buffer; turned keys, and values, to their slots."""
         shape, width = self._shape, len(qkv)
@@ -160,20 +148,6 @@ class OneRow:
     def _new_buffers(self, width: int) -> _Buffers:
         self._buffers[width] = _Buffers.of(width, self._shape, self._ff)
         return self._buffers[width]
-
-    def _own(self, cache: SlotCache, row: int) -> list[_Slots]:
-        bound = cache, cache.generation, row
-        if self._bound != bound:
-            self._slots, heads = [], self._shape.kv_heads
-            for layer in cache.layers():
-                both = cache.of_row(layer, row)
-                keys, values = np.split(both.numpy()[0], 2)
-                halves = keys.reshape(heads, keys.shape[1], 2, -1)
-                self._slots.append(
-                    _Slots(halves.transpose(1, 0, 2, 3), values.transpose(1, 0, 2), both[:, :heads], both[:, heads:])
-                )
-            self._bound = bound
-        return self._slots
 
 
 def _filling(table: Tensor) -> Callable[[Sequence[int], Floats], None]:

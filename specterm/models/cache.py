@@ -51,6 +51,8 @@ class SlotCache:
         self._together = False  # whether the block's rows follow one another and begin at the same slot
         self._begin = self._end = 0  # the first slot of the block's first row, and one past the last of all
         self._index: tuple[Tensor, Tensor] | None = None
+        self.generation = 0
+        """Counts the buffers that were made: views of those before are of no use."""
         self.intact = 0
         """Slots at the beginning of row 0 that nothing was written to since the caller set this."""
 
@@ -61,7 +63,7 @@ class SlotCache:
             self.claim(row, start + block.first, self._end)
         self._block = block
         self._index = None
-        self._together = len(set(block.starts)) == 1 and _follow(block.rows)
+        self._together = len(set(block.starts)) == 1 and follow(block.rows)
         if self._taken_rows != block.rows:
             self._taken_rows, self._taken = block.rows, {}
 
@@ -146,6 +148,12 @@ class SlotCache:
             self._alone[layer] = RowSlots.of(stored[row : row + 1])
         return self._alone[layer]
 
+    def of_rows(self, layer: int, first: int, count: int) -> Tensor:
+        """Keys and values of rows that follow one another, as they lie in the buffer of a layer that writes them
+        together: a view, [count, 2 * kv_heads, capacity, head_dim]."""
+        (stored,) = self._layers[layer]
+        return stored[first : first + count]
+
     def token_bytes(self) -> int | None:
         """Bytes of the keys and values of one token in all layers that have written; None where none has."""
         buffers = [buffer for own in self._layers.values() for buffer in own]
@@ -156,6 +164,7 @@ class SlotCache:
         return sorted(self._layers)
 
     def _buffer(self, like: Tensor) -> Tensor:
+        self.generation += 1
         # Zeros, not garbage: a masked NaN would still poison the weighted sum.
         shape = (self.rows, like.shape[1], self.capacity, like.shape[3])
         return torch.zeros(shape, dtype=like.dtype, device=like.device)
@@ -173,7 +182,7 @@ class SlotCache:
     def _read(self, buffer: Tensor) -> Tensor:
         block = self._block
         assert block is not None
-        if _follow(block.rows):  # then reading them is a view
+        if follow(block.rows):  # then reading them is a view
             return buffer[block.rows[0] : block.rows[0] + len(block.rows), :, : block.end]
         return buffer[:, :, : block.end].index_select(0, self._indices(buffer.device)[0].squeeze(1))
 
@@ -187,7 +196,7 @@ class SlotCache:
         return self._index
 
 
-def _follow(rows: tuple[int, ...]) -> bool:
+def follow(rows: tuple[int, ...]) -> bool:
     """Whether the rows follow one another."""
     return len(rows) == 1 or rows == tuple(range(rows[0], rows[0] + len(rows)))
 
@@ -209,19 +218,26 @@ def visibility(block: Block, window: int | None = None) -> Tensor | None:
     alone = width == 1 and (shape.chain or first == 0) and len(set(block.starts)) == 1
     if alone and (window is None or end <= window):
         return None
-    nodes = first + width  # of the tree so far
     starts = torch.tensor(block.starts, device=device).unsqueeze(1)
-    relative = torch.arange(end, device=device).unsqueeze(0) - starts  # [B, end], 0 is the root
-    if shape.visible is None:
-        seen = relative.unsqueeze(1) <= torch.arange(first, nodes, device=device).view(1, width, 1)
-    else:
-        index = relative.clamp(0, nodes - 1).unsqueeze(1).expand(rows, width, end)
-        inside = (relative >= 0) & (relative < nodes)
-        tree = shape.visible[:, first:nodes, :nodes].expand(rows, width, nodes).gather(2, index)
-        seen = (relative < 0).unsqueeze(1) | (tree & inside.unsqueeze(1))
+    seen = sight(starts, first, width, end, shape.visible)
     if window is not None:
+        nodes = first + width  # of the tree so far
+        relative = torch.arange(end, device=device).unsqueeze(0) - starts
         depth = shape.depth[:, :nodes].expand(rows, nodes)
         # A slot of the tree stands at its node's depth, not at its slot number.
         place = torch.where(relative < 0, relative, depth.gather(1, relative.clamp(0, nodes - 1)))
         seen = seen & (depth[:, first:].unsqueeze(2) - place.unsqueeze(1) < window)
     return seen
+
+
+def sight(starts: Tensor, first: int, width: int, end: int, visible: Tensor | None) -> Tensor:
+    """Which of `end` slots nodes first, first + 1, ... of each row see: bool [B, width, end]. starts: int64 [B, 1];
+    visible: see `Topology`."""
+    rows, nodes, device = len(starts), first + width, starts.device
+    relative = torch.arange(end, device=device).unsqueeze(0) - starts  # [B, end], 0 is the root
+    if visible is None:
+        return relative.unsqueeze(1) <= torch.arange(first, nodes, device=device).view(1, width, 1)
+    index = relative.clamp(0, nodes - 1).unsqueeze(1).expand(rows, width, end)
+    inside = (relative >= 0) & (relative < nodes)
+    tree = visible[:, first:nodes, :nodes].expand(rows, width, nodes).gather(2, index)
+    return (relative < 0).unsqueeze(1) | (tree & inside.unsqueeze(1))

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from specterm.decoding.ports import FINAL_NORM, Block
 from specterm.decoding.tree import Topology
-from specterm.models.attention import grouped_attention, rotate_, signed
+from specterm.models.attention import grouped_attention, grouped_mask, rotate_, signed
 from specterm.models.cache import SlotCache, positions_of
 from specterm.models.masks import Masks
 from specterm.models.norm import RmsNorm
@@ -26,6 +26,7 @@ from specterm.models.products import Plain, Product, narrowest, packs_exactly, q
 from specterm.models.rope import rope_tables
 from specterm.models.runners.cached import CachedRunner
 from specterm.models.runners.early_exit import EarlyExit
+from specterm.models.runners.graphs import ForwardGraphs, Update
 from specterm.models.runners.one_row import MOST_TOKENS, OneRow
 from specterm.models.weights import ReadTensor, tensor_reader, weight_files
 
@@ -157,6 +158,9 @@ class LlamaRunner(CachedRunner):
         assert tables is not None, "fits() said that the rotary embedding is known"
         self._cos, self._sin = tables[0].to(self._inner), signed(tables[1].to(self._inner))
         self._masks = Masks(shape.heads // shape.kv_heads, self._inner, device, max_positions)
+        self._graphs: ForwardGraphs | None = None
+        if device.type == "cuda":
+            self._graphs = ForwardGraphs(self._captured, device, max_positions)
         self._one_row: OneRow | None = None
         if device.type == "cpu" and self._inner == torch.float32:
             judge = self._judge_norm, self._judge
@@ -202,6 +206,13 @@ class LlamaRunner(CachedRunner):
         cache.claim(row, position, position + 1)
         return self._one_row.forward(cache, row, position, (token,))[0][0]
 
+    @torch.inference_mode()
+    def chain(self, block: Block, steps: int, pick: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor] | None:
+        """See `ChainsInOne`."""
+        if self._graphs is None or self.cache is None:
+            return None
+        return self._graphs.chain(self.cache, block, self.layers, steps, pick)
+
     def early_exit(self, layers: int) -> EarlyExit:
         """See `Runner`."""
         return EarlyExit(self, lambda block, last: self._forward(block, layers, (), last)[0])
@@ -212,14 +223,34 @@ class LlamaRunner(CachedRunner):
     ) -> tuple[Tensor, Tensor]:
         """Logits after the first `layers` layers, and the states at `taps`."""
         assert self.cache is not None, "allocate() comes first"
-        shape, cache, (rows, width) = self.shape, self.cache, block.ids.shape
+        cache, (rows, width) = self.cache, block.ids.shape
+        if self._graphs is not None and (found := self._graphs.forward(cache, block, layers, taps)) is not None:
+            logits, features = found
+            return logits if last is None else _picked(logits, last), features
         cache.begin(block)
         if self._one_row is not None and rows == 1 and width <= MOST_TOKENS and len(cache.layers()) >= layers:
             return self._forward_one_row(self._one_row, block, layers, taps, last)
         cos, sin = self._masks.rotary(block, self._cos, self._sin)
-        mask = self._masks.mask(block)
+        x, features = self._through(block.ids, cos, sin, self._masks.mask(block), cache.update_both, layers, taps)
+        return self._judge(self._judge_norm(x if last is None else _picked(x, last))), features
+
+    def _captured(
+        self, ids: Tensor, positions: Tensor, seen: Tensor, update: Update, layers: int, taps: Sequence[int]
+    ) -> tuple[Tensor, Tensor]:
+        """See `Compute`."""
+        cos, sin = self._cos[positions].unsqueeze(2), self._sin[positions].unsqueeze(2)
+        mask = grouped_mask(seen, self.shape.heads // self.shape.kv_heads, self._inner)
+        x, features = self._through(ids, cos, sin, mask, update, layers, taps)
+        return self._judge(self._judge_norm(x)), features
+
+    def _through(
+        self, ids: Tensor, cos: Tensor, sin: Tensor, mask: Tensor | None, update: Update, layers: int,
+        taps: Sequence[int],
+    ) -> tuple[Tensor, Tensor]:  # fmt: skip
+        """The states behind the first `layers` layers, [B, T, hidden], and those at `taps`."""
+        shape, (rows, width) = self.shape, ids.shape
         queries_keys = shape.heads + shape.kv_heads
-        x = self._embedding.index_select(0, block.ids.flatten()).view(rows, width, -1)  # [B, T, hidden]
+        x = self._embedding.index_select(0, ids.flatten()).view(rows, width, -1)  # [B, T, hidden]
         x = x if x.dtype == self._inner else x.to(self._inner)
         tapped: dict[int, Tensor] = {}
         for index, layer in enumerate(self._layers[:layers]):
@@ -230,7 +261,7 @@ class LlamaRunner(CachedRunner):
             if layer.qk_norm is not None:
                 queries.copy_(layer.qk_norm(queries))
             rotate_(queries, cos, sin)
-            keys, values = cache.update_both(index, qkv.narrow(2, shape.heads, 2 * shape.kv_heads))
+            keys, values = update(index, qkv.narrow(2, shape.heads, 2 * shape.kv_heads))
             attended = grouped_attention(qkv.narrow(2, 0, shape.heads), keys, values, mask)
             x = torch.add(x, layer.out(attended), alpha=1.0 / layer.out.gain)
             x = x if layer.out_bias is None else x + layer.out_bias
@@ -238,10 +269,7 @@ class LlamaRunner(CachedRunner):
             x = torch.add(x, layer.down(F.silu(gate).mul_(up)), alpha=1.0 / layer.down.gain)
         if FINAL_NORM in taps:
             tapped[FINAL_NORM] = self._norm(x)
-        features = torch.cat([tapped[tap] for tap in taps], dim=-1).to(self.dtype) if taps else x[..., :0]
-        if last is not None:
-            x = _picked(x, last)
-        return self._judge(self._judge_norm(x)), features
+        return x, torch.cat([tapped[tap] for tap in taps], dim=-1).to(self.dtype) if taps else x[..., :0]
 
     def _forward_one_row(
         self, passes: OneRow, block: Block, layers: int, taps: Sequence[int], last: Sequence[int] | None

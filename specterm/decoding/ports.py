@@ -125,6 +125,9 @@ class Runner(LanguageModel, Protocol):
             ModelError: this architecture cannot be left early.
         """
 
+    def remark(self) -> str | None:
+        """Why its passes are slower than they could be; None where they are not, as far as it knows."""
+
     def compact(self, rows: Sequence[int], starts: Sequence[int], path: Tensor) -> None:
         """Move the KV of an accepted branch together: slot starts[b] + path[b, d] goes to starts[b] + d.
 

@@ -162,6 +162,10 @@ class RememberedRunner(Remembered):
         """See `Runner`: nothing is."""
         return 0
 
+    def remark(self) -> str | None:
+        """See `Runner`."""
+        return self._runner.remark()
+
     def keep(self, slots: int) -> None:
         """See `Runner`."""
 

@@ -26,7 +26,7 @@ from specterm.decoding.tree import DraftTree, Topology
 from specterm.engine.calibration import calibrate
 from specterm.engine.draws import Draws, TextModels, warps_of
 from specterm.errors import Cancelled, ConfigError
-from specterm.events import Calibration, Event, Loaded, LoadProgress
+from specterm.events import Calibration, Event, Loaded, LoadProgress, Notice
 from specterm.models.devices import has_room
 from specterm.models.heads.feature_heads import FeatureHeads
 from specterm.models.loading import LoadedModels, find_models, read_models
@@ -223,6 +223,11 @@ class Session:
                 kept=self._kept if spec.reuse_prefix else None,
             )  # fmt: skip
             yield from loop.run(prompts)
+            for model in (models.target, *models.drafts[:uses]):
+                if (remark := model.runner.remark()) is not None:
+                    yield Notice(
+                        clock(), "warning", f"{model.info.name}: {remark}", "what was measured is slower for it"
+                    )
         finally:
             drafter.close()
 

@@ -10,7 +10,18 @@ import pytest
 from specterm.config import MethodSpec, ModelSpec, Request, RunSpec, SamplingSpec
 from specterm.decoding.prefill import CHUNK_TOKENS
 from specterm.engine.local import LocalEngine
-from specterm.events import Loaded, LoadProgress, Prefilled, Round, RowFinished, RowStarted, RunFinished, RunStarted
+from specterm.events import (
+    Loaded,
+    LoadProgress,
+    Notice,
+    Prefilled,
+    Round,
+    RowFinished,
+    RowStarted,
+    RunFinished,
+    RunStarted,
+)
+from specterm.models.runners.llama import LlamaRunner
 
 TEXT = "The old lighthouse keeper climbed the stairs"
 
@@ -250,3 +261,9 @@ def test_other_models_take_the_place(engine):
     assert (loaded.target.name, loaded.drafts[0].name) == ("builtin/draft", "builtin/draft-b")
     assert ended(changed).reason == "done"
     assert ended(run(engine, tokens=2)).reason == "done"
+
+
+def test_what_a_runner_remarks_is_told(engine, monkeypatch):
+    monkeypatch.setattr(LlamaRunner, "remark", lambda self: "CUDA graphs are not used: no memory")
+    told = [(e.level, e.text) for e in run(engine, tokens=2) if isinstance(e, Notice)]
+    assert told == [("warning", "builtin: CUDA graphs are not used: no memory")] * 2  # the target's and its draft's

@@ -35,3 +35,7 @@ class CachedRunner:
         """See `Runner`."""
         if self.cache is not None:
             self.cache.intact = slots
+
+    def remark(self) -> str | None:
+        """See `Runner`."""
+        return None

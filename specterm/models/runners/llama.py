@@ -213,6 +213,11 @@ class LlamaRunner(CachedRunner):
             return None
         return self._graphs.chain(self.cache, block, self.layers, steps, pick)
 
+    def remark(self) -> str | None:
+        """See `Runner`."""
+        refused = None if self._graphs is None else self._graphs.refused
+        return None if refused is None else f"CUDA graphs are not used: {refused}"
+
     def early_exit(self, layers: int) -> EarlyExit:
         """See `Runner`."""
         return EarlyExit(self, lambda block, last: self._forward(block, layers, (), last)[0])

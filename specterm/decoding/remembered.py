@@ -164,7 +164,7 @@ class RememberedRunner(Remembered):
 
     def remark(self) -> str | None:
         """See `Runner`."""
-        return self._runner.remark()
+        return self._cached.remark()
 
     def keep(self, slots: int) -> None:
         """See `Runner`."""

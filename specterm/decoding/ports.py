@@ -5,7 +5,7 @@ B is the number of rows that take part, T the tokens of each in a forward (root 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -62,8 +62,6 @@ class LanguageModel(Protocol):
 @runtime_checkable
 class TokenSteps(Protocol):
     """What a model with a slot cache may offer besides `LanguageModel`: one row's chains at less cost."""
-||||||| parent of 7da6f77 (CUDA graphs of the fused runner's passes: one for each shape, captured when it first comes; a chain as one graph)
-    """What a model with a slot cache may offer besides `LanguageModel`: chains of one row without the cost of blocks."""
 
     def step(self, row: int, position: int, token: int) -> Tensor:
         """Write one token of cache row `row` to the slot of its position; the logits after it, [V]."""
@@ -73,10 +71,10 @@ class TokenSteps(Protocol):
 class ChainsInOne(Protocol):
     """What a model may offer besides `LanguageModel`: a whole chain as one piece of work for its device."""
 
-    def chain(self, block: Block, steps: int, pick: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor] | None:
-        """`steps` forward passes, over `block` (one token of each row) and then over what `pick` makes of the logits
-        [B, V] each time, int64 [B]. What was picked, int64 [B, steps], and the logits, [B, steps, V]; None where that
-        is not possible now, and nothing was done."""
+    def chain(self, block: Block, steps: int, vocab_size: int) -> tuple[Tensor, Tensor] | None:
+        """`steps` forward passes, over `block` (one token of each row) and then over the likeliest of the first
+        `vocab_size` tokens each time. Those tokens, int64 [B, steps], and the logits, [B, steps, V]; None where that is
+        not possible now, and nothing was done."""
 
 
 class Runner(LanguageModel, Protocol):

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 from feeding import chain, random_ids, slots
+from harness import decode
 
 from specterm.config import ModelSpec
-from specterm.decoding.ports import FINAL_NORM, Block
+from specterm.decoding.ports import FINAL_NORM, Block, Recording
 from specterm.decoding.prefill import prefill
 from specterm.decoding.tree import Topology
 from specterm.models.loading import load_models
@@ -94,14 +95,14 @@ def test_a_chain_is_its_steps(device, saved_pair):
     starts = tuple(map(len, CONTEXTS))
     for first in (5, 9):
         fed = torch.tensor([[first], [first + 1]], device=device)
-        found = captured.chain(Block((1, 2), starts, fed, root), 4, lambda logits: logits.argmax(dim=-1))
+        found = captured.chain(Block((1, 2), starts, fed, root), 4, plain.vocab_size)
         assert found is not None
         for step in range(4):
             logits = plain.forward(Block((1, 2), tuple(s + step for s in starts), fed, root))[:, 0]
             close(found[1][:, step], logits)
             fed = logits.argmax(dim=-1, keepdim=True)
             assert found[0][:, step].tolist() == fed[:, 0].tolist()
-    assert plain.chain(Block((1, 2), starts, fed, root), 4, lambda logits: logits.argmax(dim=-1)) is None
+    assert plain.chain(Block((1, 2), starts, fed, root), 4, plain.vocab_size) is None
 
 
 def test_an_early_exit_has_graphs_of_its_own(saved_pair):
@@ -162,3 +163,27 @@ def test_what_has_no_graph_runs_without(saved_pair):
 def test_the_reaches_are_few():
     assert [reach(end, 10_000) for end in (1, 256, 257, 384, 385, 513, 9000)] == [256, 256, 384, 384, 512, 768, 10_000]
     assert len({reach(end, 131_072) for end in range(1, 131_072, 7)}) == 19
+
+
+def test_a_draft_in_one_piece_gives_the_same_output(saved_pair):
+    target, draft = saved_pair("llama")
+    models = load_models(ModelSpec(target=str(target), drafts=(str(draft),), dtype="float64"))
+    runner = models.drafts[0].runner
+    prompts = [random_ids(20, 5), random_ids(9, 6)]
+
+    def run(record):
+        return decode(
+            models.target.runner, prompts, method="draft", drafts=[runner], max_tokens=24, batch_size=2, record=record
+        )
+
+    for record in (Recording(), Recording(probs=True, alternatives=2)):
+        runner._graphs = None
+        plain = run(record)
+        runner._graphs = ForwardGraphs(runner._captured, runner.device, runner.max_positions, Repeats())
+        found = run(record)
+        assert any(shape.steps == 3 for shape in runner._graphs._passes)
+        assert found.ids == plain.ids
+        assert found.states == plain.states
+        confidences = [[c for part in each.rounds for c in part.confidence or ()] for each in (found, plain)]
+        assert confidences[0] == pytest.approx(confidences[1], rel=1e-9)
+        assert bool(confidences[0]) == record.probs

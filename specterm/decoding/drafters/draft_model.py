@@ -21,6 +21,7 @@ from specterm.decoding.drafters.setup import DraftSetup
 from specterm.decoding.ports import (
     Admission,
     Block,
+    ChainsInOne,
     Feedback,
     LanguageModel,
     Needs,
@@ -57,6 +58,7 @@ class DraftModel:
         self._model = model
         # Only where the host has the token anyway: elsewhere reading it would make the device wait.
         self._steps = model if isinstance(model, TokenSteps) and model.device.type == "cpu" else None
+        self._whole = model if isinstance(model, ChainsInOne) else None
         self._prefix = prefix
         self._vocab_size = vocab_size
         self._warps = warps
@@ -120,6 +122,10 @@ class DraftModel:
         logits = self._prefix.advance(cache_rows)
         ends = self._prefix.lengths(cache_rows)
         u = None if self._warps.greedy else self._uniforms(rows, max(most))
+        if u is None and not self._least and max(most) > 1:
+            whole = self._chain(cache_rows, ends, logits, max(most))
+            if whole is not None:
+                return *whole, list(most)
         lengths, chances = list(most), [1.0] * len(rows)
         drawn: list[Tensor] = []
         laws: list[Tensor] = []
@@ -141,6 +147,23 @@ class DraftModel:
                         lengths[row] = min(lengths[row], len(drawn))
         law = torch.stack(laws, dim=1) if laws else logits.new_empty((len(rows), len(drawn), 0))
         return torch.stack(drawn, dim=1), law, lengths
+
+    def _chain(
+        self, cache_rows: tuple[int, ...], ends: Sequence[int], logits: Tensor, length: int
+    ) -> tuple[Tensor, Tensor] | None:
+        """What `_draft` gives of greedy chains, where the model makes them in one piece: `logits` are those after the
+        roots."""
+        if self._whole is None:
+            return None
+        first = likeliest(over_vocabulary(logits, self._vocab_size))
+        block = Block(cache_rows, tuple(ends), first.unsqueeze(1), Topology.of_chain(0, self._model.device))
+        found = self._whole.chain(block, length - 1, self._vocab_size)
+        if found is None:
+            return None
+        drawn = torch.cat((first.unsqueeze(1), found[0]), dim=1)
+        if not self._record.shows_nodes:
+            return drawn, logits.new_empty((len(cache_rows), length, 0))
+        return drawn, over_vocabulary(torch.cat((logits.unsqueeze(1), found[1]), dim=1), self._vocab_size)
 
     def _forward(self, cache_rows: tuple[int, ...], starts: Sequence[int], tokens: Tensor) -> Tensor:
         """Logits [B, V] after one more token of each row, int64 [B]."""

@@ -16,7 +16,9 @@ from typing import Any, Protocol, TypeAlias
 import torch
 from torch import Tensor
 
+from specterm.decoding.drafters.draft_law import over_vocabulary
 from specterm.decoding.ports import Block
+from specterm.decoding.sampling import likeliest
 from specterm.models.cache import SlotCache, follow, sight
 
 WIDEST = 64
@@ -45,7 +47,8 @@ class Compute(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Shape:
-    """What a graph is for. `shared` is whether one tree is that of all rows; nodes: 0 for a chain."""
+    """What a graph is for. `shared` is whether one tree is that of all rows; nodes: 0 for a chain. vocab_size: what
+    tokens are picked from, None where none are."""
 
     first_row: int
     rows: int
@@ -56,7 +59,8 @@ class _Shape:
     reach: int
     layers: int
     taps: tuple[int, ...]
-    steps: int = 1
+    steps: int
+    vocab_size: int | None
 
 
 class ForwardGraphs:
@@ -81,14 +85,13 @@ class ForwardGraphs:
         """See `Compute`; None where there can be no graph, and nothing was done."""
         if block.width > WIDEST:
             return None
-        return self._run(cache, block, layers, tuple(taps), 1, None)
+        return self._run(cache, block, layers, tuple(taps))
 
     def chain(
-        self, cache: SlotCache, block: Block, layers: int, steps: int, pick: Callable[[Tensor], Tensor]
+        self, cache: SlotCache, block: Block, layers: int, steps: int, vocab_size: int
     ) -> tuple[Tensor, Tensor] | None:
-        """`steps` passes in one graph: over `block`, one token of each row, then over what `pick` makes of the logits
-        [B, V] each time, int64 [B]. What was picked, [B, steps], and the logits, [B, steps, V]; None: see `forward`."""
-        return self._run(cache, block, layers, (), steps, pick)
+        """`steps` passes as one graph: see `ChainsInOne`. None: see `forward`."""
+        return self._run(cache, block, layers, (), steps, vocab_size)
 
     def _run(
         self,
@@ -96,8 +99,8 @@ class ForwardGraphs:
         block: Block,
         layers: int,
         taps: tuple[int, ...],
-        steps: int,
-        pick: Callable[[Tensor], Tensor] | None,
+        steps: int = 1,
+        vocab_size: int | None = None,
     ) -> tuple[Tensor, Tensor] | None:
         if self.refused is not None or not follow(block.rows) or len(cache.layers()) < layers:
             return None
@@ -112,10 +115,11 @@ class ForwardGraphs:
         shape = _Shape(
             block.rows[0], len(block.rows), block.width, block.first, block.first + block.width if tree else 0,
             tree and topology.depth.shape[0] == 1, reach(end, cache.capacity), layers, taps, steps,
+            vocab_size,
         )  # fmt: skip
         found = self._passes.get(shape)
         if found is None:
-            found = self._passes[shape] = _Pass(shape, cache, self._compute, self._device, self._max_positions, pick)
+            found = self._passes[shape] = _Pass(shape, cache, self._compute, self._device, self._max_positions)
             while len(self._passes) > MOST:
                 self._passes.popitem(last=False)
         self._passes.move_to_end(shape)
@@ -152,9 +156,8 @@ class _Pass:
         compute: Compute,
         device: torch.device,
         max_positions: int,
-        pick: Callable[[Tensor], Tensor] | None,
     ) -> None:
-        self._shape, self._compute, self._pick, self._last = shape, compute, pick, max_positions - 1
+        self._shape, self._compute, self._last = shape, compute, max_positions - 1
         rows, width = shape.rows, shape.width
         self._ids = torch.zeros((rows, width), dtype=torch.int64, device=device)
         self._starts = torch.zeros((rows, 1), dtype=torch.int64, device=device)
@@ -180,14 +183,14 @@ class _Pass:
 
     def run(self) -> Outputs:
         """Compute it."""
-        if self._pick is None:
+        if self._shape.vocab_size is None:
             return self._forward(self._ids, self._starts)
         drawn: list[Tensor] = []
         laws: list[Tensor] = []
         ids = self._ids
         for step in range(self._shape.steps):
             laws.append(self._forward(ids, self._starts + step)[0][:, 0])
-            drawn.append(self._pick(laws[-1]))
+            drawn.append(likeliest(over_vocabulary(laws[-1], self._shape.vocab_size)))
             ids = drawn[-1].unsqueeze(1)
         return torch.stack(drawn, dim=1), torch.stack(laws, dim=1)
 

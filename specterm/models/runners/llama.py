@@ -207,11 +207,11 @@ class LlamaRunner(CachedRunner):
         return self._one_row.forward(cache, row, position, (token,))[0][0]
 
     @torch.inference_mode()
-    def chain(self, block: Block, steps: int, pick: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor] | None:
+    def chain(self, block: Block, steps: int, vocab_size: int) -> tuple[Tensor, Tensor] | None:
         """See `ChainsInOne`."""
         if self._graphs is None or self.cache is None:
             return None
-        return self._graphs.chain(self.cache, block, self.layers, steps, pick)
+        return self._graphs.chain(self.cache, block, self.layers, steps, vocab_size)
 
     def remark(self) -> str | None:
         """See `Runner`."""

@@ -35,7 +35,8 @@ class VllmServer:
         self._url, self._log = f"http://127.0.0.1:{port}", log
         self._command = [
             str(PROGRAM), "serve", str(BUILTIN_FOLDER / "target"), "--served-model-name", "builtin",
-            "--host", "127.0.0.1", "--port", str(port), "--dtype", "bfloat16", "--max-model-len", "1024", "--max-num-seqs", "4",
+            "--host", "127.0.0.1", "--port", str(port), "--dtype", "bfloat16", "--max-model-len", "1024",
+            "--max-num-seqs", "4",
         ]  # fmt: skip
         if speculative is not None:
             self._command += ["--speculative-config", json.dumps(speculative)]

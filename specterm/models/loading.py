@@ -21,7 +21,7 @@ from specterm.models.heads import READERS
 from specterm.models.progress import LoadMeter, Report, unreported
 from specterm.models.runners.llama import LlamaRunner, fits
 from specterm.models.tokenizer import TextCodec, has_tokenizer, load_codec
-from specterm.models.weights import open_weights, weight_file_bytes
+from specterm.models.weights import open_weights, tensor_reader, weight_file_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +165,8 @@ def _load(
     codec = _codec(folder, role, spec.trust_remote_code)
     try:
         if quantize == "none" and fits(config, folder):
-            fused = LlamaRunner(folder, config, device, dtype, max_positions, meter.advance)
+            read = tensor_reader(folder, device, dtype, meter.advance)
+            fused = LlamaRunner(read, config, device, dtype, max_positions)
             (parameters, held), kind, runner = fused.size(), "fused llama", fused
         else:
             causal, weights = _load_transformers(spec, name, folder, device, dtype, quantize, max_positions, meter)

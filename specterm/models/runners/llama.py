@@ -7,7 +7,7 @@ directly, so that it needs no transformers and starts fast. Everything else goes
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from specterm.models.runners.cached import CachedRunner
 from specterm.models.runners.early_exit import EarlyExit
 from specterm.models.runners.graphs import ForwardGraphs, Update
 from specterm.models.runners.one_row import MOST_TOKENS, OneRow
-from specterm.models.weights import ReadTensor, tensor_reader, weight_files
+from specterm.models.weights import ReadTensor, weight_files
 
 _FAMILIES = {"llama", "mistral", "qwen2", "qwen3"}
 
@@ -120,17 +120,16 @@ class LlamaRunner(CachedRunner):
 
     def __init__(
         self,
-        folder: Path,
+        read: ReadTensor,
         config: Mapping[str, Any],
         device: torch.device,
         dtype: torch.dtype,
         max_positions: int,
-        read_bytes: Callable[[int], None] = lambda count: None,
     ) -> None:
-        """Read the weights in `folder`; `read_bytes` is told the size of each tensor.
+        """`read` gives the weights, on `device` and in `dtype`.
 
         Raises:
-            ModelError: a tensor is missing or of the wrong shape.
+            ModelError: see `tensor_reader`.
         """
         self.shape = shape = Shape.of(config)
         self.vocab_size = shape.vocab
@@ -140,7 +139,6 @@ class LlamaRunner(CachedRunner):
         self.device = device
         self.dtype = dtype
         self.cache: SlotCache | None = None
-        read = tensor_reader(folder, device, dtype, read_bytes)
         embedding = read("model.embed_tokens.weight", (shape.vocab, shape.hidden))
         head = embedding if shape.tied else read("lm_head.weight", (shape.vocab, shape.hidden))
         self._way = quickest(head, dtype)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 import pytest
 import torch
 from feeding import chain, random_ids, slots
@@ -122,6 +125,12 @@ def test_graphs_end_with_the_cache_that_they_are_of(saved_pair):
     assert captures(captured) == 1
     with pytest.raises(ValueError, match="beyond the cache"):
         chain(captured, (1,), (640,), [[3]])
+    buffer = weakref.ref(captured.cache._layers[0][0])
+    assert buffer() is not None
+    captured.release()
+    gc.collect()
+    assert buffer() is None
+    assert captures(captured) == 0
 
 
 def test_old_graphs_make_room(saved_pair, monkeypatch):

@@ -81,6 +81,11 @@ class ForwardGraphs:
         self.refused: str | None = None
         """Why no graphs are used any more; None while they are."""
 
+    def clear(self) -> None:
+        """Let all graphs go, and the cache that they write to."""
+        self._passes.clear()
+        self._of = None
+
     def forward(self, cache: SlotCache, block: Block, layers: int, taps: Sequence[int]) -> tuple[Tensor, Tensor] | None:
         """See `Compute`; None where there can be no graph, and nothing was done."""
         if block.width > WIDEST:
@@ -105,8 +110,8 @@ class ForwardGraphs:
         if self.refused is not None or not follow(block.rows) or len(cache.layers()) < layers:
             return None
         if self._of != (cache, cache.generation):
+            self.clear()
             self._of = cache, cache.generation
-            self._passes.clear()
         end = block.end + steps - 1
         for row, start in zip(block.rows, block.starts, strict=True):
             cache.claim(row, start + block.first, end)

@@ -211,6 +211,12 @@ class LlamaRunner(CachedRunner):
             return None
         return self._graphs.chain(self.cache, block, self.layers, steps, vocab_size)
 
+    def release(self) -> None:
+        """See `Runner`."""
+        super().release()
+        if self._graphs is not None:
+            self._graphs.clear()
+
     def remark(self) -> str | None:
         """See `Runner`."""
         refused = None if self._graphs is None else self._graphs.refused

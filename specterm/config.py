@@ -33,7 +33,7 @@ _KINDS = {
     "null": "left out",
 }
 TRACES: tuple[str, ...] = ("counts", "probs", "alternatives")
-FORMATS: tuple[str, ...] = ("json", "md")
+FORMATS: tuple[str, ...] = ("json", "csv", "md", "html")
 
 
 class ModelSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

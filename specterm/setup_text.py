@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from specterm.config import PlanSpec, RunSpec, to_data
+from specterm.config import PlanSpec, RunSpec
 from specterm.options import Option, options
 
 
@@ -64,9 +64,9 @@ def _words(option: Option, value: Any) -> list[str]:
     ]
 
 
-def plan_text(spec: RunSpec, prompts: str) -> str:
-    """The TOML plan that runs `spec`, a checked one, once over the prompts of the file `prompts`."""
-    plan = PlanSpec(
+def plan_of(spec: RunSpec, prompts: str) -> PlanSpec:
+    """The plan that runs `spec`, a checked one, once over the prompts of the file `prompts`."""
+    return PlanSpec(
         model=spec.model,
         methods=(spec.method,),
         sampling=spec.sampling,
@@ -76,12 +76,20 @@ def plan_text(spec: RunSpec, prompts: str) -> str:
         batch_size=spec.batch_size,
         monitor=spec.monitor,
     )
-    data = to_data(plan)
-    for method in data["methods"]:
-        method["parameters"] = {
-            name: _none(value, options()[name]) for name, value in method.get("parameters", {}).items()
-        }
-    return "\n".join(_toml(data)).strip() + "\n"
+
+
+def plan_text(plan: Mapping[str, Any]) -> str:
+    """The TOML of a checked plan, given as plain data."""
+    methods = [
+        {**method, "parameters": {name: _said(name, value) for name, value in method.get("parameters", {}).items()}}
+        for method in plan["methods"]
+    ]
+    return "\n".join(_toml({**plan, "methods": methods})).strip() + "\n"
+
+
+def _said(name: str, value: Any) -> Any:
+    option = options().get(name)
+    return value if option is None else _none(value, option)  # of a plug-in that is not there any more
 
 
 def prompts_text(prompt: str) -> str:

@@ -72,7 +72,7 @@ CASES = {
     "no repeats": (["--batch", "--repeats", "0"], "--repeats is 0; it must be at least 1"),
     "no prompts": (["--batch", "--num-prompts", "0"], "--num-prompts is 0; it must be at least 1"),
     "batch size": (["--batch", "--batch-size", "0"], "--batch-size is 0; it must be at least 1"),
-    "format": (["--batch", "--format", "pdf"], "--format is 'pdf'; it must be one of json, md"),
+    "format": (["--batch", "--format", "pdf"], "--format is 'pdf'; it must be one of json, csv, md, html"),
     "out is a file": (["--batch", "--out", __file__], "which is a file; name a folder"),
     "out is below a file": (["--batch", "--out", f"{__file__}/x"], "which cannot be written"),
     "no terminal": ([], "no terminal: use --prompt or --batch"),

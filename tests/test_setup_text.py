@@ -15,8 +15,8 @@ from specterm import command
 from specterm.bench.prompts import gather
 from specterm.catalogue import METHODS
 from specterm.cli import main
-from specterm.config import MethodSpec, ModelSpec, RunSpec, SamplingSpec, read_plan
-from specterm.setup_text import command_line, plan_text, prompts_text
+from specterm.config import MethodSpec, ModelSpec, RunSpec, SamplingSpec, read_plan, to_data
+from specterm.setup_text import command_line, plan_of, plan_text, prompts_text
 
 PROMPTS = ("Tell me", "two\nlines 'and' \"quotes\" $HOME `x` \\", "--help", "-", "-x", "ü😀\x7f")
 MODELS = (
@@ -92,7 +92,7 @@ def test_the_command_line_and_the_plan_say_the_same_run(
     (tmp_path / "below").mkdir()
     (tmp_path / "below" / "p.jsonl").write_text(prompts_text("Tell me"))
     path = tmp_path / "below" / "p.toml"
-    path.write_text(plan_text(spec, "p.jsonl"))
+    path.write_text(plan_text(to_data(plan_of(spec, "p.jsonl"))))
     plan = read_plan(path)
     assert (plan.repeats, plan.warmup) == (1, 0)
     assert msgspec.structs.replace(plan.run_spec(plan.methods[0]), trace=spec.trace) == spec

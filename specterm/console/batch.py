@@ -25,7 +25,7 @@ from specterm.engine.job import Engine
 from specterm.errors import ExitCode
 from specterm.report.document import as_json, build_document
 from specterm.report.figures import NOT_MEASURED, SUMMARY_KEYS
-from specterm.report.markdown import figure_text, matches_text, measured
+from specterm.report.tables import figure_text, matches_text, measured
 from specterm.report.writing import prepare_folder, write_reports
 
 _UNFOLDED_WIDTH = 1000  # where standard output is no terminal, no line is to be folded

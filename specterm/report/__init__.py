@@ -1,1 +1,1 @@
-"""Reports of a batch: one document, as JSON and as Markdown."""
+"""Reports of a batch: one document, as JSON, CSV, Markdown and HTML."""

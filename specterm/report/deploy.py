@@ -54,9 +54,10 @@ def deployment(plan: PlanSpec, summary: Sequence[Summary]) -> Deployment:
         return Deployment(configuration=None, verdict=f"deploy without speculation: {_why_not(drafting)}", ways=plain)
     best = max(faster, key=lambda entry: entry.speedup.ratio if entry.speedup else 0.0)
     assert best.speedup is not None
-    told = f"deploy {best.configuration}: {interval_text(best.speedup)} as fast as naive decoding"
-    if best.speedup.low is None:
-        told += ", of one run: measure more prompts or repeats"
+    naive = next((entry for entry in summary if not _speculative(entry)), None)
+    told = ", ".join(
+        (f"deploy {best.configuration}: {interval_text(best.speedup)} as fast as naive decoding", *_beside(best, naive))
+    )
     if best.lossless is False:
         told += "; NOT lossless"
     ways = tuple(_way(program, plan, best) for program in PROGRAMS)
@@ -82,6 +83,21 @@ def interval_text(speedup: Interval) -> str:
 def _speculative(entry: Summary) -> bool:
     method = METHODS.get(entry.method)
     return method is None or method.speculative
+
+
+def _beside(best: Summary, naive: Summary | None) -> Iterator[str]:
+    """What else is to be known of the setting that won: its evidence, its energy, its output."""
+    if best.speedup is not None and best.speedup.low is None:
+        yield "of one run: measure more prompts or repeats"
+    used = best.figures.get("joules_per_token")
+    base = naive.figures.get("joules_per_token") if naive is not None else None
+    if used is not None and base is not None and base.mean > 0:
+        saved = 1 - used.mean / base.mean
+        yield f"{100 * abs(saved):.0f} % {'less' if saved >= 0 else 'more'} energy a token"
+    if best.matches_naive:
+        ties = best.matches_naive.get("near_tie", 0)
+        runs = sum(best.matches_naive.values())
+        yield "output identical" + (f" but for {ties} of {runs}, near ties" if ties else "")
 
 
 def _is_faster(speedup: Interval) -> bool:

@@ -8,10 +8,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from specterm.errors import ConfigError
+from specterm.report.csv_table import as_csv
 from specterm.report.document import Document, as_json
+from specterm.report.html import as_html
 from specterm.report.markdown import as_markdown
 
-WRITERS: dict[str, Callable[[Document], str]] = {"json": as_json, "md": as_markdown}
+WRITERS: dict[str, Callable[[Document], str]] = {"json": as_json, "csv": as_csv, "md": as_markdown, "html": as_html}
 
 
 def prepare_folder(folder: Path) -> None:

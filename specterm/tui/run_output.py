@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from textual.app import App
 
-from specterm.config import RunSpec
+from specterm.config import RunSpec, to_data
 from specterm.events import Event
 from specterm.tui import clipboard
 from specterm.tui.widgets.visible_text import visible
@@ -76,7 +76,7 @@ class RunOutput:
 
     def take_setup(self, spec: RunSpec, prompt: str) -> None:
         """Offer the setup as a command line or as a plan."""
-        from specterm.setup_text import command_line, plan_text, prompts_text
+        from specterm.setup_text import command_line, plan_of, plan_text, prompts_text
         from specterm.tui.screens.dialogs import AskPath
         from specterm.tui.screens.setup import TakeSetup
 
@@ -97,7 +97,7 @@ class RunOutput:
             if not prompt.strip():
                 self._fail("the prompt is empty, and a plan needs one; write it first")
                 return
-            files = {prompts: prompts_text(prompt), plan: plan_text(spec, prompts.name)}
+            files = {prompts: prompts_text(prompt), plan: plan_text(to_data(plan_of(spec, prompts.name)))}
             self._app.run_worker(self._write(files), group="save")
 
         self._app.push_screen(TakeSetup(line), take)

@@ -129,7 +129,8 @@ def test_batch_writes_reports_and_a_summary(tmp_path: Path, capsys: pytest.Captu
     arguments = ("--batch", "--out", str(out), "--num-prompts", "3", "--repeats", "2", "--temperature", "0")
     assert specterm(ScriptedEngine(), *arguments) == 0
     captured = capsys.readouterr()
-    assert sorted(path.name for path in out.iterdir()) == ["report.json", "report.md"]
+    names = ["report.csv", "report.html", "report.json", "report.md"]
+    assert sorted(path.name for path in out.iterdir()) == names
     data = json.loads((out / "report.json").read_text())
     assert data["complete"] is True
     assert len(data["runs"]) == 2 * 3 * 2
@@ -137,7 +138,7 @@ def test_batch_writes_reports_and_a_summary(tmp_path: Path, capsys: pytest.Captu
     assert "draft gamma 4" in captured.out
     assert "1.33 [1.33, 1.33]" in captured.out
     assert "[0/14] naive: warm-up" in captured.err
-    assert f"wrote {out / 'report.json'}, {out / 'report.md'}" in captured.err
+    assert f"wrote {', '.join(str(out / f'report.{name}') for name in FORMATS)}" in captured.err
 
 
 def test_batch_can_print_its_document(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -102,7 +102,7 @@ def test_a_comparison_is_exported_as_its_report(tmp_path: Path) -> None:
     assert len(told["runs"]) == len(trials.results) == 8
     export(archive, 1, tmp_path / "report.md")
     assert "## What to deploy" in (tmp_path / "report.md").read_text()
-    with pytest.raises(ConfigError, match=r"'report.txt' has no known format; end the name in .json, .md"):
+    with pytest.raises(ConfigError, match=r"'report.txt' has no known format; end the name in .json, .csv, .md, .html"):
         export(archive, 1, tmp_path / "report.txt")
 
 

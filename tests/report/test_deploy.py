@@ -68,7 +68,7 @@ def test_recipes_name_only_what_there_is() -> None:
 def test_a_chain_of_a_draft_model_has_its_like_in_both() -> None:
     found = won("draft", num_draft_tokens=5)
     assert found.configuration == "draft gamma 5"
-    assert found.verdict == "deploy draft gamma 5: 2.00x (1.80 to 2.20) as fast as naive decoding"
+    assert found.verdict == "deploy draft gamma 5: 2.00x (1.80 to 2.20) as fast as naive decoding, output identical"
     assert speculative_config(found) == {"method": "draft_model", "model": "small/draft", "num_speculative_tokens": 5}
     assert [len(way.differences) for way in found.ways] == [1, 1]
     assert "an end at a confidence of 0.2 is not available" in way(found, "vLLM").differences[0]

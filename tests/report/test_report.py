@@ -21,7 +21,7 @@ from specterm.report import writing
 from specterm.report.document import Document, as_json, build_document
 from specterm.report.figures import COLUMNS, Column
 from specterm.report.markdown import as_markdown, table
-from specterm.report.writing import prepare_folder, write_reports
+from specterm.report.writing import WRITERS, prepare_folder, write_reports
 
 GOLDEN = Path(__file__).parent / "golden"
 RUN_KEYS = {
@@ -37,12 +37,12 @@ def document(engine: ScriptedEngine | None = None, **changes: object) -> Documen
     return build_document(run_trials(engine or ScriptedEngine(notices=(notice,)), plan, requests, lambda _: None))
 
 
-@pytest.mark.parametrize(("name", "write"), [("report.json", as_json), ("report.md", as_markdown)])
-def test_golden(name: str, write: Callable[[Document], str]) -> None:
-    text = write(document())
+@pytest.mark.parametrize(("suffix", "write"), WRITERS.items())
+def test_golden(suffix: str, write: Callable[[Document], str]) -> None:
+    text, file = write(document()), GOLDEN / f"report.{suffix}"
     if os.environ.get("UPDATE_GOLDEN"):
-        (GOLDEN / name).write_text(text, encoding="utf-8", newline="\n")
-    assert text == (GOLDEN / name).read_text(encoding="utf-8")
+        file.write_text(text, encoding="utf-8", newline="\n")
+    assert text == file.read_text(encoding="utf-8")
 
 
 def test_the_json_has_the_keys_that_scripts_rely_on() -> None:

@@ -259,7 +259,10 @@ async def test_the_report_is_that_of_a_batch(tmp_path: Path) -> None:
         await settle(pilot)
         await app.push_screen(RaceScreen(measurement(engine)))
         await raced(pilot)
-        for folder, message in ((tmp_path / "out", "wrote report.json, report.md"), (tmp_path / "file", "is a file")):
+        for folder, message in (
+            (tmp_path / "out", "wrote report.json, report.csv, report.md, report.html"),
+            (tmp_path / "file", "is a file"),
+        ):
             (tmp_path / "file").write_text("")
             await pilot.press("e")
             await settle(pilot)

@@ -12,9 +12,9 @@ from textual.widgets import Input
 from tui.fake_engine import round_of, run_events
 from tui.screens import settle, workbench
 
-from specterm.config import RunSpec
+from specterm.config import RunSpec, to_data
 from specterm.metrics import row_results
-from specterm.setup_text import command_line, plan_text
+from specterm.setup_text import command_line, plan_of, plan_text
 from specterm.tui import clipboard
 from specterm.tui.run_document import as_json, as_markdown, as_text
 from specterm.tui.run_events import RunEvents
@@ -109,7 +109,7 @@ async def test_the_setup_is_copied_or_written(tmp_path: Path) -> None:
         await settle(pilot)
         told = await ask(pilot, "p", tmp_path / "mine")
         assert told == f"written to {tmp_path / 'mine.jsonl'} and {tmp_path / 'mine.toml'}"
-    assert (tmp_path / "mine.toml").read_text() == plan_text(spec, "mine.jsonl")
+    assert (tmp_path / "mine.toml").read_text() == plan_text(to_data(plan_of(spec, "mine.jsonl")))
 
 
 class _Told(App[None]):

@@ -231,7 +231,7 @@ beyond `history-limit` of the configuration the oldest go.
 
         formats = ".json, .md, .txt, or .jsonl for --engine replay"
         if entry.kind == "comparison":
-            formats = "the report: .json or .md"
+            formats = "the report: .json, .csv, .md or .html"
         question = f"Write run {entry.id} to ({formats})"
         self.app.push_screen(AskPath(question, f"specterm-run-{entry.id}.json"), write)
 

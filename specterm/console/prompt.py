@@ -25,12 +25,21 @@ from specterm.metrics.verdict import Verdict, verdict
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """Where and how to write: `mode` is "colour", "plain" or "json"."""
+    """Where and how to write: `mode` is "colour", "plain" or "json".
+
+    In "colour" a file or a pipe gets the text of a single method alone, unless its refused tokens are asked for; the
+    figures then go to `stderr`.
+    """
 
     mode: str
     stdout: IO[str]
     stderr: IO[str]
     show_rejected: bool = False
+
+    def text_alone(self, methods: int) -> bool:
+        """Whether `stdout` gets nothing but the generated text."""
+        plain = methods == 1 and not self.show_rejected and not Console(file=self.stdout).is_terminal
+        return self.mode == "plain" or (self.mode == "colour" and plain)
 
 
 def run_prompt(
@@ -54,7 +63,9 @@ def run_prompt(
     """
     ordered = sorted(specs, key=lambda spec: spec.method.name != "naive")
     narration = Narration(Console(file=output.stderr), stages=output.mode == "colour")
-    console = Console(file=output.stdout)
+    alone = output.text_alone(len(ordered))
+    console = Console(file=output.stderr if alone else output.stdout)
+    paint = PlainStream(output.stdout).observe if alone else _painter(console, output)
     runs = _Runs(engine, prompt, narration.observe, comparing=len(ordered) > 1)
     for spec in ordered * warmup:  # which teach the drafters nothing
         runs.run(msgspec.structs.replace(spec, fresh_memory=True))
@@ -65,10 +76,10 @@ def run_prompt(
     for spec in ordered:
         if output.mode == "colour" and len(ordered) > 1:
             console.print(Text(f"[{spec.method.label}]", "bold"))
-        runs.run(spec, record, _painter(console, output))
+        runs.run(spec, record, paint)
         if runs.interrupted:
             break
-    _report(console, runs, output)
+    _report(console, runs, output, alone=alone)
     if runs.interrupted:
         return ExitCode.INTERRUPTED
     different = any(result.matches_naive == "different" for result in runs.results)
@@ -121,16 +132,12 @@ class _Runs:
 
 
 def _painter(console: Console, output: Output) -> Callable[[Event], None]:
-    match output.mode:
-        case "json":
-            return lambda event: None
-        case "plain":
-            return PlainStream(output.stdout).observe
-        case _:
-            return ColouredStream(console, rejected=output.show_rejected).observe
+    if output.mode == "json":
+        return lambda event: None
+    return ColouredStream(console, rejected=output.show_rejected).observe
 
 
-def _report(console: Console, runs: _Runs, output: Output) -> None:
+def _report(console: Console, runs: _Runs, output: Output, *, alone: bool) -> None:
     results = runs.results
     if output.mode == "json":
         document = msgspec.json.encode({"runs": results}).decode()
@@ -138,7 +145,8 @@ def _report(console: Console, runs: _Runs, output: Output) -> None:
         output.stdout.flush()
     elif output.mode == "colour" and results:
         console.print()
-        console.print(legend(rejected=output.show_rejected))
+        if not alone:
+            console.print(legend(rejected=output.show_rejected))
         for table in figures_tables(results, console.width):
             console.print(table)
         console.print(lossless_note(results), soft_wrap=True)

@@ -32,4 +32,5 @@ def export_report(screen: Screen[None], document: Document, formats: Sequence[st
         if path is not None:
             screen.run_worker(write(Path(path).expanduser()), group="export", exclusive=True)
 
-    screen.app.push_screen(AskPath("Write the report into the folder", "specterm-compare"), answered)
+    question = f"Write the report ({', '.join(formats)}) into the folder"
+    screen.app.push_screen(AskPath(question, "specterm-compare"), answered)

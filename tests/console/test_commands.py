@@ -12,6 +12,7 @@ import pytest
 from scripted_engine import ScriptedEngine, word
 
 from specterm.cli import main
+from specterm.config import FORMATS
 from specterm.engine.job import Engine
 from specterm.errors import ExitCode
 from specterm.metrics import METRICS
@@ -42,6 +43,19 @@ def test_plain_prints_the_text_and_nothing_else(capsys: pytest.CaptureFixture[st
     assert capsys.readouterr() == (TEXT, "")
     assert engine.ran == [("draft gamma 4", ("prompt",), 0)]
     assert engine.closed
+
+
+def test_a_pipe_gets_the_text_alone_and_the_figures_go_to_standard_error(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert specterm(ScriptedEngine(), "--prompt", "hello") == 0
+    out, err = capsys.readouterr()
+    assert out == TEXT
+    assert "62.5 %" in err
+    assert "legend" not in err
+    monkeypatch.setenv("FORCE_COLOR", "1")  # as on a terminal
+    assert specterm(ScriptedEngine(), "--prompt", "hello") == 0
+    assert "legend" in capsys.readouterr().out
 
 
 def test_json_prints_the_runs_and_nothing_else(capsys: pytest.CaptureFixture[str]) -> None:

@@ -105,12 +105,14 @@ def _is_faster(speedup: Interval) -> bool:
 
 
 def _why_not(drafting: Sequence[Summary]) -> str:
-    known = [entry.speedup for entry in drafting if entry.speedup is not None]
+    known = [(entry.speedup, entry.configuration) for entry in drafting if entry.speedup is not None]
     if not known:
         return "every faster setting gave output that differs from naive decoding's"
-    best = max(known, key=lambda speedup: speedup.ratio)
-    clearly = "no setting is faster" if best.ratio <= 1 else "no setting is clearly faster"
-    return f"{clearly} than naive decoding, the best {interval_text(best)}"
+    best, name = max(known, key=lambda pair: pair[0].ratio)
+    told = "no setting is faster than naive decoding"
+    if best.high is not None and best.high > 1:
+        told = "no setting is measurably faster than naive decoding"
+    return f"{told}; the best was {name}, {interval_text(best)}"
 
 
 def _way(program: Program, plan: PlanSpec, best: Summary) -> Way:

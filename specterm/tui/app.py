@@ -22,6 +22,7 @@ from specterm.history.retention import DEFAULT_LIMIT
 from specterm.locations import themes_folder
 from specterm.settings import Settings
 from specterm.tui import keys, themes
+from specterm.tui.key_order import KeyOrder
 from specterm.tui.keymap import resolve
 from specterm.tui.memory import Memory
 from specterm.tui.palette import Actions
@@ -73,6 +74,7 @@ class SpectermApp(App[None]):
     ) -> None:
         super().__init__()
         self._safe_lines = SafeLines()
+        self._key_order = KeyOrder(self)
         self._engine = engine
         self._settings = settings or Settings()
         memory = memory or Memory()
@@ -117,10 +119,15 @@ class SpectermApp(App[None]):
         super().notify("\n".join(visible_lines(message)), **options)
 
     async def on_event(self, event: events.Event) -> None:
-        """Take note that somebody is there."""
+        """Take note that somebody is there, and let keys through one after the other."""
         if isinstance(event, events.InputEvent):
             self.workbench.idling.stir()
-        await super().on_event(event)
+        if not isinstance(event, (events.Key, events.Paste)) or event.is_forwarded:
+            await super().on_event(event)
+        elif self._key_order.admit(event):
+            first = self.focused or self.screen
+            await super().on_event(event)
+            self._key_order.follow(event, first)
 
     def action_next_theme(self) -> None:
         """Change to the next theme."""

@@ -24,6 +24,7 @@ from specterm.tui.run_figures import RunFigures, RunKind
 from specterm.tui.run_history import RunHistory, StoredRun
 from specterm.tui.run_output import RunOutput
 from specterm.tui.run_record import RunRecord
+from specterm.tui.screen_words import advised, on_screen
 from specterm.tui.transcript import Transcript
 from specterm.tui.widgets.figures import FiguresBar, FiguresPanel
 from specterm.tui.widgets.model_bar import ModelBar, Status
@@ -222,7 +223,7 @@ class RunControl:
             case Prefilled() if not job.cancelled:
                 self.show_status(Status("generating", "busy"))
             case Notice():
-                text = f"{event.text} {event.advice}".strip()
+                text = "; ".join(filter(None, (on_screen(event.text), advised(event.advice))))
                 self._app.notify(text, severity=_SEVERITY[event.level], markup=False)
             case RunFinished():
                 self._finish(event, job)
@@ -250,7 +251,7 @@ class RunControl:
                 self.transcript.note(f"{what} was cancelled.")
                 self.show_status(Status("cancelled"))
             case "failed":
-                error = event.error or "the engine gave no reason"
+                error = advised(event.error or "the engine gave no reason")
                 self.transcript.note(f"{what} failed: {error}", State.ERROR)
                 self.show_status(Status("failed", "error"))
                 self._app.notify(error, title=f"{what} failed", severity="error", markup=False)

@@ -32,12 +32,14 @@ def energy_text(entry: Summary) -> str:
 
 
 def output_text(entry: Summary) -> str:
-    """How the outputs of all runs compare with naive's; "n/a" where they need not be the same."""
+    """How the outputs of all runs compare with naive's; "may differ" where drafts are drawn, or the rule is lossy."""
     runs = sum(entry.matches_naive.values())
     for outcome, told in (("different", "DIFFERENT"), ("near_tie", "near tie")):
         if count := entry.matches_naive.get(outcome, 0):
             return f"{told} {count}/{runs}"
-    return "identical" if runs else NOT_MEASURED
+    if not runs:
+        return NOT_MEASURED if entry.speedup is None else "may differ"
+    return "identical"
 
 
 def figures_text(entry: Summary) -> str:
@@ -47,15 +49,16 @@ def figures_text(entry: Summary) -> str:
     return f"acceptance length {length} · {speed} tok/s · J/token {energy_text(entry)}"
 
 
-def sentence(entry: Summary, *, reference: bool, complete: bool) -> str:
-    """The verdict on a lane on one line; `reference`: it is what the others are compared with."""
+def sentence(entry: Summary, *, reference: bool, complete: bool, compared: bool) -> str:
+    """The verdict on a lane on one line; `reference`: it is what the others are compared with; `compared`: their
+    outputs have been, too."""
     if not entry.runs:
         return f"{entry.configuration}: no run came to its end"
     parts = [f"{mean_text(entry.figures.get('throughput_tok_s'), 1)} tok/s, what the others are compared with"]
     if not reference:
         parts = ["no speedup without a naive lane" if entry.speedup is None else speedup_text(entry.speedup)]
         parts += [_gain(entry.speedup)] if entry.speedup is not None else []
-        output = output_text(entry)
+        output = output_text(entry) if compared else NOT_MEASURED
         parts.append("output not compared" if output == NOT_MEASURED else f"output {output}")
     if not entry.lossless:
         parts.append("not lossless")
@@ -71,16 +74,17 @@ def _gain(speedup: Interval) -> str:
     low, high = speedup.low, speedup.high
     if low is None or high is None:
         return "one run: no interval"
-    return "faster" if low > 1 else "slower" if high < 1 else "no clear difference"
+    return "faster" if low > 1 else "slower" if high < 1 else "no measurable difference"
 
 
-def difference_text(configuration: str, lap: Lap, naive: Lap) -> str:
-    """Where a lap's text leaves naive's, and both texts around it; "" where it does not."""
+def difference_text(configuration: str, lap: Lap, naive: Lap, *, free: bool) -> str:
+    """Where a lap's text leaves naive's, and both texts around it; "" where it does not. `free`: it may."""
     if lap.difference is None:
         return ""
     other = Lap(naive.events, naive.tokens, naive.seconds, lap.difference)
     told = [f"{name}: {_around(*which.around)}" for name, which in (("naive", other), (configuration, lap))]
-    return f"different at token {lap.difference + 1} · " + " · ".join(told)
+    what = "differs, as it may," if free else "different"
+    return " · ".join((f"{what} from token {lap.difference + 1}", *told))
 
 
 def _around(before: str, after: str) -> str:

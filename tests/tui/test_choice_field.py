@@ -34,7 +34,7 @@ async def test_values_that_do_not_go_together_are_told() -> None:
         field(panel, "ngram_store").query_one(Input).value = "learned.store"
         await settle(pilot)
         told = str(panel.query_one("#method-error", Static).render())
-        assert "--ngram-store needs --draft-memory session; it is prompt" in told
+        assert "store file needs memory session; it is prompt" in told
         field(panel, "draft_memory").query_one(Select).value = "session"
         await settle(pilot)
         assert str(panel.query_one("#method-error", Static).render()) == ""

@@ -133,7 +133,7 @@ async def test_the_race_with_a_lane_that_differs(size: tuple[int, int], matches_
         if screen._chosen != 1:
             await pilot.press("tab" if screen._chosen == 0 else "shift+tab")
         await settle(pilot)
-        assert "different at token 5" in said(screen, "words")
+        assert "different from token 5" in said(screen, "words")
         assert "DIFFERENT 2/2" in _cells(screen)
         async for theme, svg in stills(app, pilot, "dark", "high-contrast"):
             matches_snapshot(svg, SNAPSHOTS / f"race-{theme}-{size[0]}x{size[1]}.svg")
@@ -294,7 +294,7 @@ async def test_what_stands_against_a_comparison_is_said_in_place() -> None:
         app.screen.query(Input).first().value = "stories, nowhere"
         await settle(pilot)
         await pilot.press("f9")
-        assert "--prompts is 'nowhere'" in str(problem.render())
+        assert "prompts is 'nowhere'" in str(problem.render())
         app.screen.query(Input).first().value = "stories"
         app.screen.query(Input)[1].value = "3"
         await settle(pilot)

@@ -102,7 +102,7 @@ async def test_a_value_that_cannot_be_used_is_said_and_holds_the_screen(folders:
         await pilot.press("f12")
         await pilot.pause()
         assert app.screen is screen
-        assert "--target is empty" in problem(screen)
+        assert "target is empty" in problem(screen)
         assert len(engine.loads) == 1
         await pilot.press("escape")
         await settle(pilot)

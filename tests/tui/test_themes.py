@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from rich.color import Color as RichColor
 from rich.color import ColorSystem
+from rich.style import Style
 from textual.color import Color
 from textual.pilot import Pilot
 from tui.screens import settle, workbench
@@ -86,19 +87,17 @@ async def test_the_states_differ_in_colour(name: str, system: ColorSystem) -> No
             assert colours[one] != colours[other], (one, other)
 
 
-async def painted_attributes(app: SpectermApp, pilot: Pilot[None]) -> dict[str, tuple[bool, ...]]:
-    """The attributes with which each word of the legend reaches the terminal. A terminal may ignore that text is dim,
-    and some show it by a colour: it does not count."""
+async def painted(app: SpectermApp, pilot: Pilot[None]) -> dict[str, Style]:
+    """The style with which each word of the legend reaches the terminal."""
     await settle(pilot)
     y = app.query_one(Legend).region.y
-    found = {}
-    for segment in app.screen._compositor.render_strips()[y]:
-        style = segment.style
-        if style is not None and segment.text.strip():
-            found[segment.text.strip()] = tuple(
-                bool(value) for value in (style.bold, style.underline, style.strike, style.italic)
-            )
-    return found
+    strip = app.screen._compositor.render_strips()[y]
+    return {segment.text.strip(): segment.style for segment in strip if segment.style is not None}
+
+
+def attributes(style: Style) -> tuple[bool, ...]:
+    """A terminal may ignore that text is dim, and Textual shows it by a colour: it does not count."""
+    return bool(style.bold), bool(style.underline), bool(style.strike), bool(style.italic)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -115,9 +114,10 @@ async def test_every_state_has_attributes_of_its_own(
     assert app.no_color == no_color
     async with app.run_test(size=(120, 40)) as pilot:
         app.theme = name
-        painted = await painted_attributes(app, pilot)
-        attributes = [painted[state.name.lower()] for state in STATES]
-        assert len(set(attributes)) == len(STATES), dict(zip(STATES, attributes, strict=True))
+        styles = await painted(app, pilot)
+        shown = (*STATES, State.PROMPT)
+        found = [attributes(styles[state.name.lower()]) for state in shown]
+        assert len(set(found)) == len(shown), dict(zip(shown, found, strict=True))
 
 
 @pytest.mark.parametrize(

@@ -192,7 +192,7 @@ async def test_a_bad_value_says_so_beside_its_field_and_holds_back_enter() -> No
     async with app.run_test(size=SIZE) as pilot:
         await settle(pilot)
         await edit(pilot, 0, "0")
-        line = "--num-draft-tokens is 0; it must be a whole number from 1 to 64"
+        line = "gamma is 0; it must be a whole number from 1 to 64"
         errors = [e for e in app.query(".field-error").results(Static) if e.display]
         assert [str(error.render()) for error in errors] == [line]
         app.query_one(PromptEditor).focus()
@@ -230,8 +230,8 @@ async def test_a_failed_load_leaves_the_app_usable() -> None:
     async with app.run_test(size=SIZE) as pilot:
         await settle(pilot)
         assert "failed" in status(app)
-        assert notices(app) == ["--target is 'nowhere'; there is no such folder"]
-        assert "Loading failed: --target is 'nowhere'" in shown(app)
+        assert notices(app) == ["target is 'nowhere'; there is no such folder (Models, F12)"]
+        assert "Loading failed: target is 'nowhere'" in shown(app)
         await pilot.press("enter")
         await settle(pilot)
         assert OUTPUT in shown(app)
@@ -245,7 +245,7 @@ async def test_a_failed_run_is_told_and_the_app_goes_on() -> None:
         await settle(pilot)
         await pilot.press("enter")
         await settle(pilot)
-        assert ("The run failed: the device ran out of memory; take a smaller --max-model-len") in shown(app)
+        assert ("The run failed: the device ran out of memory; take a smaller max length (Models, F12)") in shown(app)
         await pilot.press("enter")
         await settle(pilot)
         assert len(engine.runs) == 2

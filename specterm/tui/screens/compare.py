@@ -18,6 +18,7 @@ from specterm.errors import ConfigError
 from specterm.tui import lanes
 from specterm.tui.measurement import Measurement
 from specterm.tui.run_history import RunHistory
+from specterm.tui.screen_words import on_screen
 from specterm.tui.screens.sized import SizedScreen
 from specterm.tui.widgets.key_hints import KeyHints
 from specterm.tui.widgets.method_form import MethodForm
@@ -124,7 +125,7 @@ workbench's prompt.
 
     def _say(self, problem: str) -> None:
         line = self.query_one("#compare-problem", Static)
-        line.update(visible(problem))
+        line.update(visible(on_screen(problem, lanes.WORKLOAD)))
         line.display = bool(problem)
 
     async def action_add_lane(self) -> None:

@@ -255,7 +255,7 @@ beyond `history-limit` of the configuration the oldest go.
         """Delete every run, after a question."""
         runs = self._standing.runs if self._standing else 0
         question = (
-            f"Delete all {runs:,} stored runs, whatever the filter shows, and the remembered prompts? They cannot "
+            f"Delete every stored run ({runs:,}), whatever the filter shows, and the remembered prompts? They cannot "
         )
         self._ask(question + "be brought back.", self._purge)
 

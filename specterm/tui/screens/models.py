@@ -16,6 +16,7 @@ from textual.widgets.option_list import Option
 from specterm.catalogue.models import BUILTIN, BUILTIN_NAMES
 from specterm.config import ModelSpec
 from specterm.errors import ConfigError
+from specterm.tui.screen_words import on_screen
 from specterm.tui.screens.sized import SizedScreen
 from specterm.tui.widgets.key_hints import KeyHints
 from specterm.tui.widgets.model_folders import ModelFolders
@@ -96,7 +97,7 @@ the field that was used last; on an earlier choice it fills the whole form. **â—
         try:
             spec = self.query_one(ModelForm).spec()
         except ConfigError as error:
-            problem = visible(str(error))
+            problem = visible(on_screen(str(error)))
         self.query_one("#models-problem", Static).update(problem)
         return spec
 

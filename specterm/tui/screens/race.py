@@ -244,12 +244,14 @@ the report that `--batch` writes. The history keeps the comparison.
 
     def _words(self, entry: Summary) -> list[str]:
         """What there is to say about the chosen lane."""
-        told = [visible(sentence(entry, reference=self._chosen == self._naive, complete=self._complete))]
+        reference = self._chosen == self._naive
+        compared = self._document is not None
+        told = [visible(sentence(entry, reference=reference, complete=self._complete, compared=compared))]
         if self._heats and self._naive is not None:
             laps = self._heats[self._heat].laps
             lap, naive = laps[self._chosen], laps[self._naive]
             if lap is not None and naive is not None and lap.difference is not None:
-                told.append(difference_text(self._configurations[self._chosen], lap, naive))
+                told.append(difference_text(entry.configuration, lap, naive, free=not entry.matches_naive))
         if self.size.width < ALL_COLUMNS_WIDTH:
             told.append(figures_text(entry))
         return told

@@ -22,6 +22,7 @@ from specterm.tui.memory import Memory
 from specterm.tui.ports import MonitorLike
 from specterm.tui.run_control import RunControl
 from specterm.tui.run_history import StoredRun
+from specterm.tui.screen_words import on_screen
 from specterm.tui.screens.sized import SizedScreen
 from specterm.tui.widgets.device_panel import DeviceBar, DevicePanel
 from specterm.tui.widgets.device_text import DeviceHistory
@@ -185,7 +186,7 @@ class WorkbenchScreen(SizedScreen[None]):
             return None
 
     def _refuse(self, what: str, why: str) -> None:
-        self.notify(why, title=f"Cannot {what}", severity="error", markup=False)
+        self.notify(on_screen(why), title=f"Cannot {what}", severity="error", markup=False)
 
     # Actions
 

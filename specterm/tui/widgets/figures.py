@@ -14,6 +14,7 @@ from textual.widgets import Static
 
 from specterm.metrics import Figure
 from specterm.metrics.verdict import Verdict
+from specterm.tui.screen_words import SETTINGS, advised
 from specterm.tui.widgets.device_text import NOT_MEASURED
 from specterm.tui.widgets.steady_text import SteadyText
 from specterm.tui.widgets.visible_text import visible
@@ -136,7 +137,8 @@ estimated from the measurement that is made when the models are loaded.
         text = Text(no_wrap=True)
         if self._verdict is not None:
             style = drawn.get_component_rich_style("figures--verdict", partial=True)
-            for line in textwrap.wrap(f"! {self._verdict.text}; {self._verdict.advice}", width, break_on_hyphens=False):
+            told = f"! {self._verdict.text}; {advised(self._verdict.advice, SETTINGS)}"
+            for line in textwrap.wrap(told, width, break_on_hyphens=False):
                 text.append(f"{line}\n", style)
         name, value_text = "throughput", throughput(self._figures)
         text.append(name, label).append(value_text.rjust(width - len(name)), key)

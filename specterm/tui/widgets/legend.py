@@ -18,6 +18,7 @@ _ENTRIES = (
     (State.REJECTED, "rejected", "draft refused"),
     (State.DRAFT, "draft", "not judged"),
 )
+_PROMPT = (State.PROMPT, "prompt", "as given")  # where there is room for it
 
 
 class Legend(Static):
@@ -31,9 +32,11 @@ class Legend(Static):
     def draw(self) -> None:
         """Draw the legend, with explanations where there is room."""
         width = self.size.width - 2
-        full = sum(len(name) + len(meaning) + 6 for _, name, meaning in _ENTRIES)
+        least = sum(len(name) + 2 for _, name, _ in (*_ENTRIES, _PROMPT)) - 2
+        entries = [*_ENTRIES, *([_PROMPT] if least <= width else [])]
+        full = sum(len(name) + len(meaning) + 6 for _, name, meaning in entries)
         text = Text(no_wrap=True)
-        for state, name, meaning in _ENTRIES:
+        for state, name, meaning in entries:
             text.append("  " if text else "")
             text.append(name, self.get_component_rich_style(COMPONENT[state], partial=True))
             if full <= width:

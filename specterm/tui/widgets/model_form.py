@@ -69,7 +69,9 @@ class ModelForm(VerticalScroll, can_focus=False):
 
     def focus_first(self) -> None:
         """Go to the target."""
-        self.query_one(NameField).query_one(Input).focus()
+        for box in self.query(Input):  # there is none yet, or none any more, where keys come fast
+            box.focus()
+            break
 
     @property
     def aim(self) -> str:

@@ -81,7 +81,8 @@ class NameField(Horizontal):
     @property
     def text(self) -> str:
         """The name as it stands, without blanks around it."""
-        return self.query_one(Input).value.strip()
+        boxes = self.query(Input)  # a field that was mounted just now has none yet
+        return (boxes.first().value if boxes else self._name_text).strip()
 
     @text.setter
     def text(self, name: str) -> None:

@@ -12,6 +12,7 @@ from textual.widgets import Checkbox, Input, Label, Select, Static
 
 from specterm.catalogue import Parameter, Value
 from specterm.errors import ConfigError
+from specterm.tui.screen_words import on_screen
 from specterm.tui.widgets.visible_text import visible
 
 _BAR = "|"
@@ -131,7 +132,7 @@ class ParameterField(Vertical):
         except ConfigError as error:
             self.error = error
         self.set_class(self.error is not None, "-invalid")
-        self.query_one(".field-error", Static).update(visible(str(self.error or "")))
+        self.query_one(".field-error", Static).update(visible(on_screen(str(self.error or ""), (self.parameter,))))
 
     @on(Input.Changed)
     def _typed(self, event: Input.Changed) -> None:

@@ -1,0 +1,76 @@
+"""Keys take effect in the order in which they were typed, however fast they come.
+
+Textual's text fields insert letters at once, but what a key is bound to is looked up when it has bubbled to the app: of
+a burst, as a terminal multiplexer or a slow link sends it, Ctrl+U would take away the letters typed behind it, and Tab
+would come too late for them. So a key waits until all that the one before it did has been done.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from functools import partial
+
+from textual import events
+from textual.app import App
+from textual.message_pump import MessagePump
+
+LONGEST_WAIT_S = 1.0
+"""Who handles a key may be taken down meanwhile, and then nobody says that it is through."""
+
+
+class KeyOrder:
+    """Holds back the keys and pastes of `app` that come while another is on its way."""
+
+    def __init__(self, app: App[None]) -> None:
+        self._app = app
+        self._going: events.Event | None = None
+        self._held: deque[events.Event] = deque()
+
+    def admit(self, event: events.Event) -> bool:
+        """Whether `event` goes on now; if not, it will be posted again."""
+        if self._going is not None and event is not self._going:
+            if not self._held:
+                self._limit(self._going)
+            self._held.append(event)
+            return False
+        self._going = event
+        if self._held:
+            self._limit(event)
+        return True
+
+    def _limit(self, event: events.Event) -> None:
+        """Wait no longer for `event` than is sensible."""
+        self._app.set_timer(LONGEST_WAIT_S, partial(self._release, event))
+
+    def follow(self, event: events.Event, first: MessagePump) -> None:
+        """`event` was handed to `first`, unless the app itself has done what it is for."""
+        if event.is_forwarded:
+            self._wait(event, first)
+        else:
+            self._settle(event)
+
+    def _wait(self, event: events.Event, node: MessagePump) -> None:
+        if not node.call_later(self._handled, event, node):
+            self._settle(event)  # it is being taken down
+
+    def _handled(self, event: events.Event, node: MessagePump) -> None:
+        """`node` has done what it does with `event`."""
+        if event._stop_propagation:
+            self._release(event)
+        elif node is self._app or node._parent is None:
+            self._settle(event)
+        else:
+            self._wait(event, node._parent)
+
+    def _settle(self, event: events.Event) -> None:
+        """It may have been bound to something, which may move the focus with the next refresh, or that of a screen
+        which it opens."""
+        release = partial(self._release, event)
+        self._app.screen.call_after_refresh(lambda: self._app.screen.call_after_refresh(release))
+
+    def _release(self, event: events.Event) -> None:
+        """`event` is through: let the next one go; nothing, if that has been done already."""
+        if event is self._going:
+            self._going = self._held.popleft() if self._held else None
+            if self._going is not None:
+                self._app.post_message(self._going)

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 from textual.pilot import Pilot
-from textual.widgets import TextArea
+from textual.widgets import Static, TextArea
 from tui.fake_engine import LOADED, FakeEngine
 from tui.screens import settle, still, workbench
 from tui.test_screens import SIZES, SNAPSHOTS, Compare
@@ -151,6 +151,19 @@ async def test_a_new_conversation_and_completion_are_a_key_away() -> None:
         assert not spec.chat
         assert request.turns == ()
         assert app.workbench.runs.conversation.asked == ["two"]
+
+
+async def test_the_turn_that_was_sent_can_be_compared() -> None:
+    app = workbench(FakeEngine(CHAT), spec=SPEC, prompt="")
+    async with app.run_test(size=SIZE) as pilot:
+        await settle(pilot)
+        await say(pilot, "one")
+        assert app.query_one(PromptEditor).text == ""
+        await pilot.press("f9")
+        await settle(pilot)
+        assert "prompt: one" in [
+            str(line.render()).splitlines()[0] for line in app.screen.query(Static) if line.render()
+        ]
 
 
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: "{}x{}".format(*size))

@@ -117,7 +117,7 @@ def test_where_the_drafter_has_no_list_its_branches_are_told() -> None:
 
 def test_alternatives_that_were_not_recorded_say_how_to_record_them() -> None:
     told = " ".join(report(DRAFT_SPEC, CHAIN, 0))
-    assert "not recorded: record them with trace: alternatives; a switches that on for the next run" in told
+    assert "not recorded; with a they are, from the next run on" in told
 
 
 def test_a_lookup_has_no_confidence() -> None:

@@ -70,11 +70,12 @@ def panel_pairs(figures: Figures) -> list[tuple[tuple[str, str], tuple[str, str]
 
 
 def phase_shares(figures: Figures) -> list[tuple[str, float]]:
-    """The shares of a round's time; empty while there was no round."""
-    parts = [(name, scalar(figures, f"{name}_time_s")) for name in ("draft", "verify", "other")]
-    known = [(name, float(value)) for name, value in parts if value is not None]
-    total = sum(value for _, value in known)
-    return [(name, value / total) for name, value in known] if total > 0 else []
+    """The shares of a round's time; empty while there was no round. What is neither drafting nor the target's forward
+    is one part, as in the verdict."""
+    parts = {"draft": ("draft",), "verify": ("verify",), "other": ("sampling", "other")}
+    sums = {name: sum(scalar(figures, f"{own}_time_s") or 0.0 for own in owns) for name, owns in parts.items()}
+    total = sum(sums.values())
+    return [(name, value / total) for name, value in sums.items()] if total > 0 else []
 
 
 def _styles(widget: Static) -> tuple[Style, Style, Style]:

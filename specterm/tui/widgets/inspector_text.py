@@ -185,7 +185,7 @@ class TokenReport:
     def _tell_alternatives(self, row: RowRound, parent: int, token: int) -> None:
         self._head("Most likely in this place")
         if row.alternatives is None:
-            self._sentence(f"{NOT_RECORDED}: record them with trace: alternatives; a switches that on for the next run")
+            self._sentence(f"{NOT_RECORDED}; with a they are, from the next run on")
             return
         found = row.alternatives[parent + 1]
         self._candidates("target", found.target, token)

@@ -8,6 +8,7 @@ would come too late for them. So a key waits until all that the one before it di
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from functools import partial
 
 from textual import events
@@ -65,8 +66,11 @@ class KeyOrder:
     def _settle(self, event: events.Event) -> None:
         """It may have been bound to something, which may move the focus with the next refresh, or that of a screen
         which it opens."""
-        release = partial(self._release, event)
-        self._app.screen.call_after_refresh(lambda: self._app.screen.call_after_refresh(release))
+        self._after_refresh(lambda: self._after_refresh(partial(self._release, event)))
+
+    def _after_refresh(self, then: Callable[[], None]) -> None:
+        if self._app.screen_stack:  # else the app is ending
+            self._app.screen.call_after_refresh(then)
 
     def _release(self, event: events.Event) -> None:
         """`event` is through: let the next one go; nothing, if that has been done already."""

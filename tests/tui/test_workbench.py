@@ -252,10 +252,10 @@ async def test_a_failed_run_is_told_and_the_app_goes_on() -> None:
 
 
 async def test_notices_of_the_engine_are_shown_with_their_advice() -> None:
-    app = workbench(FakeEngine(load=(Notice(0.0, "warning", "drafting is [slow]", "Use a smaller draft."),)))
+    app = workbench(FakeEngine(load=(Notice(0.0, "warning", "drafting is [slow]", "use a smaller draft"),)))
     async with app.run_test(size=SIZE) as pilot:
         await settle(pilot)
-        assert notices(app) == ["drafting is [slow] Use a smaller draft."]
+        assert notices(app) == ["drafting is [slow]; use a smaller draft"]
 
 
 async def test_live_figures_are_called_live_and_final_ones_final() -> None:

@@ -26,13 +26,24 @@ class Searcher(Protocol):
         """End the search."""
 
 
+class _SearchText(Input):
+    """What is searched for. Its keys are its own, because an `Input` hides those of what it is in: it scrolls."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("down", "step(1)", "Next", id="search.next", tooltip="To the next place"),
+        Binding("up", "step(-1)", "Previous", id="search.previous", tooltip="To the place before"),
+    ]
+
+    def action_step(self, step: int) -> None:
+        """Go to another place."""
+        self.query_ancestor(SearchBar).searcher.step(step)
+
+
 class SearchBar(Horizontal):
     """Tells its searcher each change of what is searched for; Enter goes to the stream, Escape ends the search."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "leave", "End search", id="search.leave", tooltip="End the search"),
-        Binding("down", "step(1)", "Next", id="search.next", tooltip="To the next place"),
-        Binding("up", "step(-1)", "Previous", id="search.previous", tooltip="To the place before"),
     ]
     HELP = """\
 ## Search
@@ -46,7 +57,7 @@ same; **Escape** ends the search.
 
     def compose(self) -> ComposeResult:
         yield Label("/", id="search-sign")
-        yield Input(placeholder="search the stream", select_on_focus=True, id="search-text")
+        yield _SearchText(placeholder="search the stream", select_on_focus=True, id="search-text")
         yield Static("", id="search-count")
 
     def open(self) -> None:
@@ -70,10 +81,6 @@ same; **Escape** ends the search.
     def on_input_submitted(self, message: Input.Submitted) -> None:
         message.stop()
         self.searcher.accept()
-
-    def action_step(self, step: int) -> None:
-        """Go to another place."""
-        self.searcher.step(step)
 
     def action_leave(self) -> None:
         """End the search."""

@@ -87,10 +87,6 @@ class VerdictTable(Static):
             table.add_row(name, *cells, self._output(entry, style))
         self.update(table)
 
-    def _cell(self, column: _Column, entry: Summary, style: Style) -> Text:
-        alone = column is _SPEEDUP and entry.configuration == self._reference
-        return Text(_NO_SPEEDUP if alone else column.cell(entry), style)
-
     def _output(self, entry: Summary, style: Style) -> Text:
         if entry.configuration == self._reference:
             return Text("reference", style)

@@ -93,7 +93,8 @@ def highest_probability(logits: Tensor) -> list[float]:
     """The plain softmax's probability of the likeliest token of each row of `logits` [B, V]; waits for the device."""
     if logits.device.type == "cpu" and logits.dtype in (torch.float32, torch.float64):
         own = logits.numpy()
-        mass = np.exp(own - own.max(axis=-1, keepdims=True))
+        mass = own - own.max(axis=-1, keepdims=True)
+        np.exp(mass, mass)
         return [1.0 / float(total) for total in mass.sum(axis=-1)]
     scores = logits.float()
     highest: list[float] = (scores.amax(dim=-1) - scores.logsumexp(dim=-1)).exp().tolist()

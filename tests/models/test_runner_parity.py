@@ -88,18 +88,20 @@ def test_fused_equals_the_transformers_runner(kind, saved_pair):
             close(ours, theirs, 1e-9)
 
 
+@pytest.mark.parametrize(("dtype", "tolerance"), DTYPES)
 @pytest.mark.parametrize("kind", ["llama", "gpt2", "mistral-sliding"])
-def test_scratch_tokens_beyond_the_context_harm_nothing(kind, saved_pair):
+def test_scratch_tokens_beyond_the_context_harm_nothing(kind, dtype, tolerance, saved_pair):
     folder, _ = saved_pair(kind)
-    runner = load(folder, "float64").runner
+    runner = load(folder, dtype).runner
     ids = random_ids(256, 4)
     runner.allocate(2, 256 + 8)
     prefill(runner, 0, torch.tensor(ids[:254]))
     prefill(runner, 1, torch.tensor(ids[:100]))
     got = chain(runner, (0, 1), (254, 100), [[*ids[254:], 5, 6, 7], ids[100:105]])
-    want = expected(folder, "float64", [ids])[0]
-    close(got[0, :2], want[254:], 1e-9)
-    close(got[1], want[100:105], 1e-9)
+    want = expected(folder, dtype, [ids])[0]
+    close(got[0, :2], want[254:], tolerance)
+    close(got[1], want[100:105], tolerance)
+    close(chain(runner, (0,), (254,), [[*ids[254:], 5, 6, 7]])[0, :2], want[254:], tolerance)
 
 
 @pytest.mark.parametrize("name", ["target", "draft", "draft-b"])

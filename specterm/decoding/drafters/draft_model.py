@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from specterm.decoding.drafters.draft_law import over_vocabulary
-from specterm.decoding.drafters.prefix import DraftPrefix, Prefix
+from specterm.decoding.drafters.prefix import DraftPrefix, Prefix, token_steps
 from specterm.decoding.drafters.setup import DraftSetup
 from specterm.decoding.ports import (
     Admission,
@@ -27,7 +27,6 @@ from specterm.decoding.ports import (
     Needs,
     ProposeRow,
     Recording,
-    TokenSteps,
 )
 from specterm.decoding.sampling import (
     ROUND_STRIDE,
@@ -56,8 +55,7 @@ class DraftModel:
         draft's probability of the whole chain falls below this; 0 for never."""
         self.max_nodes = self.max_depth = gamma
         self._model = model
-        # Only where the host has the token anyway: elsewhere reading it would make the device wait.
-        self._steps = model if isinstance(model, TokenSteps) and model.device.type == "cpu" else None
+        self._steps = token_steps(model)
         self._whole = model if isinstance(model, ChainsInOne) else None
         self._prefix = prefix
         self._vocab_size = vocab_size

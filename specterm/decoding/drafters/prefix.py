@@ -14,9 +14,14 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from specterm.decoding.ports import Block, Feedback, Runner
+from specterm.decoding.ports import Block, Feedback, LanguageModel, Runner, TokenSteps
 from specterm.decoding.prefill import prefill
 from specterm.decoding.tree import Topology
+
+
+def token_steps(model: LanguageModel) -> TokenSteps | None:
+    """The steps of a model that has them, where the host has the tokens anyway; elsewhere it would wait for them."""
+    return model if isinstance(model, TokenSteps) and model.device.type == "cpu" else None
 
 
 class Prefix(Protocol):
@@ -95,6 +100,7 @@ class DraftPrefix(CachePrefix):
     def __init__(self, runner: Runner, widest: int) -> None:
         super().__init__(runner, widest)
         self._runner = runner
+        self._steps = token_steps(runner)
 
     def admit(self, row: int, prompt_ids: Tensor, first: int) -> None:
         """Prefill the prompt as far as the model's context goes."""
@@ -104,6 +110,11 @@ class DraftPrefix(CachePrefix):
 
     def advance(self, rows: Sequence[int]) -> Tensor:
         """Forward what is pending, the root at the end; returns the logits after the root, [B, V]."""
+        if self._steps is not None and len(rows) == 1 and len(self._rows[rows[0]].pending) == 1:
+            alone = self._rows[rows[0]]
+            logits = self._steps.step(rows[0], alone.length, alone.pending.pop())
+            alone.length += 1
+            return logits.unsqueeze(0)
         for row in rows:
             state = self._rows[row]
             if (late := len(state.pending) - self._widest) > 0:  # after a pause: more than a round's worth

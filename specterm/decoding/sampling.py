@@ -28,6 +28,10 @@ _MASK = (1 << 64) - 1
 _C1, _C2 = 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
 
 
+_CLEAR = 0.003  # of the likeliest token's probability: above it are a few tokens, and nearly always the whole nucleus
+_FEW = 16  # uniforms that are made sooner one by one than by operations on arrays
+
+
 class Purpose(IntEnum):
     """What a uniform is for. Streams with different purposes are independent."""
 
@@ -130,11 +134,17 @@ def _host_nuclei(scores: Tensor, warps: Warps) -> Tensor:
 def _nucleus(mass: NDArray[np.floating], top_p: float) -> NDArray[np.int64]:
     """The tokens of the nucleus of one distribution, not normalised, the likeliest first."""
     total = mass.sum(dtype=np.float64)
-    # Tokens this unlikely weigh less than 1 - top_p, all of them together: only the others need to be sorted. Half of
-    # it, so that rounding takes none away.
-    likely = np.flatnonzero(mass >= 0.5 * (1.0 - top_p) * total / mass.size)
+    likely = np.flatnonzero(mass >= _CLEAR * mass.max())
+    if mass[likely].sum(dtype=np.float64) <= top_p * total:  # the rare law that is flatter than that
+        likely = _not_negligible(mass, top_p, total)
     likely = likely[np.argsort(-mass[likely], kind="stable")]
     return likely[: np.searchsorted(mass[likely].cumsum(dtype=np.float64), top_p * total) + 1]
+
+
+def _not_negligible(mass: NDArray[np.floating], top_p: float, total: float) -> NDArray[np.int64]:
+    """Tokens among which the whole nucleus is."""
+    # Those left out weigh less than 1 - top_p, all of them together. Half of it, so that rounding takes none away.
+    return np.flatnonzero(mass >= 0.5 * (1.0 - top_p) * total / mass.size)
 
 
 def draw(probs: Tensor, uniforms: Tensor) -> Tensor:
@@ -155,12 +165,15 @@ def draw(probs: Tensor, uniforms: Tensor) -> Tensor:
 
 
 def _host_draw(probs: Tensor, uniforms: Tensor) -> Tensor:
-    """`draw` in numpy, which is quicker for few rows."""
-    cdfs = probs.numpy().reshape(-1, probs.shape[-1]).cumsum(axis=-1, dtype=np.float64)
-    found = np.empty(len(cdfs), dtype=np.int64)
-    for row, (cdf, u) in enumerate(zip(cdfs, uniforms.numpy().ravel(), strict=True)):
-        total = cdf[-1]
-        found[row] = min(cdf.searchsorted(u * total, "right"), cdf.searchsorted(total, "left"))
+    """`draw` in numpy, over the tokens that have mass: after truncation they are few."""
+    laws = probs.numpy().reshape(-1, probs.shape[-1])
+    found = np.zeros(len(laws), dtype=np.int64)
+    for row, (law, u) in enumerate(zip(laws, uniforms.numpy().ravel(), strict=True)):
+        ids = np.flatnonzero(law > 0.0)
+        if len(ids):
+            cdf = law[ids].cumsum(dtype=np.float64)
+            total = cdf[-1]
+            found[row] = ids[min(cdf.searchsorted(u * total, "right"), cdf.searchsorted(total, "left"))]
     return torch.from_numpy(found).view(probs.shape[:-1])
 
 
@@ -189,13 +202,23 @@ def uniforms(keys: Tensor, index: Tensor) -> Tensor:
     keys: int64 [B], from `purpose_keys`; index: int64 [B, T] or [1, T], not negative. Returns [B, T]: float64, or
     float32 with 24 bits on MPS.
     """
-    if keys.device.type == "cpu":  # the same in numpy, whose operations on a few numbers are quicker
+    if keys.device.type == "cpu":  # the same in whole numbers or in numpy, which begin sooner
+        if len(keys) * index.shape[1] <= _FEW:
+            places = index.expand(len(keys), -1).tolist()
+            return torch.tensor(
+                [[_uniform(key, i) for i in own] for key, own in zip(keys.tolist(), places, strict=True)],
+                dtype=torch.float64,
+            )
         return torch.from_numpy(_host_uniforms(keys.numpy(), index.numpy()))
     state = keys.unsqueeze(-1) + (index + 1) * _signed(_GOLDEN)
     bits = _mix(state)
     if keys.device.type == "mps":
         return _shift(bits, 40).to(torch.float32) * 2.0**-24
     return _shift(bits, 11).to(torch.float64) * 2.0**-53
+
+
+def _uniform(key: int, index: int) -> float:
+    return (_mix_int(key + (index + 1) * _GOLDEN) >> 11) * 2.0**-53
 
 
 def _host_uniforms(keys: NDArray[np.int64], index: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -13,7 +13,16 @@ from transformers import (
 )
 
 from specterm.decoding import sampling
-from specterm.decoding.sampling import Purpose, Warps, draw, probabilities, purpose_keys, row_key, uniforms
+from specterm.decoding.sampling import (
+    ROUND_STRIDE,
+    Purpose,
+    Warps,
+    draw,
+    probabilities,
+    purpose_keys,
+    row_key,
+    uniforms,
+)
 
 CPU = torch.device("cpu")
 
@@ -118,3 +127,28 @@ def test_the_likeliest_token_is_the_first_of_equals():
     for dtype in (torch.float64, torch.float32, torch.bfloat16):
         assert sampling.likeliest(logits.to(dtype)).tolist() == [[1, 0]]
     assert sampling.likeliest(logits[:, 0]).shape == (1,)
+
+
+def test_few_uniforms_are_those_of_many():
+    """One by one or as arrays, of one row or of several, small indices and the largest."""
+    keys = purpose_keys([row_key(seed, [3, 4]) for seed in range(5)], Purpose.RATIO, CPU)
+    index = torch.tensor([[0, 1, 7, ROUND_STRIDE * 1000 + 3, 2**40]])
+    whole = uniforms(keys, index)
+    assert len(whole.unique()) == whole.numel() == 25
+    for row in range(5):
+        for place in range(5):
+            assert torch.equal(uniforms(keys[row : row + 1], index[:, place : place + 1])[0, 0], whole[row, place])
+
+
+@pytest.mark.parametrize("scale", [0.0, 0.01, 1.0, 8.0])
+def test_the_nucleus_of_laws_flat_and_steep(scale):
+    """As by a full sort, in double precision."""
+    scores = scale * torch.randn((4, 3000), generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    got = probabilities(scores, Warps(top_p=0.9))
+    for own, law in zip(scores, got, strict=True):
+        ordered, order = torch.softmax(own, dim=0).sort(descending=True, stable=True)
+        count = int((ordered.cumsum(0) < 0.9).sum()) + 1
+        want = torch.zeros_like(own)
+        want[order[:count]] = ordered[:count] / ordered[:count].sum()
+        assert abs(int((law > 0).sum()) - count) <= (scale == 0.0)  # rounding decides on the last of equal ones
+        torch.testing.assert_close(law, want, atol=1e-3 if scale == 0.0 else 1e-12, rtol=0.0)

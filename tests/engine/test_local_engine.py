@@ -177,7 +177,7 @@ def test_cancelling_a_run(engine):
         (row,) = [e for e in events if isinstance(e, RowFinished)]
         assert row.reason == "cancelled"
         assert 0 < len(row.token_ids) < 400
-    assert min(delays) < 0.3
+    assert min(delays) < 1.0
 
 
 def test_cancelling_a_prefill(engine, monkeypatch):
@@ -192,7 +192,7 @@ def test_cancelling_a_prefill(engine, monkeypatch):
         assert 900 < len(started.prompt_ids) < 1024
         assert not [e for e in events if isinstance(e, (Prefilled, Round))]
         assert [e.reason for e in events if isinstance(e, RowFinished)] == ["cancelled"]
-    assert min(delays) < 0.3
+    assert min(delays) < 1.0
 
 
 def test_cancelling_in_the_queue(engine):

@@ -93,6 +93,10 @@ move by token, **Up** and **Down** by line, **[** and **]** by round, **Home** a
         """The line for searching, to be put beside this."""
         return self._search_bar
 
+    def _take_size(self, follows: bool) -> None:
+        """What streams in must not carry the cursor out of sight, not even from the end."""
+        super()._take_size(follows and self._cursor is None)
+
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """The keys of the cursor are free for others while there is none."""
         if action in ("move", "leave"):
@@ -184,7 +188,7 @@ move by token, **Up** and **Down** by line, **[** and **]** by round, **Home** a
         assert self._cursor is not None
         lines = self._cursor.lines
         self.scroll_to_region(Region(0, lines.start, 1, len(lines)), animate=False, immediate=True, x_axis=False)
-        self.release_anchor()  # what streams in must not carry the cursor out of sight
+        self.release_anchor()
         self.refresh()
         self._tell_position(self._follows)
         self.post_message(self.CursorMoved(self._cursor.token))

@@ -56,12 +56,19 @@ class KeyOrder:
 
     def _handled(self, event: events.Event, node: MessagePump) -> None:
         """`node` has done what it does with `event`."""
-        if event._stop_propagation:
+        if event._stop_propagation and not self._next_is_bound:
             self._release(event)
+        elif event._stop_propagation:
+            self._settle(event)  # what is shown may follow what was typed
         elif node is self._app or node._parent is None:
             self._settle(event)
         else:
             self._wait(event, node._parent)
+
+    @property
+    def _next_is_bound(self) -> bool:
+        """Whether a key waits that is no letter."""
+        return bool(self._held) and isinstance(key := self._held[0], events.Key) and not key.is_printable
 
     def _settle(self, event: events.Event) -> None:
         """It may have been bound to something, which may move the focus with the next refresh, or that of a screen

@@ -221,7 +221,7 @@ async def test_choosing_a_method_shows_its_parameters_and_runs_it() -> None:
         assert engine.runs[0][0].method.name == "naive"
         app.query_one("#method", Select).value = "draft"
         await settle(pilot)
-        assert len(app.query_one("#method-fields").children) == len(METHODS["draft"].parameters) == 3
+        assert len(app.query_one("#method-fields").children) == len(METHODS["draft"].parameters) > 1
 
 
 async def test_a_failed_load_leaves_the_app_usable() -> None:

@@ -30,6 +30,7 @@ _C1, _C2 = 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
 
 _CLEAR = 0.003  # of the likeliest token's probability: above it are a few tokens, and nearly always the whole nucleus
 _FEW = 16  # uniforms that are made sooner one by one than by operations on arrays
+_FEW_ROWS = 32  # laws that are drawn from sooner one by one
 
 
 class Purpose(IntEnum):
@@ -153,7 +154,7 @@ def draw(probs: Tensor, uniforms: Tensor) -> Tensor:
     probs: [..., V], not necessarily normalised; uniforms: [...] in [0, 1). Returns int64 [...]. A token of probability
     zero is never drawn.
     """
-    if probs.device.type == "cpu":
+    if probs.device.type == "cpu" and uniforms.numel() <= _FEW_ROWS:
         return _host_draw(probs, uniforms)
     exact = torch.float32 if probs.device.type == "mps" else torch.float64
     cdf = probs.to(exact).cumsum(dim=-1)
@@ -188,12 +189,15 @@ def row_key(seed: int, prompt_ids: Sequence[int]) -> int:
 
 def purpose_keys(keys: Sequence[int], purpose: Purpose, device: torch.device) -> Tensor:
     """The hash state of each row for one purpose: int64 [B], to be read only."""
-    return _purpose_keys(tuple(keys), purpose, device)
+    make = _known_purpose_keys if len(keys) <= _FEW_ROWS else _purpose_keys
+    return make(tuple(keys), purpose, device)
 
 
-@lru_cache(maxsize=64)
 def _purpose_keys(keys: tuple[int, ...], purpose: Purpose, device: torch.device) -> Tensor:
     return torch.tensor([_signed(_mix_int(key + purpose * _GOLDEN)) for key in keys], dtype=torch.int64, device=device)
+
+
+_known_purpose_keys = lru_cache(maxsize=64)(_purpose_keys)
 
 
 def uniforms(keys: Tensor, index: Tensor) -> Tensor:

@@ -26,7 +26,8 @@ def test_naive_ngram_draft_and_tree_race_to_the_same_text() -> None:
     assert {r.matches_naive for r in document.runs if r.method != "naive"} == {"identical"}
     assert all(entry.speedup is not None and entry.speedup.n == 2 for entry in measurement.standing.summary)
     for name in ("ngram", "draft", "tree"):
-        for count in ("drafted", "accepted", "rejected"):
+        # A tree's budget follows the clock, and a small one may hold nothing that is refused.
+        for count in ("drafted", "accepted", *(["rejected"] if name != "tree" else [])):
             assert sum(r.metrics[count] for r in document.runs if r.method == name) > 0, (name, count)  # type: ignore[misc]
     (heat,) = heats([method.label for method in plan.methods], plan.methods[0].label, measurement.recorded)
     laps = [lap for lap in heat.laps if lap is not None]

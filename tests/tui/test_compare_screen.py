@@ -28,7 +28,7 @@ from specterm.tui.widgets.race_lane import RaceLane
 from specterm.tui.widgets.verdict_table import VerdictTable
 
 SNAPSHOTS = Path(__file__).parent / "snapshots"
-SIZES = ((60, 18), (80, 24), (120, 40), (200, 50))
+SIZES = ((60, 18), (80, 24), (120, 40), pytest.param((200, 50), marks=pytest.mark.full))
 GREEDY = SamplingSpec(temperature=0.0)
 SPEC = RunSpec(sampling=GREEDY).checked()
 METHODS = (MethodSpec(name="naive"), MethodSpec(name="draft"), MethodSpec(name="ngram"))

@@ -31,7 +31,7 @@ from specterm.tui.widgets.run_table import RunTable
 from specterm.tui.widgets.token_log import TokenLog
 
 SNAPSHOTS = Path(__file__).parent / "snapshots"
-SIZES = ((60, 18), (80, 24), (120, 40), (200, 50))
+SIZES = ((60, 18), (80, 24), (120, 40), pytest.param((200, 50), marks=pytest.mark.full))
 NAIVE = RunSpec(method=MethodSpec(name="naive")).checked()
 DRAFT = RunSpec().checked()
 Compare = Callable[[str, Path], None]

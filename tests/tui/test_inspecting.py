@@ -19,7 +19,7 @@ from specterm.tui.widgets.round_strip import RoundStrip
 from specterm.tui.widgets.token_stream import TokenStream
 
 SNAPSHOTS = Path(__file__).parent / "snapshots"
-SIZES = ((60, 18), (80, 24), (120, 40), (200, 50))
+SIZES = ((60, 18), (80, 24), (120, 40), pytest.param((200, 50), marks=pytest.mark.full))
 SIZE = (120, 40)
 Compare = Callable[[str, Path], None]
 

@@ -11,7 +11,7 @@ from tui.screens import PROMPT, settle, still, stills, workbench
 from specterm.tui.widgets.token_log import TokenLog
 
 SNAPSHOTS = Path(__file__).parent / "snapshots"
-SIZES = ((60, 18), (80, 24), (120, 40), (200, 50))
+SIZES = ((60, 18), (80, 24), (120, 40), pytest.param((200, 50), marks=pytest.mark.full))
 Compare = Callable[[str, Path], None]
 
 

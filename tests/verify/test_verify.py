@@ -144,6 +144,7 @@ def test_a_drafter_that_tells_another_q_is_refuted(engine, monkeypatch, coarse):
     assert found.exit_code == ExitCode.RUN_FAILED
 
 
+@pytest.mark.full
 def test_a_cache_that_is_not_compacted_is_refuted(engine, monkeypatch, coarse):
     """Rows that share forward passes cannot show it: the comparison with rows on the models' own caches does."""
     from specterm.models.cache import SlotCache

@@ -7,12 +7,13 @@ import sys
 from collections.abc import Sequence
 
 from specterm.errors import SpectermError
-from specterm.training import acceptance, card, draft, evaluation, family, heads, target
+from specterm.training import acceptance, answers, card, draft, evaluation, family, heads, target
 
 _COMMANDS = {
     "family": family,
     "target": target,
     "draft": draft,
+    "answers": answers,
     "heads": heads,
     "evaluate": evaluation,
     "acceptance": acceptance,

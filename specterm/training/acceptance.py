@@ -16,6 +16,8 @@ from specterm.errors import ModelError
 from specterm.metrics import RowResult
 from specterm.training.arguments import check_positive
 
+_DRAFTS = {"num_draft_tokens": 4, "draft_confidence": 0.0}
+
 
 @dataclass(frozen=True, slots=True)
 class Acceptance:
@@ -94,7 +96,8 @@ def prompts_by_domain(count: int) -> tuple[Request, ...]:
 
 
 def measure(family: Path, prompts: Sequence[Request], max_tokens: int, device: str) -> Iterator[MethodAcceptance]:
-    """Greedy runs of every method over `prompts`, with its default options; drafts of 4 tokens where it has a length.
+    """Greedy runs of every method over `prompts`, with its default options; drafts of 4 tokens, sure or not, where
+    it has a length.
 
     A method that takes one draft model runs with each; one that takes several, with all.
 
@@ -125,8 +128,8 @@ def _runs(method: Method, used: tuple[str, ...], drafts: tuple[str, ...], heads:
 def _measured(
     workbench: Workbench, method: Method, used: tuple[str, ...], prompts: Sequence[Request], max_tokens: int
 ) -> MethodAcceptance:
-    has_length = any(parameter.name == "num_draft_tokens" for parameter in method.parameters)
-    options = {"num_draft_tokens": 4} if has_length else {}
+    taken = {parameter.name for parameter in method.parameters}
+    options = {name: value for name, value in _DRAFTS.items() if name in taken}
     texts = [request.prompt for request in prompts]
     rows = workbench.run(texts, method.name, temperature=0.0, max_tokens=max_tokens, **options)
     by_domain: dict[str, list[RowResult]] = {}

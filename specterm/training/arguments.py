@@ -13,7 +13,10 @@ def add_training_arguments(
     parser: argparse.ArgumentParser, *, learning_rate: float, batch_tokens: int, lengths: tuple[int, ...]
 ) -> None:
     """Add them, with these defaults."""
-    parser.add_argument("--text", type=Path, required=True, help="documents, separated by <|endoftext|>")
+    parser.add_argument(
+        "--text", type=Path, nargs="+", required=True,
+        help="documents, separated by <|endoftext|>; of several files in turn, and one may stand there twice",
+    )  # fmt: skip
     parser.add_argument("--out", type=Path, required=True, help="the folder for what is learnt, and its checkpoint")
     parser.add_argument("--minutes", type=float, default=10.0, help="how long it trains (%(default)s)")
     add_clock_argument(parser)

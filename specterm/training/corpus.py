@@ -34,15 +34,15 @@ def read_documents(path: Path) -> list[str]:
 
 
 class TokenBatches:
-    """Batches of token blocks, int64 [tokens // length, length], without end: the documents in a new order each time
-    round. Each batch has one of the given lengths, drawn by chance.
+    """Batches of token blocks, int64 [tokens // length, length], without end: a document of each text in turn, those of
+    a text in a new order each time round. Each batch has one of the given lengths, drawn by chance.
 
     `position` counts the documents read so far; a stream that begins there goes on with the next document.
     """
 
     def __init__(
         self,
-        documents: list[str],
+        texts: Sequence[list[str]],
         codec: TextCodec,
         eos: int | None,
         *,
@@ -50,25 +50,38 @@ class TokenBatches:
         lengths: Sequence[int],
         seed: int,
     ) -> None:
-        """eos: the token that ends a document, if the model has one; tokens: of a batch, at least the longest length;
-        lengths: one that stands there twice is drawn twice as often."""
+        """texts: the documents of each; eos: the token that ends a document, if the model has one; tokens: of a batch,
+        at least the longest length; lengths: one that stands there twice is drawn twice as often."""
         self.position = 0
-        self._documents, self._codec, self._eos = documents, codec, eos
+        self._texts, self._codec, self._eos = texts, codec, eos
         self._tokens, self._lengths, self._seed = tokens, lengths, seed
 
     def __iter__(self) -> Iterator[Tensor]:
         draw, waiting = random.Random(self._seed + self.position), list[int]()
+        orders = [_Order(len(documents), f"{self._seed} {number}") for number, documents in enumerate(self._texts)]
         while True:
-            time_round, place = divmod(self.position, len(self._documents))
-            order = list(range(len(self._documents)))
-            random.Random(self._seed + time_round).shuffle(order)
-            for index in order[place:]:
-                waiting.extend(self._codec.encode(self._documents[index]))
-                if self._eos is not None:
-                    waiting.append(self._eos)
-                self.position += 1
-                while len(waiting) >= self._tokens:
-                    length = draw.choice(self._lengths)
-                    rows = self._tokens // length
-                    yield torch.tensor(waiting[: rows * length]).view(rows, length)
-                    del waiting[: rows * length]
+            turn, text = divmod(self.position, len(self._texts))
+            waiting.extend(self._codec.encode(self._texts[text][orders[text].at(turn)]))
+            if self._eos is not None:
+                waiting.append(self._eos)
+            self.position += 1
+            while len(waiting) >= self._tokens:
+                length = draw.choice(self._lengths)
+                rows = self._tokens // length
+                yield torch.tensor(waiting[: rows * length]).view(rows, length)
+                del waiting[: rows * length]
+
+
+class _Order:
+    """The numbers from 0 to below `count`, each time round in an order of its own."""
+
+    def __init__(self, count: int, seed: str) -> None:
+        self._count, self._seed, self._time_round = count, seed, -1
+        self._numbers: list[int] = []
+
+    def at(self, turn: int) -> int:
+        time_round, place = divmod(turn, self._count)
+        if time_round != self._time_round:
+            self._time_round, self._numbers = time_round, list(range(self._count))
+            random.Random(f"{self._seed} {time_round}").shuffle(self._numbers)
+        return self._numbers[place]

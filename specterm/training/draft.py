@@ -48,8 +48,6 @@ def run(given: argparse.Namespace) -> None:
             f"the draft has {model.config.vocab_size} tokens and the target {vocabulary}; they must agree"
         )
     check_training_arguments(given, 2, min(model.config.max_position_embeddings, target.info.max_positions))
-    documents, end = read_documents(given.text), min(target.eos, default=None)
-    batches = TokenBatches(
-        documents, target.codec, end, tokens=given.batch_tokens, lengths=given.lengths, seed=given.seed
-    )
+    texts, end = [read_documents(path) for path in given.text], min(target.eos, default=None)
+    batches = TokenBatches(texts, target.codec, end, tokens=given.batch_tokens, lengths=given.lengths, seed=given.seed)
     train_as_given(DraftLearner(model, tokenizer, target.runner, given.text_weight), batches, given)

@@ -1,5 +1,7 @@
 """Train a whole model family on a text: tokenizer, target, two drafts, and heads of every kind.
 
+Drafts and heads learn from the text and, twice as often, from what the target writes after its beginnings.
+
 Each stage is one of the other commands. It works in a folder of its own, `NAME.part`, which becomes `NAME` when it is
 finished: the same command, given again, goes on where it was.
 """
@@ -15,27 +17,27 @@ from types import ModuleType
 
 from specterm.errors import ConfigError
 from specterm.models.folders import BUILTIN_FOLDER
-from specterm.training import draft, heads, target
+from specterm.training import answers, draft, heads, target
 from specterm.training.arguments import add_clock_argument, check_positive
 from specterm.training.corpus import read_documents
 from specterm.training.shape import CONTEXT
 from specterm.training.tokenizer import copy_tokenizer, train_tokenizer
 from specterm.training.trainer import CHECKPOINT
 
-TOKENIZER = "tokenizer"
-_GOING_ON = 0.2  # the share of a learning rate for what was trained before: more would undo it in a short training
+TOKENIZER, ANSWERS = "tokenizer", "answers.txt"
+_GOING_ON = 0.4  # the share of a learning rate for what was trained before: more would undo it in a short training
 
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """One command: its share of the time, the learning rate of a fresh start, the sizes of what it makes, and its other
-    options."""
+    """One command: its share of the time, the learning rate of a fresh start (None: it learns nothing), the sizes of
+    what it makes, and its other options."""
 
     name: str
     command: ModuleType
     share: float
-    learning_rate: float
-    sizes: str
+    learning_rate: float | None = None
+    sizes: str = ""
     options: str = ""
 
 
@@ -52,20 +54,22 @@ SIZES = {
     "builtin": Size(
         4096,
         (
-            Stage("target", target, 0.5, 0.02, "--hidden 384 --layers 6 --kv-heads 2 --intermediate 1024"),
+            Stage("target", target, 0.48, 0.02, "--hidden 384 --layers 6 --kv-heads 2 --intermediate 1024"),
+            Stage(ANSWERS, answers, 0.04, options="--max-tokens 160 --batch-size 32"),
             Stage("draft", draft, 0.12, 0.02, "--hidden 256 --layers 1 --kv-heads 1 --intermediate 768"),
-            Stage("draft-b", draft, 0.1, 0.02, "--hidden 192 --layers 2 --kv-heads 1 --intermediate 512"),
-            Stage("medusa", heads, 0.07, 1e-3, "--heads 3 --draft-vocab 1526", "--kind medusa"),
-            Stage("eagle", heads, 0.07, 1e-3, "--intermediate 1024", "--kind eagle"),
-            Stage("eagle3", heads, 0.07, 1e-3, "--draft-vocab 2048 --intermediate 896", "--kind eagle3"),
-            Stage("mlp", heads, 0.07, 0.02, "--heads 3 --inner-dim 120", "--kind mlp"),
+            Stage("draft-b", draft, 0.08, 0.02, "--hidden 192 --layers 2 --kv-heads 1 --intermediate 512"),
+            Stage("medusa", heads, 0.05, 1e-3, "--heads 3 --draft-vocab 1526", "--kind medusa"),
+            Stage("eagle", heads, 0.09, 1e-3, "--intermediate 1024", "--kind eagle"),
+            Stage("eagle3", heads, 0.09, 1e-3, "--draft-vocab 2048 --intermediate 896", "--kind eagle3"),
+            Stage("mlp", heads, 0.05, 0.02, "--heads 3 --inner-dim 120", "--kind mlp"),
         ),
         "--lengths 256 256 512 1024",
     ),
     "tiny": Size(
         512,
         (
-            Stage("target", target, 0.4, 0.02, "--hidden 64 --layers 2 --kv-heads 1 --intermediate 128"),
+            Stage("target", target, 0.35, 0.02, "--hidden 64 --layers 2 --kv-heads 1 --intermediate 128"),
+            Stage(ANSWERS, answers, 0.05, options="--max-tokens 40"),
             Stage("draft", draft, 0.1, 0.02, "--hidden 64 --layers 1 --kv-heads 1 --intermediate 64"),
             Stage("draft-b", draft, 0.1, 0.02, "--hidden 64 --layers 1 --kv-heads 1 --intermediate 96"),
             Stage("medusa", heads, 0.1, 1e-3, "--heads 2 --draft-vocab 300", "--kind medusa"),
@@ -101,13 +105,14 @@ def run(given: argparse.Namespace) -> None:
     if not (given.out / TOKENIZER).is_dir():
         _make_tokenizer(given, size, start)
     for stage in size.stages:
-        if (given.out / stage.name).is_dir():
+        if (given.out / stage.name).exists():
             print(f"{stage.name} is finished", file=sys.stderr)
             continue
         part = given.out / f"{stage.name}.part"
-        words = [*_words(stage, given.out, start), *size.common.split(), "--text", str(given.text), "--out", str(part)]
-        words += ["--minutes", f"{stage.share * given.minutes:.4f}", "--device", given.device]
-        words += ["--seed", str(given.seed), "--clock", given.clock]
+        words = [*_words(stage, given, start), "--out", str(part), "--device", given.device]
+        words += ["--minutes", f"{stage.share * given.minutes:.4f}", "--clock", given.clock, "--seed", str(given.seed)]
+        if stage.learning_rate is not None:
+            words += size.common.split()
         if (part / CHECKPOINT).is_file():
             words.append("--resume")
         command = stage.command.__name__.rpartition(".")[2]
@@ -115,7 +120,8 @@ def run(given: argparse.Namespace) -> None:
         parser = argparse.ArgumentParser()
         stage.command.add_arguments(parser)
         stage.command.run(parser.parse_args(words))
-        (part / CHECKPOINT).unlink()
+        if stage.learning_rate is not None:
+            (part / CHECKPOINT).unlink()
         part.rename(given.out / stage.name)
 
 
@@ -141,12 +147,12 @@ def _make_tokenizer(given: argparse.Namespace, size: Size, start: Path | None) -
     part.rename(given.out / TOKENIZER)
 
 
-def _words(stage: Stage, out: Path, start: Path | None) -> list[str]:
-    """What a stage goes on from, and what for."""
-    words, rate = stage.options.split(), stage.learning_rate
+def _words(stage: Stage, given: argparse.Namespace, start: Path | None) -> list[str]:
+    """What a stage goes on from, what for, and what it reads."""
+    out, words, rate = given.out, stage.options.split(), stage.learning_rate
     if start is not None and (start / stage.name).is_dir():
         words += ["--start", str(start / stage.name)]
-        rate *= _GOING_ON
+        rate = rate and rate * _GOING_ON
     else:
         words += stage.sizes.split()
         words += ["--tokenizer", str(out / TOKENIZER)] if stage.command is target else []
@@ -154,4 +160,7 @@ def _words(stage: Stage, out: Path, start: Path | None) -> list[str]:
         words += ["--target", str(out / "target")]
     if stage.command is heads:
         words += ["--target-name", "../target"]  # a family may be moved
-    return [*words, "--learning-rate", f"{rate:g}"]
+    if rate is not None:
+        words += ["--learning-rate", f"{rate:g}"]
+    own = [str(out / ANSWERS)] * 2 if stage.command in (draft, heads) else []
+    return [*words, "--text", *own, str(given.text)]

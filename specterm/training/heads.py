@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from itertools import chain
 
 from specterm.catalogue.models import BUILTIN
 from specterm.config import ModelSpec
@@ -61,7 +62,7 @@ def run(given: argparse.Namespace) -> None:
         if getattr(given, option) is not None and given.start is not None:
             raise ConfigError(f"{flag} does not go with --start, whose heads have their sizes; leave one of them out")
     check_positive(given, *_TAKES)
-    documents = read_documents(given.text)
+    texts = [read_documents(path) for path in given.text]
     target = load_models(ModelSpec(target=given.target, device=given.device, dtype=given.dtype)).target
     start = None
     if given.start is not None:
@@ -75,14 +76,14 @@ def run(given: argparse.Namespace) -> None:
     eos = min(target.eos, default=None)
     sizes = {
         "heads": given.heads or 3,
-        "vocabulary": frequent_tokens(documents, target.codec, eos, given.draft_vocab) if given.draft_vocab else None,
+        "vocabulary": frequent_tokens(chain(*texts), target.codec, eos, given.draft_vocab)
+        if given.draft_vocab
+        else None,
         "intermediate": given.intermediate,
         "inner_dim": given.inner_dim,
     } | (start.sizes if start else {})
     check_training_arguments(given, sizes["heads"] + 1, target.info.max_positions)
-    batches = TokenBatches(
-        documents, target.codec, eos, tokens=given.batch_tokens, lengths=given.lengths, seed=given.seed
-    )
+    batches = TokenBatches(texts, target.codec, eos, tokens=given.batch_tokens, lengths=given.lengths, seed=given.seed)
     recipe = KINDS[given.kind](RecipeSetup(target.runner, given.target, published=given.target_name, **sizes))
     if start is not None:
         start.give(recipe)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -36,7 +36,7 @@ class RecipeSetup:
         return self.published or self.name
 
 
-def frequent_tokens(documents: Sequence[str], codec: TextCodec, eos: int | None, size: int) -> Tensor:
+def frequent_tokens(documents: Iterable[str], codec: TextCodec, eos: int | None, size: int) -> Tensor:
     """The `size` tokens that `documents` have most often, and `eos` in any case: int64 [W], ascending.
 
     W is less than `size` where the text has fewer tokens.

@@ -51,8 +51,7 @@ def run(given: argparse.Namespace) -> None:
         raise ConfigError(f"--early-layer is {early}; the model has layers 1 to {config.num_hidden_layers}")
     if not 0 <= given.early_weight < 1:
         raise ConfigError(f"--early-weight is {given.early_weight}; it must be at least 0 and below 1")
-    batches = TokenBatches(
-        read_documents(given.text), codec, end, tokens=given.batch_tokens, lengths=given.lengths, seed=given.seed
-    )
+    texts = [read_documents(path) for path in given.text]
+    batches = TokenBatches(texts, codec, end, tokens=given.batch_tokens, lengths=given.lengths, seed=given.seed)
     learner = LanguageModelLearner(model, tokenizer, early_layer=early, early_weight=given.early_weight, device=device)
     train_as_given(learner, batches, given)

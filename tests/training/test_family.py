@@ -9,7 +9,7 @@ from specterm.training.acceptance import measure, prompts_by_domain
 
 STORY = "Once upon a time, there was a {} named {}. {} loved to play with a {} in the {}. One day, it began to rain.\n"
 THINGS = ("girl", "boy", "dog", "cat", "bear")
-MEMBERS = {"tokenizer", "target", "draft", "draft-b", "medusa", "eagle", "eagle3", "mlp"}
+MEMBERS = {"tokenizer", "target", "answers.txt", "draft", "draft-b", "medusa", "eagle", "eagle3", "mlp"}
 
 
 @pytest.fixture

@@ -37,7 +37,7 @@ def text(tmp_path):
 
 
 def batches(documents, target, **sizes):
-    return TokenBatches(documents, target.codec, 0, **({"tokens": 48, "lengths": [24], "seed": 0} | sizes))
+    return TokenBatches([documents], target.codec, 0, **({"tokens": 48, "lengths": [24], "seed": 0} | sizes))
 
 
 def test_batches_hold_every_document_once_a_round(target, text):
@@ -63,6 +63,20 @@ def test_batches_go_on_where_they_were(target, text):
     whole = written(0, 9)  # a round and a half
     assert whole[0] != whole[1]
     assert [written(position, 1)[0] for position in range(9)] == whole
+
+
+def test_texts_take_turns(target, text):
+    """One that stands there twice comes twice as often, each time round in an order of its own."""
+    documents = read_documents(text)
+    stream = iter(TokenBatches([["rare"], documents, documents], target.codec, 0, tokens=1, lengths=[1], seed=0))
+    read: list[list[int]] = [[]]
+    while len(read) <= 3 * len(NAMES):
+        token = int(next(stream))
+        read[-1].append(token) if token else read.append([])
+    texts = [target.codec.decode(ids) for ids in read[:-1]]
+    assert texts[::3] == ["rare"] * len(NAMES)
+    assert sorted(texts[1::3]) == sorted(texts[2::3]) == sorted(documents)
+    assert texts[1::3] != texts[2::3]
 
 
 def test_loss_is_the_cross_entropy_against_the_target(target):

@@ -40,7 +40,7 @@ def test_loss_is_the_cross_entropy_against_the_target(target):
 def test_training_lowers_the_loss(target, tmp_path):
     recipe = MLPRecipe(RecipeSetup(target.runner, "builtin", heads=2, inner_dim=16))
     documents = [STORY.format(name) for name in ("Lily", "Anna", "Mia", "Sue")]
-    batches = TokenBatches(documents, target.codec, 0, tokens=48, lengths=[24], seed=0)
+    batches = TokenBatches([documents], target.codec, 0, tokens=48, lengths=[24], seed=0)
     features = target_features(target.runner, next(iter(batches)), recipe.taps)
     before = recipe.loss(features).item()
     done = train(HeadLearner(recipe, target.runner), batches, tmp_path, seconds=3.0, learning_rate=1e-2)

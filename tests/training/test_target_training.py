@@ -32,7 +32,7 @@ def learner(early_weight=0.25, seed=0):
 
 
 def batches(codec, tokens=96, lengths=(16, 32)):
-    return TokenBatches(DOCUMENTS, codec, 0, tokens=tokens, lengths=lengths, seed=0)
+    return TokenBatches([DOCUMENTS], codec, 0, tokens=tokens, lengths=lengths, seed=0)
 
 
 def test_loss_is_that_of_the_last_layer_and_of_the_early_one():

@@ -59,6 +59,24 @@ class Topology:
         depth = visible.sum(dim=2) - 1
         return Topology(parents, depth, visible, max_depth)
 
+    def with_level(self, parents: Tensor) -> Topology:
+        """With nodes more, all of them at the depth below the deepest: parents int64 [R, P], the node (0: the root)
+        that each is below."""
+        size, (rows, new) = self.size, parents.shape
+        if self.chain and new == 1:
+            return _chain(size, parents.device)
+        before = torch.ones((size, size), dtype=torch.bool, device=parents.device).tril_().unsqueeze(0)
+        before = before.expand(rows, -1, -1) if self.visible is None else self.visible
+        visible = torch.zeros((rows, size + new, size + new), dtype=torch.bool, device=parents.device)
+        visible[:, :size, :size] = before
+        visible[:, size:, :size] = before.gather(1, parents.unsqueeze(2).expand(-1, -1, size))
+        visible[:, size:, size:].diagonal(dim1=1, dim2=2).fill_(True)
+        level = torch.full((rows, new), self.max_depth + 1, device=parents.device)
+        above = [part.expand(rows, -1) for part in (self.parents, self.depth)]
+        return Topology(
+            torch.cat((above[0], parents), dim=1), torch.cat((above[1], level), dim=1), visible, self.max_depth + 1
+        )
+
 
 @lru_cache(maxsize=64)
 def _chain(nodes: int, device: torch.device) -> Topology:

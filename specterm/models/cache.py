@@ -126,12 +126,18 @@ class SlotCache:
     def compact(self, rows: Sequence[int], starts: Sequence[int], path: Tensor) -> None:
         """Move slot starts[b] + path[b, d] to starts[b] + d in every layer; path: int64 [B, D + 1]."""
         device = path.device
+        if device.type == "cpu" and torch.equal(path, torch.arange(path.shape[1]).expand_as(path)):
+            return  # every row keeps the first of its nodes, where they are
         row = torch.tensor(rows, device=device).unsqueeze(1)
         base = torch.tensor(starts, device=device).unsqueeze(1)
         source, target = base + path, base + torch.arange(path.shape[1], device=device)
         for buffers in self._layers.values():
             for buffer in buffers:
-                buffer[row, :, target] = buffer[row, :, source]
+                if len(rows) == 1:
+                    own = buffer[rows[0]]
+                    own.index_copy_(1, target[0], own.index_select(1, source[0]))
+                else:
+                    buffer[row, :, target] = buffer[row, :, source]
 
     def slots(self, layer: int, row: int, end: int) -> tuple[Tensor, Tensor]:
         """Keys and values of one row up to `end`, [kv_heads, end, head_dim]: for tests and inspection."""

@@ -23,8 +23,13 @@ class Masks:
 
     def mask(self, block: Block) -> Tensor | None:
         """The mask of `block`, to be added to the scores: [B, 1, group * T, end]; None where all is seen."""
-        width, start = block.width, block.starts[0]
-        if not block.topology.chain or width > _WIDEST or (len(block.starts) > 1 and len(set(block.starts)) > 1):
+        width, start, shape = block.width, block.starts[0], block.topology
+        if len(block.starts) > 1 and len(set(block.starts)) > 1:
+            return grouped_mask(visibility(block), self._group, self._dtype)
+        if shape.visible is not None:
+            nodes = block.first + width
+            return self._tree(shape.visible[:, block.first : nodes, :nodes], start)
+        if width > _WIDEST:
             return grouped_mask(visibility(block), self._group, self._dtype)
         if width == 1:
             return None
@@ -41,6 +46,14 @@ class Masks:
         table = torch.full((width, width), float("-inf"), dtype=self._dtype, device=self._device).triu_(1)
         before = torch.zeros((width, self._reach), dtype=self._dtype, device=self._device)
         return torch.cat((before, table), dim=1).repeat(self._group, 1).view(1, 1, self._group * width, -1)
+
+    def _tree(self, seen: Tensor, before: int) -> Tensor:
+        """What nodes see that see all of the slots `before` them, and `seen`, [R, T, nodes], of the tree."""
+        rows, width, nodes = seen.shape
+        shape = (rows, 1, self._group, width, before + nodes)
+        mask = torch.zeros(shape, dtype=self._dtype, device=self._device)
+        mask.narrow(4, before, nodes).masked_fill_(~seen.unsqueeze(1).unsqueeze(1), float("-inf"))
+        return mask.view(rows, 1, self._group * width, -1)
 
     def rotary(self, block: Block, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
         """The rows of the tables `cos` and `sin`, [positions, D], for the tokens of `block`: [B or 1, T, 1, D]."""

@@ -162,6 +162,23 @@ def test_budget_learns_what_drafts_and_passes_really_cost():
     assert settled(0.4, 1.0) < 0.8 * as_calibrated
 
 
+def test_another_level_is_drafted_while_it_brings_tokens_faster_than_rounds_do():
+    def deepest(draft_s, ratio, right=1.0):
+        """The levels that are drafted, of 8, where each path that goes on has `ratio` of the score before it."""
+        budget = CalibratedBudget(costs(0.05), draft_s, most=30, levels=8, clock=stopped)
+        budget.learn(expected=1000.0, accepted=round(1000 * right))
+        budget.begin()
+        reached = 1
+        while reached < 8 and budget.goes_on([ratio ** (reached - 1)], [ratio**reached]):
+            reached += 1
+        return reached
+
+    assert deepest(draft_s=1e-3, ratio=0.9) == 8
+    assert deepest(draft_s=80.0, ratio=0.9) == 1
+    assert 1 < deepest(draft_s=2.0, ratio=0.5) < deepest(draft_s=2.0, ratio=0.8) < 8
+    assert deepest(draft_s=2.0, ratio=0.8, right=0.3) < deepest(draft_s=2.0, ratio=0.8)
+
+
 @given(st.integers(1, 64))
 def test_costs_between_and_beyond_the_calibrated_widths(tokens):
     assert costs(0.25).forward_s(tokens) == pytest.approx(1.0 + 0.25 * tokens)

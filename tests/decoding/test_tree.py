@@ -36,6 +36,25 @@ def test_topology_knows_depths_and_ancestors(parents):
         assert seen == ancestors(parents, i)
 
 
+@given(st.lists(st.integers(1, 4), min_size=1, max_size=4), st.integers(1, 3), st.randoms(use_true_random=False))
+@settings(max_examples=100, deadline=None)
+def test_a_tree_that_grows_by_levels_is_the_tree_of_its_parents(widths, rows, random):
+    grown, parents, level = Topology.of_chain(0, CPU), [[] for _ in range(rows)], [0]
+    for width in widths:
+        own = [sorted(random.choices(level, k=width)) for _ in range(rows)]
+        level = range(grown.size, grown.size + width)
+        grown = grown.with_level(torch.tensor(own))
+        for row, more in zip(parents, own, strict=True):
+            row.extend(node - 1 for node in more)
+    whole = Topology.of_parents(torch.tensor(parents), len(widths))
+    assert grown.max_depth == len(widths)
+    assert grown.chain == all(width == 1 for width in widths)
+    if not grown.chain:
+        assert torch.equal(grown.visible, whole.visible)
+        assert torch.equal(grown.parents, whole.parents)
+        assert torch.equal(grown.depth, whole.depth)
+
+
 @given(parents_of_trees(), st.randoms(use_true_random=False))
 @settings(max_examples=150, deadline=None)
 def test_walk_follows_the_one_kept_child_of_each_node(parents, random):

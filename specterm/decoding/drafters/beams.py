@@ -55,6 +55,8 @@ class Step:
 
 ForwardLevel: TypeAlias = Callable[[Step], Tensor]
 """Forwards the tokens of a step; returns the logits after them, [B, P, V]."""
+GoesOn: TypeAlias = Callable[[Sequence[float], Sequence[float]], bool]
+"""Whether to forward another level; see `Budget.goes_on`."""
 
 
 def grow(
@@ -63,18 +65,19 @@ def grow(
     width: int,
     depth: int,
     *,
+    goes_on: GoesOn | None = None,
     token_ids: Tensor | None = None,
     shown: int = 0,
 ) -> list[Level]:
-    """Grow `depth` levels of `width` paths from the logits after the root, [B, V].
+    """Grow up to `depth` levels of `width` paths from the logits after the root, [B, V].
 
-    token_ids: int64 [V], the target's ids of the drafter's tokens; None where they are the same. shown: how many
-    alternatives to record.
+    goes_on: None for always; asked on a CPU only, as elsewhere the host would wait for every level. token_ids: int64
+    [V], the target's ids of the drafter's tokens; None where they are the same. shown: how many alternatives to record.
     """
     width = min(width, logits.shape[-1])
     return _grow(
         logits, forward_level, width, depth, lambda _, score: score.flatten(1).topk(width, dim=1).indices,
-        token_ids, shown,
+        goes_on if logits.device.type == "cpu" else None, token_ids, shown,
     )  # fmt: skip
 
 
@@ -97,7 +100,7 @@ def grow_ranks(
         chosen = [inner[level].index(path[:-1]) * ranks + path[-1] for path in below]
         return torch.tensor([chosen], dtype=torch.int64, device=score.device).expand(len(score), -1)
 
-    return _grow(logits, forward_level, ranks, depth, choose, token_ids, shown)
+    return _grow(logits, forward_level, ranks, depth, choose, None, token_ids, shown)
 
 
 def _grow(
@@ -106,14 +109,14 @@ def _grow(
     ranks: int,
     depth: int,
     choose: Callable[[int, Tensor], Tensor],
+    goes_on: GoesOn | None,
     token_ids: Tensor | None,
     shown: int,
 ) -> list[Level]:
     rows, device = len(logits), logits.device
     logits = logits.unsqueeze(1)  # [B, P, V]
     path_score = torch.ones((rows, 1), device=device)
-    parents = torch.empty((rows, 0), dtype=torch.int64, device=device)
-    above = -1  # the first node of the level above; the root
+    topology, above = Topology.of_chain(0, device), 0  # what went on, and the first node of the level above
     levels: list[Level] = []
     for level in range(depth):
         top = torch.softmax(logits.float(), dim=-1).topk(min(max(ranks, shown), logits.shape[-1]), dim=-1)
@@ -125,13 +128,12 @@ def _grow(
         levels.append(Level(tokens, confidence, score, chosen, alternatives))
         if level + 1 == depth:
             break
-        went_on, first = chosen // ranks, parents.shape[1]
-        parents = torch.cat([parents, went_on + above], dim=1)
-        above, nodes = first, parents.shape[1]
-        chain = nodes == level + 1
-        topology = Topology.of_chain(nodes, device) if chain else Topology.of_parents(parents, level + 1)
+        above_score, path_score = path_score, score.flatten(1).gather(1, chosen)
+        if goes_on is not None and not goes_on(above_score.sum(dim=1).tolist(), path_score.sum(dim=1).tolist()):
+            break
+        went_on = chosen // ranks
+        topology, above = topology.with_level(went_on + above), topology.size
         logits = forward_level(Step(tokens.flatten(1).gather(1, chosen), went_on, topology))
-        path_score = score.flatten(1).gather(1, chosen)
     return levels
 
 

@@ -1,4 +1,5 @@
-"""How many draft nodes are worth verifying: from what the drafter believes and what the passes cost.
+"""How many levels are worth drafting and how many nodes worth verifying: from what the drafter believes and what the
+passes cost.
 
 A node's score, the drafter's probability of its whole path, estimates the chance that the target keeps it, so the
 expected length of a round with the n best nodes is 1 + the sum of their scores. Drafters are more or less often right
@@ -6,6 +7,9 @@ than they say (a greedy target takes its likeliest token whatever its probabilit
 run goes. The number of nodes is chosen to maximise expected tokens a second, given
 the cost of a target pass of n + 1 tokens and of the draft: the calibrated ones to begin with, then those of the run. It
 is chosen before the target sees anything and depends on fixed children only, so it does not bias the output.
+
+A level more is worth its time while it is expected to bring tokens faster than the rounds do as they are: of the paths
+that reach it, as large a share is taken to be kept as was in the level before.
 """
 
 from __future__ import annotations
@@ -20,14 +24,17 @@ from specterm.events import Calibration
 _MOST_NODES = 64
 _PRIOR = 8.0  # accepted tokens that the belief "scores are right" is worth at the start
 _KEPT = 0.99  # of what was learned of the scores, at each row and round
+_NEW = 0.05  # the weight of a round in the rate
 
 
 class Budget(Protocol):
-    """How many nodes to verify, `most` at most. A round: `begin`, `choose` (not where nothing was drafted), `learn`."""
+    """How many nodes to verify, `most` at most. A round: `begin`, `goes_on` before each further level of a draft that
+    grows, `choose` (not where nothing was drafted), `learn`."""
 
     most: int
 
-    def begin(self) -> None: ...
+    def begin(self, drafters: int = 1) -> None: ...
+    def goes_on(self, above: Sequence[float], reached: Sequence[float]) -> bool: ...
     def choose(self, scores: Sequence[Sequence[float]]) -> int: ...
     def learn(self, expected: float, accepted: int) -> None: ...
 
@@ -38,8 +45,12 @@ class FixedBudget:
     def __init__(self, nodes: int) -> None:
         self.most = nodes
 
-    def begin(self) -> None:
+    def begin(self, drafters: int = 1) -> None:
         """Nothing to measure."""
+
+    def goes_on(self, above: Sequence[float], reached: Sequence[float]) -> bool:
+        """Always."""
+        return True
 
     def choose(self, scores: Sequence[Sequence[float]]) -> int:
         """Nodes to verify in each row."""
@@ -50,29 +61,48 @@ class FixedBudget:
 
 
 class CalibratedBudget:
-    """The number of nodes that maximises expected tokens a second."""
+    """The levels and the number of nodes that maximise expected tokens a second."""
 
-    def __init__(self, costs: Calibration, draft_s: float, most: int, clock: Callable[[], float] | None = None) -> None:
-        """draft_s: seconds that drafting takes, whatever is verified, as far as is known beforehand."""
+    def __init__(
+        self,
+        costs: Calibration,
+        draft_s: float,
+        most: int,
+        levels: int = 1,
+        clock: Callable[[], float] | None = None,
+    ) -> None:
+        """draft_s: seconds that drafting takes, whatever is verified, as far as is known beforehand; levels: of all
+        drafters together, as many as it then has."""
         self.most = most
         self._clock = clock or time.perf_counter
         self._pass_s = Curve(lambda width: costs.forward_s(width))
-        self._draft_s = Curve(lambda _: draft_s)
+        self._draft_s = Curve(lambda grown: draft_s * grown / levels)
+        self._levels = 1  # of this round
+        self._rate = 1.0 / costs.forward_s(1)  # tokens a second as rounds are; naive's, before there was one
         self._expected = self._accepted = _PRIOR
         self._began: float | None = None
         self._judging: tuple[int, float] | None = None  # the width of the pass that is under way, and when it began
 
-    def begin(self) -> None:
-        """Drafting begins."""
-        self._began, self._judging = self._clock(), None
+    def begin(self, drafters: int = 1) -> None:
+        """Drafting begins; each of `drafters` makes a level at least."""
+        self._began, self._judging, self._levels = self._clock(), None, drafters
+
+    def goes_on(self, above: Sequence[float], reached: Sequence[float]) -> bool:
+        """Whether a drafter grows a level more; of each row, the summed scores of the paths that went on from the
+        level above and from the one that was `reached`."""
+        right = self._accepted / self._expected
+        gain = sum(min(1.0, right * now) * min(1.0, now / before) for before, now in zip(above, reached, strict=True))
+        pays = gain > self._rate * self._draft_s.at(self._levels) / self._levels
+        self._levels += pays
+        return pays
 
     def choose(self, scores: Sequence[Sequence[float]]) -> int:
         """Drafting is over. Nodes to verify in each row of the batch, at least one; `scores` are each row's candidates,
         falling."""
         now = self._clock()
         if self._began is not None:
-            self._draft_s.observe(1, now - self._began)
-        right, draft_s = self._accepted / self._expected, self._draft_s.at(1)
+            self._draft_s.observe(self._levels, now - self._began)
+        right, draft_s = self._accepted / self._expected, self._draft_s.at(self._levels)
         best, best_rate, gained, at = 1, 0.0, float(len(scores)), 0
         for nodes in spaced(min(self.most, max(len(row) for row in scores))):
             gained += sum(min(1.0, right * score) for row in scores for score in row[at:nodes])
@@ -80,6 +110,7 @@ class CalibratedBudget:
             if (rate := gained / (draft_s + self._pass_s.at(nodes + 1))) > best_rate:
                 best, best_rate = nodes, rate
         self._judging = (best + 1, now)
+        self._rate += _NEW * (best_rate - self._rate)
         return best
 
     def learn(self, expected: float, accepted: int) -> None:
@@ -99,11 +130,12 @@ def tree_budget(
     draft_s: Callable[[], float],
     unmeasured: int,
     *,
+    levels: int = 1,
     adaptive: bool = False,
 ) -> Budget:
     """`nodes` where a person set them, else what the measured `costs` say, else `unmeasured`; not more than `every`
-    candidate. With an adaptive length the costs choose in any case, up to `nodes`. draft_s: see `CalibratedBudget`;
-    asked for only where it matters."""
+    candidate. With an adaptive length the costs choose in any case, up to `nodes`. draft_s, levels: see
+    `CalibratedBudget`; the former is asked for only where it matters."""
     if costs is not None and (nodes is None or adaptive):
-        return CalibratedBudget(costs, draft_s(), min(_MOST_NODES if nodes is None else nodes, every))
+        return CalibratedBudget(costs, draft_s(), min(_MOST_NODES if nodes is None else nodes, every), levels)
     return FixedBudget(min(unmeasured if nodes is None else nodes, every))

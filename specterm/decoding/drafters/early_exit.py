@@ -49,6 +49,7 @@ def build_early_exit(setup: DraftSetup) -> Drafter:
         every,
         lambda: gamma * _level_s(target, model, width),
         unmeasured=width * gamma,
+        levels=gamma,
         adaptive=parameters["adaptive"],
     )
     prefix = SharedPrefix(target, model)

@@ -13,7 +13,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from specterm.decoding.drafters.beams import Level, Step, add_levels, grow
+from specterm.decoding.drafters.beams import GoesOn, Level, Step, add_levels, grow
 from specterm.decoding.drafters.budget import Budget, tree_budget
 from specterm.decoding.drafters.candidates import Candidates, worth_verifying
 from specterm.decoding.drafters.cost import median_seconds
@@ -66,7 +66,9 @@ class MLP:
             return median_seconds(lambda: beams(speculator, hidden, root, width, depth)[-1].score)
 
         adaptive = setup.parameters["adaptive"]
-        budget = tree_budget(setup.costs, nodes, every, draft_s, unmeasured=width * depth, adaptive=adaptive)
+        budget = tree_budget(
+            setup.costs, nodes, every, draft_s, unmeasured=width * depth, levels=depth, adaptive=adaptive
+        )
         return cls(speculator, device, width, depth, budget, setup.record)
 
     def open(self, rows: int, capacity: int) -> None:
@@ -88,7 +90,10 @@ class MLP:
             hidden = torch.stack([self._states[row.row] for row in rows])
             roots = torch.tensor([self._roots[row.row] for row in rows], device=self._device)
             shown = self._record.alternatives
-            add_levels(merged, beams(self._speculator, hidden, roots, self._width, max(depths), shown), depths)
+            levels = beams(
+                self._speculator, hidden, roots, self._width, max(depths), goes_on=self._budget.goes_on, shown=shown
+            )
+            add_levels(merged, levels, depths)
         tries, promised = zip(*worth_verifying(merged, self._budget), strict=True)
         self._promised = {row.row: tokens for row, tokens in zip(rows, promised, strict=True)}
         return to_draft_tree(tries, self._device, self._record.shows_nodes)
@@ -110,7 +115,10 @@ class MLP:
 
 
 @torch.inference_mode()
-def beams(speculator: Speculator, hidden: Tensor, roots: Tensor, width: int, depth: int, shown: int = 0) -> list[Level]:
+def beams(
+    speculator: Speculator, hidden: Tensor, roots: Tensor, width: int, depth: int, *, goes_on: GoesOn | None = None,
+    shown: int = 0,
+) -> list[Level]:  # fmt: skip
     """Beams below `roots`, int64 [B], each of which follows the target's state in `hidden`, [B, hidden]."""
     logits, states = speculator(speculator.begin(hidden.to(speculator.dtype)), roots, 0)
     states, level = states.unsqueeze(1), 0  # [B, P, inner]
@@ -122,4 +130,4 @@ def beams(speculator: Speculator, hidden: Tensor, roots: Tensor, width: int, dep
         logits, states = speculator(own, step.ids, level)
         return logits
 
-    return grow(logits, forward_level, width, depth, shown=shown)
+    return grow(logits, forward_level, width, depth, goes_on=goes_on, shown=shown)

@@ -67,7 +67,9 @@ class MultiDraft:
             return depth * step_seconds(costs)
 
         adaptive = setup.parameters["adaptive"]
-        budget = tree_budget(costs, nodes, every, draft_s, unmeasured=width * depth, adaptive=adaptive)
+        budget = tree_budget(
+            costs, nodes, every, draft_s, unmeasured=width * depth, levels=depth * drafters, adaptive=adaptive
+        )
         return cls._build(setup, width, depth, budget)
 
     @classmethod
@@ -90,7 +92,7 @@ class MultiDraft:
     def propose(self, rows: Sequence[ProposeRow]) -> DraftTree:
         """Let every drafter grow its candidates, merge them, and keep the most promising."""
         self._chains.clear()
-        self._budget.begin()
+        self._budget.begin(len(self._models))
         merged = [Candidates() for _ in rows]
         depths = [[min(self.max_depth, row.limit, prefix.room(row.row)) for row in rows] for prefix in self._prefixes]
         drafting = [[i for i, depth in enumerate(own) if depth] for own in depths]
@@ -119,7 +121,8 @@ class MultiDraft:
         # The root is in the cache already: it is node 0 of the scratch tree.
         starts = [length - 1 for length in prefix.lengths(cache_rows)]
         forward_level = scratch_forward(model, cache_rows, starts, self._vocab_size)
-        return grow(logits, forward_level, self._width, depth, shown=self._record.alternatives)
+        goes_on, shown = self._budget.goes_on, self._record.alternatives
+        return grow(logits, forward_level, self._width, depth, goes_on=goes_on, shown=shown)
 
     def catch_up(self, feedback: Sequence[Feedback]) -> None:
         """A chain drafter keeps what it wrote of the true text, but for the next root; beams are forwarded again."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -19,7 +20,7 @@ from torch import Tensor
 from specterm.decoding.ports import FINAL_NORM, Block
 from specterm.decoding.tree import Topology
 from specterm.models.attention import grouped_attention, grouped_mask, rotate_, signed
-from specterm.models.cache import SlotCache, positions_of
+from specterm.models.cache import SlotCache
 from specterm.models.masks import Masks
 from specterm.models.norm import RmsNorm
 from specterm.models.products import Plain, Product, narrowest, packs_exactly, quickest
@@ -287,7 +288,8 @@ class LlamaRunner(CachedRunner):
         assert self.cache is not None
         begin, where = block.starts[0] + block.first, None
         if not block.topology.chain or begin + block.width > self.max_positions:
-            where = positions_of(block, self.max_positions).numpy()[0]
+            depth = block.topology.depth[0].numpy()[block.first : block.first + block.width]
+            where = np.minimum(depth + block.starts[0], self.max_positions - 1)
         logits, states = passes.forward(
             self.cache, block.rows[0], begin, block.ids.tolist()[0], where=where, mask=self._masks.mask(block),
             layers=layers, taps=taps, last=None if last is None else last[0],

@@ -143,7 +143,11 @@ class EmittedToken:
 @dataclass(frozen=True, slots=True)
 class Prefilled:
     """A row's prompt went through the target. `token` is token one: it belongs to no round, and is None only when
-    nothing was to be generated."""
+    nothing was to be generated.
+
+    reused_tokens: at the beginning of the prompt, of which the target had kept the keys and values; drafts_reused:
+    likewise of each model that drafts from a cache of its own, None where nobody asked or the drafter cannot say.
+    """
 
     time: float
     row: int
@@ -152,6 +156,7 @@ class Prefilled:
     seconds: float
     device_s: float | None
     token: EmittedToken | None
+    drafts_reused: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@ and then."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -44,10 +44,17 @@ class PlainEagle:
         self._query, self._key, self._out = normal(size, size), normal(size, size), normal(size, size)
         self._head = normal(vocab if token_ids is None else len(token_ids), size) * 9
         self._places = normal(max_positions, size) * 2
+        self._kept: tuple[Hashable, ...] = ()
         self.pairs: dict[tuple[int, int], Pair] = {}  # by row and slot
 
     def allocate(self, rows: int, capacity: int) -> None:
         self.capacity = capacity
+
+    def kept(self) -> Sequence[Hashable]:
+        return self._kept
+
+    def keep(self, contents: Sequence[Hashable]) -> None:
+        self._kept = tuple(contents)
 
     def fuse(self, taps: Tensor) -> Tensor:
         return taps @ self._reads.T
@@ -61,6 +68,7 @@ class PlainEagle:
             for i in range(block.width):
                 node = block.first + i
                 position = min(start + int(shape.depth[own, node]), self.max_positions - 1)
+                self._kept = self._kept[: start + node] if row == 0 else self._kept
                 self.pairs[row, start + node] = Pair(int(block.ids[place, i]), features[place, i].clone(), position)
                 nodes = (
                     range(node + 1) if shape.visible is None else shape.visible[own, node].nonzero().flatten().tolist()
@@ -100,6 +108,12 @@ class InformedEagle:
 
     def allocate(self, rows: int, capacity: int) -> None:
         self.runner.allocate(rows, capacity)
+
+    def kept(self) -> Sequence[Hashable]:
+        return self.runner.kept()
+
+    def keep(self, contents: Sequence[Hashable]) -> None:
+        self.runner.keep(contents)
 
     def fuse(self, taps: Tensor) -> Tensor:
         return taps

@@ -80,6 +80,7 @@ def decode(
     costs: Calibration | None = None,
     length: AdaptiveLength | None = None,
     processing: Processing = Processing(),
+    reuse: bool = False,
     **parameters: Any,
 ) -> Decoded:
     """Decode `prompts` and collect everything."""
@@ -97,6 +98,7 @@ def decode(
     loop = DecodeLoop(
         target, drafter, rule or RULES["exact"](), detokenizer or Numbers(), settings,
         clock=lambda: time.perf_counter() - began, adaptive=length or adaptive_length(setup, drafter),
+        reuse=reuse,
     )  # fmt: skip
     seeds = seeds or [0] * len(prompts)
     rows = [

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from specterm.decoding.adaptive import AdaptiveLength, RowDraft
-from specterm.decoding.kept_prefix import KeptPrefix
+from specterm.decoding.kept_prefix import shared
 from specterm.decoding.ports import (
     Admission,
     Block,
@@ -25,6 +25,7 @@ from specterm.decoding.ports import (
     Feedback,
     Judging,
     ProposeRow,
+    RecallsPrompts,
     Recording,
     Rule,
     Runner,
@@ -70,8 +71,8 @@ class Settings:
 class DecodeLoop:
     """Decodes prompts with one target, drafter and rule; yields the events as they happen.
 
-    `adaptive`, where given, chooses how deep each round may draft; otherwise drafters go as deep as is of use. `kept`,
-    where given, saves the prefill of what prompts have in common, unless the drafter needs the states of every token.
+    `adaptive`, where given, chooses how deep each round may draft; otherwise drafters go as deep as is of use. With
+    `reuse` what the caches have kept of a prompt's beginning is not prefilled again.
     """
 
     def __init__(
@@ -85,7 +86,7 @@ class DecodeLoop:
         clock: Callable[[], float],
         cancelled: Callable[[], bool] = lambda: False,
         adaptive: AdaptiveLength | None = None,
-        kept: KeptPrefix | None = None,
+        reuse: bool = False,
     ) -> None:
         self._target = target
         self._drafter = drafter
@@ -100,7 +101,7 @@ class DecodeLoop:
             self._process = LogitsProcessor(
                 settings.processing, settings.batch_size, target.vocab_size, tuple(settings.eos), target.device
             )
-        self._kept = kept
+        self._reuse = reuse
         self._timer = PhaseTimer(target.device)
         self._active: dict[int, Row] = {}  # by slot
         self._rounds = 0
@@ -161,7 +162,7 @@ class DecodeLoop:
         )  # fmt: skip
         self._timer.start()
         ids, needs = torch.tensor(prompt.ids, dtype=torch.int64), self._drafter.needs
-        reused = self._kept.take(prompt.ids) if self._kept is not None and slot == 0 and not needs.taps else 0
+        reused, of_drafts = self._recall(slot, prompt.ids)
         filled = prefill(self._target, slot, ids[reused:], reused, needs.taps, self._cancelled)
         if filled is None:
             return
@@ -185,12 +186,25 @@ class DecodeLoop:
             row.end("length")
         row.prefill_s = self._timer.mark("prefill")
         yield Prefilled(
-            self._clock(), prompt.row, len(prompt.ids), reused, row.prefill_s, self._timer.device_seconds(), emitted
-        )
+            self._clock(), prompt.row, len(prompt.ids), reused, row.prefill_s, self._timer.device_seconds(), emitted,
+            of_drafts,
+        )  # fmt: skip
         if row.reason is None:
             self._timer.mark("other")
             self._drafter.admit(Admission(slot, ids, row.root, taps, top_ids))
             row.prefill_s += self._timer.mark("prefill")
+
+    def _recall(self, slot: int, ids: Sequence[int]) -> tuple[int, tuple[int, ...] | None]:
+        """How many tokens at the beginning of a prompt need no prefill; at least its last one does. And likewise of
+        each cache that the drafter has, None where it recalls nothing."""
+        if not self._reuse or slot != 0:
+            return 0, None
+        drafter = self._drafter
+        of_drafts = drafter.recall(slot, ids) if isinstance(drafter, RecallsPrompts) else None
+        there = shared(self._target.kept(), ids[:-1])
+        if drafter.needs.taps:  # of every token that it cannot recall
+            there = 0 if of_drafts is None else min((there, *of_drafts))
+        return there, of_drafts
 
     def _round(self) -> Iterator[Event]:
         rows = [self._active[slot] for slot in sorted(self._active)]
@@ -330,8 +344,8 @@ class DecodeLoop:
             self._timer.mark("other")
             row = self._active.pop(slot)
             self._drafter.release(slot)
-            if self._kept is not None and slot == 0:
-                self._kept.keep((*row.prompt.ids, *row.output)[: row.settled])
+            if slot == 0 and row.settled:  # a cancelled prefill wrote nothing that is known of
+                self._target.keep((*row.prompt.ids, *row.output)[: row.settled])
             yield row.finished(self._clock(), row.shares(self._timer.totals()))
 
 

@@ -5,7 +5,7 @@ B is the number of rows that take part, T the tokens of each in a forward (root 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -100,11 +100,11 @@ class Runner(LanguageModel, Protocol):
     def release(self) -> None:
         """Give the cache's memory back, and forget what is in it; `allocate` comes first again."""
 
-    def intact(self) -> int:
-        """Slots at the beginning of cache row 0 that nothing was written to since `keep`; 0 before."""
+    def kept(self) -> Sequence[Hashable]:
+        """What the first slots of cache row 0 hold, as `keep` was told, as far as nothing was written there since."""
 
-    def keep(self, slots: int) -> None:
-        """From now on count the first `slots` slots of cache row 0 as intact, until something is written there."""
+    def keep(self, contents: Sequence[Hashable]) -> None:
+        """A sequence ended that leaves `contents` in the first slots of cache row 0, one for each: its tokens."""
 
     def forward_tapped(
         self, block: Block, taps: Sequence[int], last: Sequence[int] | None = None
@@ -171,8 +171,9 @@ class Admission:
     """A prompt that took cache row `row`: prompt_ids, int64 [L], on the host; `first` is its first emitted token, the
     next root.
 
-    taps: [L, F], the target's hidden states at every prompt token. top_ids: the ids of the target's likeliest tokens
-    after the prompt, the likeliest first. Each is None unless the drafter needs it.
+    taps: [L, F], the target's hidden states at every prompt token, but for those at the beginning that a drafter
+    which `RecallsPrompts` can do without. top_ids: the ids of the target's likeliest tokens after the prompt, the
+    likeliest first. Each is None unless the drafter needs it.
     """
 
     row: int
@@ -222,6 +223,17 @@ class Drafter(Protocol):
 
     def close(self) -> None:
         """The run ended, well or not; what is to outlast it is put away."""
+
+
+@runtime_checkable
+class RecallsPrompts(Protocol):
+    """What a drafter may offer besides `Drafter`: what it made of the beginning of a prompt in an earlier run is still
+    there. A drafter that needs taps and does not offer this is given those of every prompt token."""
+
+    def recall(self, row: int, prompt_ids: Sequence[int]) -> tuple[int, ...]:
+        """A prompt is about to take `row`, and what is still there of it is to be used. Of each model that has a cache
+        of its own, how many tokens at the beginning of the prompt it need not forward again, nor be given taps of;
+        empty where no model has to see the prompt."""
 
 
 @dataclass(frozen=True, slots=True)

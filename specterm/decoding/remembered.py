@@ -8,7 +8,7 @@ whatever was compacted or rolled back before. Runs on the model itself have to b
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import TypeAlias
 
 import torch
@@ -158,15 +158,15 @@ class RememberedRunner(Remembered):
             model.lose_cache()
         super().lose_cache()
 
-    def intact(self) -> int:
+    def kept(self) -> Sequence[Hashable]:
         """See `Runner`: nothing is."""
-        return 0
+        return ()
 
     def remark(self) -> str | None:
         """See `Runner`."""
         return self._cached.remark()
 
-    def keep(self, slots: int) -> None:
+    def keep(self, contents: Sequence[Hashable]) -> None:
         """See `Runner`."""
 
     def release(self) -> None:

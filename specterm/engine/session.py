@@ -15,9 +15,8 @@ from specterm.decoding.acceptance import RULES
 from specterm.decoding.drafters import build_drafter
 from specterm.decoding.drafters.memory import DraftMemory
 from specterm.decoding.drafters.setup import DraftSetup, adaptive_length
-from specterm.decoding.kept_prefix import KeptPrefix
 from specterm.decoding.loop import DecodeLoop, Settings
-from specterm.decoding.ports import Block, Recording
+from specterm.decoding.ports import Block, RecallsPrompts, Recording
 from specterm.decoding.prefill import prefill
 from specterm.decoding.processing import LogitsProcessor, Processing
 from specterm.decoding.row import Prompt
@@ -63,7 +62,6 @@ class Session:
         self._spec: ModelSpec | None = None
         self._models: LoadedModels | None = None
         self._memories: dict[str, DraftMemory] = {}
-        self._kept: KeptPrefix | None = None
         self._calibration: Calibration | None = None
         self._text_models: TextModels | None = None  # of the last prompt that rows were drawn for
 
@@ -93,7 +91,7 @@ class Session:
         if self._models is not None:
             gc.unfreeze()
             if not has_room(found.device, found.weight_bytes):
-                self._spec = self._models = self._kept = self._text_models = None
+                self._spec = self._models = self._text_models = None
             gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
@@ -104,7 +102,6 @@ class Session:
             report("ready", 1.0)  # the last chance to cancel
             self._calibration = calibration
             self._models, self._spec = models, spec
-            self._kept = KeptPrefix(models.target.runner)
             self._text_models = None
             self._memories.clear()  # they hold for one pair
         finally:
@@ -133,7 +130,6 @@ class Session:
             for module in self._models.heads.values():
                 if isinstance(module, FeatureHeads):
                     module.release()
-            self._kept = KeptPrefix(self._models.target.runner)
         self._memories.clear()
         gc.collect()
         if torch.cuda.is_available():
@@ -220,9 +216,12 @@ class Session:
                 models.target.runner, drafter, RULES[sampling.acceptance](**sampling.rule_parameters),
                 models.codec, settings,
                 clock=clock, cancelled=cancelled, adaptive=adaptive_length(setup, drafter),
-                kept=self._kept if spec.reuse_prefix else None,
+                reuse=spec.reuse_prefix,
             )  # fmt: skip
             yield from loop.run(prompts)
+            if spec.reuse_prefix and drafter.needs.taps and not isinstance(drafter, RecallsPrompts):
+                unkept = f"{spec.method.name} reads hidden states of the whole prompt, so nothing of it is reused"
+                yield Notice(clock(), "info", unkept)
             for model in (models.target, *models.drafts[:uses]):
                 if (remark := model.runner.remark()) is not None:
                     yield Notice(

@@ -6,7 +6,7 @@ there; a mask says who sees what. Which slots hold the truth is the caller's kno
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,8 +53,8 @@ class SlotCache:
         self._index: tuple[Tensor, Tensor] | None = None
         self.generation = 0
         """Counts the buffers that were made: views of those before are of no use."""
-        self.intact = 0
-        """Slots at the beginning of row 0 that nothing was written to since the caller set this."""
+        self.kept: tuple[Hashable, ...] = ()
+        """What the caller says that slots at the beginning of row 0 hold; those that are written to are taken off."""
 
     def begin(self, block: Block) -> None:
         """A forward pass over `block` begins."""
@@ -75,13 +75,13 @@ class SlotCache:
         """
         if end > self.capacity:
             raise ValueError(f"slot {end - 1} is beyond the cache's {self.capacity}")
-        if row == 0 and begin < self.intact:
-            self.intact = begin
+        if row == 0 and begin < len(self.kept):
+            self.kept = self.kept[:begin]
 
     def resize(self, rows: int, capacity: int) -> None:
         """Make the buffers larger or smaller, one after the other; what is in them stays as far as it fits."""
         both = min(rows, self.rows), min(capacity, self.capacity)
-        self.rows, self.capacity, self.intact = rows, capacity, min(self.intact, capacity)
+        self.rows, self.capacity, self.kept = rows, capacity, self.kept[:capacity]
         for layer in self.layers():
             old = self._layers.pop(layer)
             self._taken.pop(layer, None)

@@ -154,7 +154,7 @@ def test_a_device_that_no_longer_answers_is_lost_until_a_new_process(monkeypatch
 def test_a_fault_in_putting_things_in_order_does_not_end_the_engine(engine, right, monkeypatch):
     with monkeypatch.context() as patch:
         Faulty(patch, CUDA_FULL, 0, "row_slots")
-        patch.setattr("specterm.engine.session.KeptPrefix", lambda runner: 1 / 0)
+        patch.setattr("specterm.models.runners.llama.LlamaRunner.release", lambda runner: 1 / 0)
         assert run(engine)[-1].error == "ZeroDivisionError: division by zero"
     assert ids(run(engine)) == right
 

@@ -79,6 +79,11 @@ class DraftModel:
         self._prefix.open(rows, capacity, scratch=self.max_nodes)
         self._written.clear()
 
+    def recall(self, row: int, prompt_ids: Sequence[int]) -> tuple[int, ...]:
+        """See `RecallsPrompts`."""
+        own = self._prefix.recall(row, prompt_ids)
+        return () if own is None else (own,)
+
     def admit(self, admission: Admission) -> None:
         """Prefill the prompt as far as the draft's context goes."""
         self._prefix.admit(admission.row, admission.prompt_ids, admission.first)

@@ -87,6 +87,10 @@ class Eagle:
         self._prefix.open(rows, capacity, scratch=max(self._width * self.max_depth, len(self._static)))
         self._promised.clear()
 
+    def recall(self, row: int, prompt_ids: Sequence[int]) -> tuple[int, ...]:
+        """See `RecallsPrompts`."""
+        return (self._prefix.recall(row, prompt_ids) or 0,)
+
     @torch.inference_mode()
     def admit(self, admission: Admission) -> None:
         """Prefill the pairs of the prompt."""
@@ -158,9 +162,10 @@ class Eagle:
 
 @torch.inference_mode()
 def _forward_s(model: FeatureModel, width: int) -> float:
-    """Median seconds of a forward of one level of one row."""
-    model.allocate(1, width)
+    """Median seconds of a forward of one level of one row, behind what the cache has kept."""
+    start = len(model.kept())
+    model.allocate(1, start + width)
     ids = torch.zeros((1, width), dtype=torch.int64, device=model.device)
-    block = Block((0,), (0,), ids, Topology.of_chain(width - 1, model.device))
+    block = Block((0,), (start,), ids, Topology.of_chain(width - 1, model.device))
     features = torch.zeros((1, width, model.hidden_size), dtype=model.dtype, device=model.device)
     return median_seconds(lambda: model.forward(block, features)[0].softmax(dim=-1).topk(width).values)

@@ -86,6 +86,10 @@ class SharedPrefix:
         self._committed.clear()
         self._roots.clear()
 
+    def recall(self, row: int, prompt_ids: Sequence[int]) -> int | None:
+        """There is no cache of one's own."""
+        return None
+
     def admit(self, row: int, prompt_ids: Tensor, first: int) -> None:
         """The target has the prompt already."""
         self._committed[row], self._roots[row] = len(prompt_ids), first
@@ -116,8 +120,9 @@ class SharedPrefix:
 
 
 def _level_s(target: Runner, model: LanguageModel, width: int) -> float:
-    """Median seconds of one level of drafting at the beginning of a context."""
-    target.allocate(1, width)
+    """Median seconds of one level of drafting, behind what the cache has kept."""
+    start = len(target.kept())
+    target.allocate(1, start + width)
     ids = torch.zeros((1, width), dtype=torch.int64, device=model.device)
-    block = Block((0,), (0,), ids, Topology.of_chain(width - 1, model.device))
+    block = Block((0,), (start,), ids, Topology.of_chain(width - 1, model.device))
     return median_seconds(lambda: model.forward(block)[0, :, 0])

@@ -7,7 +7,8 @@ them have true features; pairs with the model's own features are scratch (Li et 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
+from itertools import pairwise
 from typing import Protocol
 
 import torch
@@ -38,7 +39,13 @@ class FeatureModel(Protocol):
     def device(self) -> torch.device: ...
 
     def allocate(self, rows: int, capacity: int) -> None:
-        """Make room for `rows` sequences of `capacity` pairs each; keeps the cache when it is already large enough."""
+        """Make room for `rows` sequences of `capacity` pairs each; keeps the cache when it is already large enough, and
+        what is in it as far as it fits."""
+
+    def kept(self) -> Sequence[Hashable]:
+        """See `Runner`; so for `keep`."""
+
+    def keep(self, contents: Sequence[Hashable]) -> None: ...
 
     def fuse(self, taps: Tensor) -> Tensor:
         """Features [..., H] of the target's hidden states [..., F]."""
@@ -57,16 +64,20 @@ class FeaturePrefix(CachePrefix):
         self._features: dict[int, Tensor] = {}  # row -> [pending, H]
 
     def admit(self, row: int, prompt_ids: Tensor, first: int, taps: Tensor) -> None:
-        """Prefill the pairs of the prompt, int64 [L], with the target's states `taps`, [L, F]; the last one, of the
-        first root, is pending."""
-        length, model = len(prompt_ids), self._pairs
+        """Prefill the pairs of the prompt, int64 [L], with the target's states `taps`, [n, F], of its last n tokens: of
+        all whose pairs were not recalled. The last pair, of the first root, is pending."""
+        length, model, there = len(prompt_ids), self._pairs, self._recalled.pop(row, 0)
         self._features[row] = torch.empty((0, model.hidden_size), dtype=model.dtype, device=model.device)
-        self._rows[row] = PrefixRow(0, [])
         if length > model.max_positions:
-            self._rows[row].length = length
+            self._rows[row] = PrefixRow(length, [], [])
             return
-        self.learn(row, [*prompt_ids[1:].tolist(), first], taps)
-        self._prefill(row, length - 1)
+        self._rows[row] = PrefixRow(there, [], prompt_ids[: there + 1].tolist())
+        self.learn(row, [*prompt_ids[there + 1 :].tolist(), first], taps[len(taps) - (length - there) :])
+        self._prefill(row, length - 1 - there)
+
+    def contents(self, text: Sequence[int]) -> Sequence[Hashable]:
+        """Both tokens of each pair: its feature belongs to the first."""
+        return tuple(pairwise(text))
 
     def advance(self, rows: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Forward what is pending; returns the logits after the root, [B, W], and the feature of the root, [B, H]."""
@@ -86,6 +97,7 @@ class FeaturePrefix(CachePrefix):
         features = self._pairs.fuse(taps.to(self._pairs.device, self._pairs.dtype))
         self._features[row] = torch.cat([self._features[row], features])
         self._rows[row].pending.extend(tokens)
+        self._rows[row].text.extend(tokens)
 
     def release(self, row: int) -> None:
         """Forget the row."""

@@ -89,6 +89,10 @@ class Medusa:
         """Nothing to prepare: heads have no cache."""
         self._states.clear()
 
+    def recall(self, row: int, prompt_ids: Sequence[int]) -> tuple[int, ...]:
+        """The state at the last prompt token is enough, and that token is never reused."""
+        return ()
+
     def admit(self, admission: Admission) -> None:
         """The state at the last prompt token is the one before the first root."""
         assert admission.taps is not None, "taps are needed"

@@ -3,17 +3,20 @@
 Of each row the cache holds `length` true tokens; `pending` true tokens are still to be forwarded. Drafting writes
 scratch behind the true prefix. What a round emitted is pending until the next draft begins, but for scratch of a draft
 model that was accepted and stands where the true text has it: it is true prefix from then on.
+
+What row 0 holds when its text ends stays there for the next prompt (see `kept_prefix`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from specterm.decoding.kept_prefix import shared
 from specterm.decoding.ports import Block, Feedback, LanguageModel, Runner, TokenSteps
 from specterm.decoding.prefill import prefill
 from specterm.decoding.tree import Topology
@@ -28,6 +31,7 @@ class Prefix(Protocol):
     """What a drafting model has of the true text of each row. See `DraftPrefix`, which has a cache of its own."""
 
     def open(self, rows: int, capacity: int, scratch: int) -> None: ...
+    def recall(self, row: int, prompt_ids: Sequence[int]) -> int | None: ...
     def admit(self, row: int, prompt_ids: Tensor, first: int) -> None: ...
     def release(self, row: int) -> None: ...
     def room(self, row: int) -> int: ...
@@ -38,10 +42,11 @@ class Prefix(Protocol):
 
 @dataclass(slots=True)
 class PrefixRow:
-    """One row; see above."""
+    """One row; see above. `text` is all that is known of it, from the prompt's first token on."""
 
     length: int
     pending: list[int]
+    text: list[int]
 
 
 class CachedModel(Protocol):
@@ -50,6 +55,8 @@ class CachedModel(Protocol):
     max_positions: int
 
     def allocate(self, rows: int, capacity: int) -> None: ...
+    def kept(self) -> Sequence[Hashable]: ...
+    def keep(self, contents: Sequence[Hashable]) -> None: ...
 
 
 class CachePrefix:
@@ -60,16 +67,30 @@ class CachePrefix:
         self._model = model
         self._widest = widest
         self._rows: dict[int, PrefixRow] = {}
+        self._recalled: dict[int, int] = {}  # of rows that a prompt is about to take: what is there of it already
 
     def open(self, rows: int, capacity: int, scratch: int) -> None:
         """Prepare the cache for `capacity` tokens a row and `scratch` slots behind them."""
         longest = min(capacity, self._model.max_positions)
         self._model.allocate(rows, longest + scratch + self._widest)
         self._rows.clear()
+        self._recalled.clear()
+
+    def recall(self, row: int, prompt_ids: Sequence[int]) -> int | None:
+        """A prompt is about to take `row`, and what the cache has of it is to be used: how many tokens at its beginning
+        need not be forwarded; None where there is no cache of one's own."""
+        self._recalled[row] = shared(self._model.kept(), self.contents(prompt_ids)) if row == 0 else 0
+        return self._recalled[row]
 
     def release(self, row: int) -> None:
-        """Forget the row."""
-        self._rows.pop(row, None)
+        """Forget the row, but for what its cache holds of row 0."""
+        state = self._rows.pop(row, None)
+        if state is not None and row == 0:
+            self._model.keep(self.contents(state.text)[: state.length])
+
+    def contents(self, text: Sequence[int]) -> Sequence[Hashable]:
+        """What the slots of a row with this text hold, or will, one after the other."""
+        return text
 
     def room(self, row: int) -> int:
         """How many tokens can be drafted before the model's own context ends; not negative."""
@@ -104,9 +125,10 @@ class DraftPrefix(CachePrefix):
 
     def admit(self, row: int, prompt_ids: Tensor, first: int) -> None:
         """Prefill the prompt as far as the model's context goes."""
-        fits = min(len(prompt_ids), self._runner.max_positions)
-        prefill(self._runner, row, prompt_ids[:fits])
-        self._rows[row] = PrefixRow(fits, [*prompt_ids[fits:].tolist(), first])
+        text, fits = [*prompt_ids.tolist(), first], min(len(prompt_ids), self._runner.max_positions)
+        if (there := self._recalled.pop(row, 0)) < fits:
+            prefill(self._runner, row, prompt_ids[there:fits], there)
+        self._rows[row] = PrefixRow(fits, text[fits:], text)
 
     def advance(self, rows: Sequence[int]) -> Tensor:
         """Forward what is pending, the root at the end; returns the logits after the root, [B, V]."""
@@ -129,3 +151,4 @@ class DraftPrefix(CachePrefix):
         state = self._rows[told.row]
         state.length += in_place
         state.pending.extend(told.emitted[in_place:])
+        state.text.extend(told.emitted)

@@ -60,6 +60,11 @@ class SampledTree:
         for prefix in self._prefixes:
             prefix.open(rows, capacity, scratch=self._shape.nodes)
 
+    def recall(self, row: int, prompt_ids: Sequence[int]) -> tuple[int, ...]:
+        """See `RecallsPrompts`."""
+        recalled = (prefix.recall(row, prompt_ids) for prefix in self._prefixes)
+        return tuple(own for own in recalled if own is not None)
+
     def admit(self, admission: Admission) -> None:
         """Prefill the prompt with every drafter."""
         for prefix in self._prefixes:

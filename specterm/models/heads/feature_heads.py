@@ -18,13 +18,14 @@ from torch import Tensor, nn
 from specterm.decoding.ports import Block
 from specterm.errors import ModelError
 from specterm.models.attention import grouped_attention, grouped_mask
-from specterm.models.cache import SlotCache, positions_of, visibility
+from specterm.models.cache import positions_of, visibility
+from specterm.models.cached import Cached
 from specterm.models.heads.head_config import HeadConfig
 from specterm.models.heads.head_layer import Attend, HeadLayer, Rotary
 from specterm.models.rope import rope_tables
 
 
-class FeatureHeads(nn.Module, ABC):
+class FeatureHeads(Cached, nn.Module, ABC):
     """Heads with `fuse`, `advance` and `logits` of their kind. H is their `hidden_size`, W their vocabulary.
 
     taps: what they read of the target (see `Runner.forward_tapped`); token_ids: int64 [W], the target's ids of a
@@ -46,7 +47,6 @@ class FeatureHeads(nn.Module, ABC):
         self.hidden_size, self.max_positions = config.hidden, config.max_positions
         self.config = config
         self._layers = nn.ModuleList(layers)
-        self.cache: SlotCache | None = None
         tables = rope_tables({**config.options, "head_dim": config.head_dim}, config.max_positions, torch.device("cpu"))
         if tables is None:
             kind = config.options.get("rope_scaling") or config.options.get("rope_parameters")
@@ -71,16 +71,6 @@ class FeatureHeads(nn.Module, ABC):
     def device(self) -> torch.device:
         """Where the weights are."""
         return self.get_buffer("_cos").device
-
-    def allocate(self, rows: int, capacity: int) -> None:
-        """Make room for `rows` sequences of `capacity` pairs each; keeps the cache when it is large enough."""
-        if self.cache is None or self.cache.rows < rows or self.cache.capacity < capacity:
-            self.cache = None  # the old one goes before the new one comes
-            self.cache = SlotCache(rows, -(-capacity // 64) * 64)
-
-    def release(self) -> None:
-        """Give the cache's memory back; `allocate` makes a new one."""
-        self.cache = None
 
     @torch.inference_mode()
     def forward(self, block: Block, features: Tensor, last: Sequence[int] | None = None) -> tuple[Tensor, Tensor]:

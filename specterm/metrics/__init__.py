@@ -10,6 +10,7 @@ ttft_s                   arrival of the prompt to its first token
 latency_s                arrival of the prompt to the end of its row
 tpot_s                   (latency - ttft) / (output tokens - 1): rounds of several tokens do not skew it
 throughput_tok_s         output tokens / latency; prefill and waiting are included
+reused_tokens            tokens of the prompt whose keys and values the target had kept: ttft_s is that of the rest
 output_tokens            tokens of the output, with the end-of-sequence token, without what a stop string cut
 rounds                   rounds in which the row took part; their host seconds count in full for each such row
 target_passes            rounds + 1 for the prefill, which carries token one

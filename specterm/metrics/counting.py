@@ -14,6 +14,7 @@ METRICS: tuple[str, ...] = (
     "latency_s",
     "throughput_tok_s",
     "prompt_tokens",
+    "reused_tokens",
     "output_tokens",
     "total_tokens",
     "rounds",
@@ -62,6 +63,7 @@ class RowCounter:
 
     def __init__(self) -> None:
         self.prompt_tokens = 0
+        self.reused_tokens = 0
         self.first_tokens = 0
         self.output_tokens = 0
         self.rounds = 0
@@ -83,6 +85,7 @@ class RowCounter:
     def prefill(self, event: Prefilled) -> None:
         """Count a prefill and the token that it carries."""
         self.prompt_tokens += event.prompt_tokens
+        self.reused_tokens += event.reused_tokens
         if event.token is not None:
             self.first_tokens += 1
             self.output_tokens += 1
@@ -145,6 +148,7 @@ class RowCounter:
             "latency_s": latency_s,
             "throughput_tok_s": ratio(tokens, latency_s) if tokens else None,
             "prompt_tokens": self.prompt_tokens,
+            "reused_tokens": self.reused_tokens,
             "output_tokens": tokens,
             "total_tokens": self.prompt_tokens + tokens,
             "rounds": self.rounds,

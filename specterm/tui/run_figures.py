@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from enum import Enum
+from itertools import zip_longest
 
 from specterm.catalogue import lossless
 from specterm.config import MethodSpec
@@ -33,6 +34,7 @@ class RunFigures:
         self._method: MethodSpec | None = None
         self._shown_at = 0.0
         self._prompt_tokens = self._reused_tokens = 0
+        self._drafts_reused: list[int] = []  # of each model that drafts
         self.kind = RunKind.LIVE
 
     def load(self, loaded: Loaded) -> None:
@@ -43,6 +45,7 @@ class RunFigures:
         """A run of the setting that is called `label` begins; without its `method` nothing is said about its gain."""
         self._live, self._method, self.kind = LiveFigures(), method, kind
         self._prompt_tokens = self._reused_tokens = 0
+        self._drafts_reused = []
         # The form may be edited before the figures are read: they say which setting they belong to.
         self._panel.border_subtitle = self._bar.label = label
         self._show(kind.value[0])
@@ -60,6 +63,8 @@ class RunFigures:
         if isinstance(event, Prefilled):
             self._prompt_tokens += event.prompt_tokens
             self._reused_tokens += event.reused_tokens
+            own = event.drafts_reused or ()
+            self._drafts_reused = [a + b for a, b in zip_longest(self._drafts_reused, own, fillvalue=0)]
 
     def draw(self) -> bool:
         """Show the live figures, unless they were shown a moment ago; returns whether it did."""
@@ -80,7 +85,9 @@ class RunFigures:
         if self._method is not None and drafted_rounds is not None:
             costs = None if self._loaded is None else self._loaded.calibration
             found = verdict(figures, drafted_rounds, self._method, costs)
-        if self._reused_tokens:  # the time to the first token is not that of the whole prompt
+        if self._reused_tokens or any(self._drafts_reused):  # what is timed is not the prefill of the whole prompt
             kind += f", reused {self._reused_tokens} of {self._prompt_tokens}"
+            if self._drafts_reused:
+                kind += ", drafts " + " and ".join(map(str, self._drafts_reused))
         for pane in (self._panel, self._bar):
             pane.show(figures, kind, found)

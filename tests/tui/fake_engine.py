@@ -102,7 +102,7 @@ def run_events(
     rounds: Iterable[Round] = ROUNDS,
     first: str = "Once",
     spec: RunSpec | None = None,
-    reused: int = 0,
+    reused: tuple[int, tuple[int, ...] | None] = (0, None),
 ) -> list[Event]:
     """A whole run of one row that was not cut short."""
     rounds = tuple(rounds)
@@ -112,7 +112,7 @@ def run_events(
     return [
         RunStarted("run", "2025-01-01T00:00:00Z", {} if spec is None else to_data(spec), {}),
         RowStarted(0.0, 0, 0, "prompt", 0, 0, prompt, (1, 2), 0.0, 0.0),
-        Prefilled(0.1, 0, 2, reused, 0.1, None, EmittedToken(1, first, "plain")),
+        Prefilled(0.1, 0, 2, reused[0], 0.1, None, EmittedToken(1, first, "plain"), reused[1]),
         *rounds,
         RowFinished(end, 0, "length", text, tuple(range(ids))),
         RunFinished(end, "done"),
@@ -134,7 +134,7 @@ class FakeEngine:
         self._rounds = tuple(rounds)
         self._hold = hold
         self._failure = failure
-        self._reused = 0
+        self._reused: tuple[int, tuple[int, ...] | None] = (0, None)
         self.loads: list[ModelSpec] = []
         self.runs: list[tuple[RunSpec, tuple[Request, ...]]] = []
         self.jobs: list[Job] = []

@@ -184,8 +184,8 @@ async def test_a_reused_prefix_is_told_with_the_figures(size: tuple[int, int]) -
     app = workbench(FakeEngine(CHAT), spec=SPEC)
     async with app.run_test(size=size) as pilot:
         await settle(pilot)
-        app._engine._reused = 1
-        await pilot.press("enter")
-        await settle(pilot)
         panel, bar = app.query_one(FiguresPanel), app.query_one(FiguresBar)
-        assert "reused 1 of 2" in str(panel.border_title if size[0] == 120 else bar.render())
+        for reused, text in (((1, None), "reused 1 of 2"), ((0, (2, 1)), "reused 0 of 2, drafts 2 and 1")):
+            app._engine._reused = reused
+            await say(pilot, "And then?")
+            assert text in str(panel.border_title if size[0] == 120 else bar.render())

@@ -9,7 +9,7 @@ from chat_models import chat_pair
 
 from specterm.config import Message, MethodSpec, Request, RunSpec, SamplingSpec
 from specterm.engine.local import LocalEngine
-from specterm.events import Prefilled, Round, RowFinished, RowStarted, RunFinished
+from specterm.events import Notice, Prefilled, Round, RowFinished, RowStarted, RunFinished
 
 LONG = "Once upon a time there was a little dog who lived in a small house near the sea. "
 
@@ -216,3 +216,14 @@ def test_a_cancelled_run_leaves_what_it_settled(pair):
     told = only(again, Prefilled)
     assert (told.reused_tokens, told.drafts_reused) == (told.prompt_tokens - 1, (told.prompt_tokens,))
     assert drafted(again) == drafted(run(pair, LONG, method="draft", reuse_prefix=False))
+
+
+def test_a_drafter_that_cannot_recall_is_given_every_hidden_state_and_that_is_told(everything, monkeypatch):
+    pair, how = everything[0], {"method": "eagle", "parameters": TREE}
+    usual = run(pair, LONG, **how)
+    monkeypatch.delattr("specterm.decoding.drafters.eagle.Eagle.recall")
+    events = run(pair, LONG, **how)
+    assert (only(events, Prefilled).reused_tokens, only(events, Prefilled).drafts_reused) == (0, None)
+    assert drafted(events) == drafted(usual)
+    assert only(events, Notice).text == "eagle reads hidden states of the whole prompt, so nothing of it is reused"
+    assert not [event for event in usual if isinstance(event, Notice)]

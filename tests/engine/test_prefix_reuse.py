@@ -2,12 +2,14 @@
 
 import random
 from dataclasses import replace
+from types import SimpleNamespace
 
 import msgspec
 import pytest
 from chat_models import chat_pair
 
 from specterm.config import Message, MethodSpec, Request, RunSpec, SamplingSpec
+from specterm.decoding.drafters import build_drafter
 from specterm.engine.local import LocalEngine
 from specterm.events import Notice, Prefilled, Round, RowFinished, RowStarted, RunFinished
 
@@ -221,7 +223,13 @@ def test_a_cancelled_run_leaves_what_it_settled(pair):
 def test_a_drafter_that_cannot_recall_is_given_every_hidden_state_and_that_is_told(everything, monkeypatch):
     pair, how = everything[0], {"method": "eagle", "parameters": TREE}
     usual = run(pair, LONG, **how)
-    monkeypatch.delattr("specterm.decoding.drafters.eagle.Eagle.recall")
+    names = ("max_nodes", "max_depth", "needs", "open", "admit", "propose", "catch_up", "release", "close")
+
+    def forgetful(method, setup):
+        drafter = build_drafter(method, setup)
+        return SimpleNamespace(**{name: getattr(drafter, name) for name in names})
+
+    monkeypatch.setattr("specterm.engine.session.build_drafter", forgetful)
     events = run(pair, LONG, **how)
     assert (only(events, Prefilled).reused_tokens, only(events, Prefilled).drafts_reused) == (0, None)
     assert drafted(events) == drafted(usual)

@@ -120,7 +120,20 @@ def _defaults(torch: Any) -> list[Line]:
         for stored in (torch.float32, torch.bfloat16, torch.float16)
     }
     told = ", ".join(f"{stored} weights in {used}" for stored, used in formats.items())
+    if device.type == "cpu" and formats["bfloat16"] == "bfloat16":
+        told += f" where that measures faster ({_measured_formats()})"
     return [Line("default device", "ok", str(device)), Line("default dtype", "ok", f"on {device}: {told}")]
+
+
+def _measured_formats() -> str:
+    """What a CPU that has the choice makes of it for the built-in target."""
+    from specterm.models.folders import BUILTIN_FOLDER, read_config
+    from specterm.models.formats import quickest_format
+
+    folder = BUILTIN_FOLDER / "target"
+    dtype, took = quickest_format(folder, read_config(folder))
+    each = ", ".join(f"{1e3 * seconds:.2f} ms in {name}" for name, seconds in (took or {}).items())
+    return f"the built-in target runs in {str(dtype).removeprefix('torch.')}: a layer takes {each}"
 
 
 def _gib(size: int) -> str:

@@ -65,7 +65,8 @@ def has_room(device: torch.device, stored_bytes: int) -> bool:
 def choose_dtype(requested: str, device: torch.device, stored: torch.dtype) -> torch.dtype:
     """The number format for weights of format `stored` on `device`.
 
-    "auto" keeps the stored one on an accelerator. On a CPU it is float32, unless the CPU multiplies bfloat16 natively.
+    "auto" keeps the stored one on an accelerator. On a CPU it is float32, unless the CPU multiplies bfloat16 natively;
+    then the two are measured as far as that is possible (see `quickest_format`).
 
     Raises:
         ConfigError: the device does not have the format.

@@ -17,6 +17,7 @@ from specterm.events import ModelInfo
 from specterm.models import devices
 from specterm.models.faults import is_device_failure, is_out_of_memory
 from specterm.models.folders import eos_ids, find_folder, find_heads, read_config
+from specterm.models.formats import quickest_format
 from specterm.models.heads import READERS
 from specterm.models.progress import LoadMeter, Report, unreported
 from specterm.models.runners.llama import LlamaRunner, fits
@@ -163,10 +164,14 @@ def _load(
     if role == "target" and spec.max_model_len is not None and spec.max_model_len > context:
         raise ConfigError(f"--max-model-len is {spec.max_model_len}; {name} was made for {context} tokens")
     codec = _codec(folder, role, spec.trust_remote_code)
+    format_s = None
     try:
         if quantize == "none" and fits(config, folder):
+            if spec.dtype == "auto" and device.type == "cpu" and dtype == torch.bfloat16:
+                dtype, format_s = quickest_format(folder, config)
             read = tensor_reader(folder, device, dtype, meter.advance)
-            fused = LlamaRunner(read, config, device, dtype, max_positions)
+            native = format_s is not None and dtype == torch.bfloat16
+            fused = LlamaRunner(read, config, device, dtype, max_positions, plain=native)
             (parameters, held), kind, runner = fused.size(), "fused llama", fused
         else:
             causal, weights = _load_transformers(spec, name, folder, device, dtype, quantize, max_positions, meter)
@@ -191,6 +196,7 @@ def _load(
         vocab_size=runner.vocab_size,
         max_positions=max_positions,
         chat_template=codec is not None and codec.template is not None,
+        format_s=format_s,
     )
     return LoadedModel(runner, codec, info, eos_ids(folder, config))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -66,10 +66,14 @@ def open_weights(folder: Path, device: torch.device) -> list[Any]:
 
 
 def tensor_reader(
-    folder: Path, device: torch.device, dtype: torch.dtype, read_bytes: Callable[[int], None] = lambda count: None
+    folder: Path,
+    device: torch.device,
+    dtype: torch.dtype,
+    read_bytes: Callable[[int], None] = lambda count: None,
+    first_rows: Mapping[str, int] | None = None,
 ) -> ReadTensor:
     """A function that reads one tensor by name and checks its shape; a tensor is never held twice. `read_bytes` is told
-    the size of each as it is stored.
+    the size of each as it is stored. first_rows: tensors of which only so many rows are read.
 
     Raises:
         ModelError: see `open_weights`; from the function, when the tensor is missing or has another shape.
@@ -79,7 +83,8 @@ def tensor_reader(
     def read(name: str, shape: tuple[int, ...]) -> Tensor:
         if name not in where:
             raise ModelError(f"the weights in {folder} have no tensor {name}")
-        tensor: Tensor = where[name].get_tensor(name)
+        rows = None if first_rows is None else first_rows.get(name)
+        tensor: Tensor = where[name].get_tensor(name) if rows is None else where[name].get_slice(name)[:rows]
         if tuple(tensor.shape) != shape:
             raise ModelError(f"{name} in {folder} has shape {tuple(tensor.shape)}; the config says {shape}")
         read_bytes(tensor.numel() * tensor.element_size())

@@ -147,12 +147,20 @@ def _model_row(role: str, model: ModelInfo) -> tuple[str, ...]:
         role,
         model.name,
         f"{model.parameters:,}",
-        model.dtype,
+        _format(model),
         model.quantization or "none",
         device,
         model.runner,
         f"{model.vocab_size:,}",
     )
+
+
+def _format(model: ModelInfo) -> str:
+    """The number format, and what it was chosen by where there was a choice."""
+    if model.format_s is None:
+        return model.dtype
+    took = ", ".join(f"{name} {1e3 * seconds:.2f}" for name, seconds in model.format_s.items())
+    return f"{model.dtype} (ms of a layer: {took})"
 
 
 def environment(data: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

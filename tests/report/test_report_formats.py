@@ -6,21 +6,24 @@ import csv
 import io
 import re
 import tomllib
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import msgspec
 import pytest
-from scripted_engine import ScriptedEngine
+from scripted_engine import ScriptedEngine, model_info
 
 from specterm.bench.statistics import describe
 from specterm.bench.trials import run_trials
 from specterm.config import MethodSpec, PlanSpec, Request, SamplingSpec, plan_from
+from specterm.events import Loaded
 from specterm.metrics import METRICS
 from specterm.report.csv_table import as_csv
 from specterm.report.deploy import deployment
 from specterm.report.document import Document, build_document
 from specterm.report.html import as_html
 from specterm.report.html.elements import element
+from specterm.report.tables import models_table
 
 EVIL = "<script>alert('x')</script>&\u202e\x1b[31m"
 
@@ -144,3 +147,9 @@ def test_energy_and_output_stand_in_the_verdict() -> None:
 
 def test_markup_is_escaped_unless_it_was_made() -> None:
     assert element("p", ("<b>", element("i", "a & b")), title='"') == '<p title="&quot;">&lt;b&gt;<i>a &amp; b</i></p>'
+
+
+def test_a_number_format_that_was_measured_stands_with_its_figures() -> None:
+    chosen = replace(model_info("a", "bfloat16"), format_s={"float32": 0.0005, "bfloat16": 0.0003})
+    rows = models_table(Loaded(0.1, chosen, (model_info("b"),), None)).rows
+    assert [row[3] for row in rows] == ["bfloat16 (ms of a layer: float32 0.50, bfloat16 0.30)", "float32"]

@@ -126,8 +126,9 @@ class LlamaRunner(CachedRunner):
         device: torch.device,
         dtype: torch.dtype,
         max_positions: int,
+        plain: bool = False,
     ) -> None:
-        """`read` gives the weights, on `device` and in `dtype`.
+        """`read` gives the weights, on `device` and in `dtype`. plain: it is known that they are best left as they are.
 
         Raises:
             ModelError: see `tensor_reader`.
@@ -142,7 +143,7 @@ class LlamaRunner(CachedRunner):
         self.cache: SlotCache | None = None
         embedding = read("model.embed_tokens.weight", (shape.vocab, shape.hidden))
         head = embedding if shape.tied else read("lm_head.weight", (shape.vocab, shape.hidden))
-        self._way = quickest(head, dtype)
+        self._way = Plain if plain else quickest(head, dtype)
         self._packed = self._way is not Plain
         # bfloat16 weights are packed for float32 products, so everything else is float32 then, the cache and the logits
         # too: CPUs without bfloat16 instructions take longer for the conversions than for the bytes that they save.

@@ -263,7 +263,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PlanSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A batch: every method over every prompt, repeated and interleaved."""
+    """A batch: every method over every prompt, repeated and interleaved. `chat`, `chat_template` and `system` are those
+    of every run, see `RunSpec`."""
 
     model: ModelSpec = ModelSpec()
     methods: tuple[MethodSpec, ...] = (MethodSpec(name="naive"), MethodSpec(name="draft"))
@@ -275,6 +276,9 @@ class PlanSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     batch_size: int = 1
     formats: tuple[str, ...] = FORMATS
     monitor: bool = True
+    chat: bool = False
+    chat_template: str | None = None
+    system: str = ""
 
     def checked(self) -> PlanSpec:
         """The plan with every run of it checked.
@@ -295,6 +299,8 @@ class PlanSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
             raise ConfigError("--prompts is empty; name a file or a built-in set")
         for name in self.formats:
             _one_of("--format", name, FORMATS)
+        if (self.system or self.chat_template is not None) and not self.chat:
+            raise ConfigError("chat is false, and the system prompt and the chat template need it; set chat = true")
         runs = [self.run_spec(method) for method in self.methods]
         return msgspec.structs.replace(
             self, model=runs[0].model, methods=tuple(run.method for run in runs), sampling=runs[0].sampling
@@ -308,6 +314,9 @@ class PlanSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
             sampling=self.sampling,
             batch_size=self.batch_size,
             monitor=self.monitor,
+            chat=self.chat,
+            chat_template=self.chat_template,
+            system=self.system,
         ).checked()
 
 

@@ -48,14 +48,18 @@ class Conversation:
     @property
     def mode(self) -> str:
         """Which mode is on, in words."""
+        return self.mode_of(len(self._turns))
+
+    def mode_of(self, turn: int) -> str:
+        """What becomes of a prompt that is asked as turn number `turn`, from 0, in words."""
         if self._template is None and not self.raw:
             return "no models loaded"
         if not self.chatting:
             return "completion" if self.raw or not self.system else "completion (no template: system prompt unused)"
         whose = "given template" if self._given else "template of the model"
         parts = [f"chat ({whose})", *(["system prompt"] if self.system else [])]
-        if self._turns:
-            parts.append(f"{len(self._turns)} turn{'s' * (len(self._turns) > 1)} before")
+        if turn:
+            parts.append(f"{turn} turn{'s' * (turn > 1)} before")
         return ", ".join(parts)
 
     @property
@@ -86,13 +90,20 @@ class Conversation:
         self.unanswered = question if answer is None else ""
 
     def ask(self, spec: RunSpec, text: str, turn: int) -> tuple[RunSpec, Request]:
-        """The run of `text`: as turn number `turn`, from 0, which takes back those from there on; or by itself.
+        """The run of `text` (see `run_of`), whose answer becomes that of turn number `turn` and takes back those from
+        there on."""
+        spec, request = self.run_of(spec, text, turn)
+        if spec.chat:
+            self._pending, self._answer = (turn, text), ""
+        return spec, request
 
-        While no models are loaded it is asked as a turn, and completed by a model without a template.
+    def run_of(self, spec: RunSpec, text: str, turn: int) -> tuple[RunSpec, Request]:
+        """The run of `text`: as turn number `turn`, from 0, after those before it; or by itself.
+
+        While no models are loaded it is a turn, and completed by a model without a template.
         """
         if self.raw or self._template is False:
             return msgspec.structs.replace(spec, chat=False, system=""), Request(prompt=text)
-        self._pending, self._answer = (turn, text), ""
         turns = [
             message
             for question, answer in self._turns[:turn]

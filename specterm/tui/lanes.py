@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import msgspec
+
 from specterm.catalogue import METHODS, Method
 from specterm.catalogue.parameter import Parameter
 from specterm.config import MethodSpec, PlanSpec, Request, RunSpec
@@ -75,11 +77,12 @@ def _source(method: Method) -> str:
 
 
 def comparison(
-    spec: RunSpec, lanes: Sequence[MethodSpec], prompt: str, prompts: str | None, limit: int | None, repeats: int,
+    spec: RunSpec, lanes: Sequence[MethodSpec], own: Request, prompts: str | None, limit: int | None, repeats: int,
     warmup: int,
 ) -> tuple[PlanSpec, tuple[Request, ...]]:  # fmt: skip
-    """The checked plan of a comparison with the models and the sampling of `spec`, and its prompts: `prompt`, or those
-    of the sets and files that `prompts` names, at most `limit`.
+    """The checked plan of a comparison with the models and the sampling of `spec`, and its prompts: `own`, which is a
+    turn where `spec` is of a conversation, or those of the sets and files that `prompts` names, at most `limit`, as
+    they stand.
 
     Raises:
         ConfigError: two lanes are the same, one cannot be run, or there is no prompt.
@@ -90,7 +93,10 @@ def comparison(
     plan = PlanSpec(
         model=spec.model, methods=tuple(lanes), sampling=spec.sampling, prompts=sources, num_prompts=limit,
         repeats=repeats, warmup=warmup, monitor=spec.monitor,
-    ).checked()  # fmt: skip
+    )  # fmt: skip
+    if prompts is None and spec.chat:
+        plan = msgspec.structs.replace(plan, chat=True, chat_template=spec.chat_template, system=spec.system)
+    plan = plan.checked()
     labels = [method.label for method in plan.methods]
     for number, label in enumerate(labels):
         if label in labels[:number]:
@@ -98,6 +104,6 @@ def comparison(
             raise ConfigError(f"lanes {first} and {number + 1} are both {label!r}; change or remove one")
     if prompts is not None:
         return plan, gather(sources, limit)
-    if not prompt.strip():
+    if not own.prompt.strip():
         raise ConfigError("the workbench's prompt is empty; write one there, or name a prompt set")
-    return plan, (Request(prompt=prompt, prompt_id=OWN_PROMPT),)
+    return plan, (msgspec.structs.replace(own, prompt_id=OWN_PROMPT),)

@@ -11,7 +11,7 @@ from specterm.bench.summary import summarise
 from specterm.bench.trials import Progress, Trial, Trials, run_trials
 from specterm.config import MethodSpec, PlanSpec, Request, SamplingSpec
 from specterm.engine.job import Job
-from specterm.errors import ExitCode, ModelError
+from specterm.errors import ConfigError, ExitCode, ModelError
 from specterm.events import Notice, RunFinished
 from specterm.metrics import row_results
 
@@ -55,6 +55,14 @@ def test_seeds_domains_and_environment() -> None:
     assert {(r.prompt_id, r.domain) for r in got.results} == {("a", "x"), ("b", "y")}
     assert got.environment == ENVIRONMENT
     assert got.models is not None
+
+
+def test_the_conversation_of_a_plan_is_that_of_every_run() -> None:
+    plan = PlanSpec(chat=True, chat_template="{{ messages }}", system="Be kind.").checked()
+    runs = [plan.run_spec(method) for method in plan.methods]
+    assert [(run.chat, run.chat_template, run.system) for run in runs] == [(True, "{{ messages }}", "Be kind.")] * 2
+    with pytest.raises(ConfigError, match="set chat = true"):
+        PlanSpec(system="Be kind.").checked()
 
 
 def test_results_are_compared_with_naive_of_the_same_prompt_and_repeat() -> None:

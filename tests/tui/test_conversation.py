@@ -2,11 +2,13 @@
 
 from dataclasses import replace
 
+import msgspec
 import pytest
 from textual.pilot import Pilot
 from textual.widgets import Static, TextArea
 from tui.fake_engine import LOADED, FakeEngine
 from tui.screens import settle, still, workbench
+from tui.test_compare_screen import raced, said
 from tui.test_screens import SIZES, SNAPSHOTS, Compare
 
 from specterm.config import Message, RunSpec
@@ -153,6 +155,10 @@ async def test_a_new_conversation_and_completion_are_a_key_away() -> None:
         assert app.workbench.runs.conversation.asked == ["two"]
 
 
+def compared(pilot: Pilot[None]) -> str:
+    return str(pilot.app.screen.query_one("#compare-prompt", Static).render())
+
+
 async def test_the_turn_that_was_sent_can_be_compared() -> None:
     app = workbench(FakeEngine(CHAT), spec=SPEC, prompt="")
     async with app.run_test(size=SIZE) as pilot:
@@ -161,9 +167,48 @@ async def test_the_turn_that_was_sent_can_be_compared() -> None:
         assert app.query_one(PromptEditor).text == ""
         await pilot.press("f9")
         await settle(pilot)
-        assert "prompt: one" in [
-            str(line.render()).splitlines()[0] for line in app.screen.query(Static) if line.render()
-        ]
+        assert compared(pilot) == "prompt · chat (template of the model): one"
+
+
+async def test_a_compared_turn_comes_after_those_before_it_and_the_system_prompt() -> None:
+    engine = FakeEngine(CHAT)
+    app = workbench(engine, spec=msgspec.structs.replace(SPEC, system="Be kind."), prompt="")
+    async with app.run_test(size=SIZE) as pilot:
+        await settle(pilot)
+        await say(pilot, "one")
+        await say(pilot, "two")
+        app.query_one(PromptEditor).text = "three"
+        await pilot.press("f9")
+        await settle(pilot)
+        assert compared(pilot) == "prompt · chat (template of the model), system prompt, 2 turns before: three"
+        await pilot.press("f9")
+        screen = await raced(pilot)
+        assert "prompt, a turn through the chat template (repeat" in said(screen, "head")
+        assert len(engine.runs) == 2 + 4 * (1 + 3)
+        for spec, (request,) in engine.runs[2:]:
+            assert (spec.chat, spec.system, request.prompt) == (True, "Be kind.", "three")
+            assert [content for role, content in contents(request.turns) if role == "user"] == ["one", "two"]
+        await pilot.press("escape", "escape")
+        await settle(pilot)
+        assert app.query_one(PromptEditor).text == "three"
+        assert app.workbench.runs.conversation.asked == ["one", "two"]
+
+
+async def test_what_is_no_turn_is_compared_as_it_stands() -> None:
+    engine = FakeEngine(CHAT)
+    app = workbench(engine, spec=SPEC, prompt="")
+    async with app.run_test(size=SIZE) as pilot:
+        await settle(pilot)
+        await say(pilot, "one")
+        await pilot.press("ctrl+g")
+        app.query_one(PromptEditor).text = "two"
+        await pilot.press("f9")
+        await settle(pilot)
+        assert compared(pilot) == "prompt · completion: two"
+        await pilot.press("f9")
+        screen = await raced(pilot)
+        assert "template" not in said(screen, "head")
+        assert all(not spec.chat and request.turns == () for spec, (request,) in engine.runs[1:])
 
 
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: "{}x{}".format(*size))

@@ -12,7 +12,7 @@ from textual.containers import Container, VerticalScroll
 from textual.widgets import Static
 
 from specterm.catalogue import SAMPLING
-from specterm.config import MethodSpec, RunSpec
+from specterm.config import MethodSpec, Request, RunSpec
 from specterm.engine.job import Engine
 from specterm.errors import ConfigError
 from specterm.tui import lanes
@@ -38,8 +38,8 @@ class _Lane(VerticalScroll, can_focus=False):
 
 
 class CompareScreen(SizedScreen[None]):
-    """Chooses lanes and workload; models and sampling are those of `spec`, a checked one, for all lanes. What is
-    measured goes into `history`."""
+    """Chooses lanes and workload; models, sampling and conversation are those of `spec`, a checked one, for all lanes.
+    The prompt is `request`, and `mode` says what becomes of it. What is measured goes into `history`."""
 
     CSS_PATH = "compare.tcss"
     HELP = """\
@@ -49,7 +49,8 @@ Two to four lanes, each a method with its own settings. Models, acceptance rule 
 same for all. **F9** measures them one after the other, interleaved over the repeats, then replays them side by side.
 A lane with **Naive** gives speedups and says whether outputs are the same. **Ctrl+N** adds a lane, **Ctrl+L** removes
 the one that has the focus. **prompts** may name sets (builtin, stories, code, arithmetic) or files; empty means the
-workbench's prompt.
+workbench's prompt, which in a conversation is its next turn, or else the one that was sent last, with the system prompt
+and the turns before it. Prompts of sets and files are completed as they stand.
 """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "app.pop_screen", "Back", id="compare.back", tooltip="Back to the workbench"),
@@ -58,9 +59,9 @@ workbench's prompt.
         Binding("ctrl+l", "remove_lane", "Remove lane", id="compare.remove", tooltip="Remove the focused lane"),
     ]
 
-    def __init__(self, engine: Engine, spec: RunSpec, prompt: str, history: RunHistory) -> None:
+    def __init__(self, engine: Engine, spec: RunSpec, request: Request, mode: str, history: RunHistory) -> None:
         super().__init__()
-        self._engine, self._spec, self._prompt, self._history = engine, spec, prompt, history
+        self._engine, self._spec, self._request, self._mode, self._history = engine, spec, request, mode, history
 
     def compose(self) -> ComposeResult:
         yield Static("specterm needs a terminal of at least 60 x 18", id="too-small")
@@ -68,8 +69,8 @@ workbench's prompt.
         with VerticalScroll(id="compare-body", can_focus=False):
             with Container(id="workload"):
                 yield from (ParameterField(parameter, parameter.default) for parameter in lanes.WORKLOAD)
-            prompt = visible(self._prompt.strip()) or "none; name a prompt set, or write one in the workbench"
-            yield Static(f"prompt: {prompt}", id="compare-prompt", markup=False)
+            prompt = visible(self._request.prompt.strip()) or "none; name a prompt set, or write one in the workbench"
+            yield Static(f"prompt · {self._mode}: {prompt}", id="compare-prompt", markup=False)
             yield Static(self._shared, id="compare-shared", markup=False)
             with Container(id="lanes"):
                 yield from (_Lane(method) for method in lanes.usual_lanes(self._spec))
@@ -149,7 +150,7 @@ workbench's prompt.
         try:
             prompts, limit, repeats, warmup = (f.value() for f in self.query("#workload > ParameterField"))  # type: ignore[attr-defined]
             methods = [lane.form.spec() for lane in self._lanes]
-            plan, requests = lanes.comparison(self._spec, methods, self._prompt, prompts, limit, repeats, warmup)
+            plan, requests = lanes.comparison(self._spec, methods, self._request, prompts, limit, repeats, warmup)
         except ConfigError as error:
             self._say(str(error))
             return

@@ -153,6 +153,13 @@ the report that `--batch` writes. The history keeps the comparison.
     def _complete(self) -> bool:
         return self._document is not None and self._document.complete
 
+    @property
+    def _chat(self) -> bool:
+        """Whether prompts went through a chat template."""
+        plan, models = self._measurement.plan, self._document.models if self._document else None
+        own = models is not None and models.target.chat_template
+        return plan.chat and (plan.chat_template is not None or own)
+
     def _head(self, text: str) -> None:
         told = " · ".join(filter(None, ("Compare", self._title_told, text)))
         self.query_one("#race-head", Static).update(visible(told))
@@ -169,7 +176,8 @@ the report that `--batch` writes. The history keeps the comparison.
         self._bar.show(self._clock)
         partial = "" if self._complete else "PARTIAL, stopped · "
         repeat = f"repeat {heat.repeat + 1} of {self._measurement.plan.repeats}, the median"
-        self._head(f"{partial}prompt {number + 1} of {len(self._heats)}: {heat.prompt_id} ({repeat})")
+        turn = ", a turn through the chat template" if self._chat else ""
+        self._head(f"{partial}prompt {number + 1} of {len(self._heats)}: {heat.prompt_id}{turn} ({repeat})")
         self.action_play()
 
     def _race(self) -> None:

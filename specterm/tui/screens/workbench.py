@@ -275,10 +275,10 @@ class WorkbenchScreen(SizedScreen[None]):
         elif self.runs.replays:
             self._refuse("compare", "a replay has no models")
         elif (spec := self._asked_for("compare")) is not None:
-            # A turn that was sent is no longer in the editor.
-            asked = self._prompt.earlier[-1:] if self.runs.conversation.chatting else ()
-            prompt = next((text for text in (self._prompt.text, *asked) if text.strip()), "")
-            self.app.push_screen(CompareScreen(self._engine, spec, prompt, self.runs.history))
+            conversation, (text, turn) = self.runs.conversation, self._prompt.at_hand
+            spec, request = conversation.run_of(spec, text, turn)
+            mode = conversation.mode_of(turn)
+            self.app.push_screen(CompareScreen(self._engine, spec, request, mode, self.runs.history))
 
     def action_show_verify(self) -> None:
         """Open the verification, on the models and with the method and sampling of now."""

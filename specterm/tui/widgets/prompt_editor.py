@@ -143,6 +143,13 @@ conversation, **F10** edits the system prompt, **Ctrl+G** changes between chat a
         self.insert("\n")
 
     @property
+    def at_hand(self) -> tuple[str, int]:
+        """What stands here, and the number of the turn, from 0, that it would be; where nothing does, the last turn
+        that was sent."""
+        sent = self.conversation.asked if self.conversation.chatting else []
+        return (sent[-1], len(sent) - 1) if sent and not self.text.strip() else (self.text, self._recalled)
+
+    @property
     def earlier(self) -> Sequence[str]:
         """The prompts that can be recalled, the oldest first."""
         return tuple(self._history)

@@ -23,11 +23,15 @@ _SUMMARISED = tuple(
 
 
 class DomainSummary(msgspec.Struct, frozen=True, kw_only=True):
-    """One configuration on the prompts of one domain."""
+    """One configuration on the prompts of one domain; see `Summary`. What has a default here, a document that was
+    stored by an earlier version lacks."""
 
     runs: int
     figures: dict[str, Statistics | None]
     speedup: Interval | None
+    per_position_acceptance: list[float] | None = None
+    matches_naive: dict[str, int] = {}
+    energy_source: list[str] = []
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,18 +74,21 @@ def _summary(method: MethodSpec, results: Sequence[RowResult], naive: Sequence[R
         acceptance=results[0].acceptance if results else "",
         lossless=results[0].lossless if results else None,
         lossless_reason=results[0].lossless_reason if results else None,
-        runs=len(results),
-        figures=_figures(results),
-        per_position_acceptance=_per_position(results),
-        speedup=speedup(results, naive),
-        matches_naive=dict(Counter(r.matches_naive for r in results if r.matches_naive is not None)),
-        energy_source=sorted({str(r.metrics["energy_source"]) for r in results if r.metrics["energy_source"]}),
-        domains={domain: _domain(_of(results, domain), _of(naive, domain)) for domain in domains},
+        domains={d: DomainSummary(**_measured(_of(results, d), _of(naive, d))) for d in domains},
+        **_measured(results, naive),
     )
 
 
-def _domain(results: Sequence[RowResult], naive: Sequence[RowResult]) -> DomainSummary:
-    return DomainSummary(runs=len(results), figures=_figures(results), speedup=speedup(results, naive))
+def _measured(results: Sequence[RowResult], naive: Sequence[RowResult]) -> dict[str, Any]:
+    """What is told of a configuration over all prompts and by domain alike."""
+    return {
+        "runs": len(results),
+        "figures": _figures(results),
+        "per_position_acceptance": _per_position(results),
+        "speedup": speedup(results, naive),
+        "matches_naive": dict(Counter(r.matches_naive for r in results if r.matches_naive is not None)),
+        "energy_source": sorted({str(r.metrics["energy_source"]) for r in results if r.metrics["energy_source"]}),
+    }
 
 
 def _of(results: Iterable[RowResult], domain: str) -> list[RowResult]:

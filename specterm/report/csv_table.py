@@ -24,24 +24,26 @@ def as_csv(document: Document) -> str:
     """A heading and rows: the configuration over all prompts (its domain is empty), then each domain of it.
 
     A figure has its mean and its 95 % interval, each with the unit in brackets ("1": none); the speedup is the ratio
-    paired by prompt, and its interval. What was not measured is empty.
+    paired by prompt, and its interval. Acceptance by position has a column for each, as deep as any configuration
+    drafted. What was not measured is empty.
     """
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(_head())
+    depth = max((len(entry.per_position_acceptance or ()) for entry in document.summary), default=0)
+    writer.writerow(_head(depth))
     for entry in document.summary:
-        writer.writerow(_row(entry, "", entry))
+        writer.writerow(_row(entry, "", entry, depth))
         for domain, part in sorted(entry.domains.items()):
-            writer.writerow(_row(entry, domain, part))
+            writer.writerow(_row(entry, domain, part, depth))
     return file.getvalue()
 
 
-def _head() -> list[str]:
+def _head(depth: int) -> list[str]:
     figures = [f"{name}{bound} [{unit(name)}]" for name in _MEANS for bound in ("", " low", " high")]
     return [
         *("configuration", "method", "acceptance", "lossless", "domain", "runs"),
         *figures,
-        "per_position_acceptance [1]",
+        *(f"per_position_acceptance {position} [1]" for position in range(1, depth + 1)),
         "energy_source",
         *(f"matches_naive {outcome}" for outcome in _OUTCOMES),
     ]
@@ -52,14 +54,13 @@ def unit(name: str) -> str:
     return _UNITS.get(name, "s" if name.endswith("_s") else "1")
 
 
-def _row(entry: Summary, domain: str, part: Summary | DomainSummary) -> list[str]:
+def _row(entry: Summary, domain: str, part: Summary | DomainSummary, depth: int) -> list[str]:
     lossless = "" if entry.lossless is None else str(entry.lossless).lower()
     cells = [_text(entry.configuration), _text(entry.method), entry.acceptance, lossless, _text(domain), str(part.runs)]
     for name in _MEANS:
         cells += _figure(part.speedup if name == "speedup" else part.figures.get(name))
-    if isinstance(part, DomainSummary):
-        return cells + [""] * (2 + len(_OUTCOMES))  # not known by domain
-    cells += [" ".join(map(repr, part.per_position_acceptance or [])), _text(" ".join(part.energy_source))]
+    rates = [repr(rate) for rate in part.per_position_acceptance or ()]
+    cells += [*rates, *[""] * (depth - len(rates)), _text(" ".join(part.energy_source))]
     return cells + [str(part.matches_naive.get(outcome, 0) if part.matches_naive else "") for outcome in _OUTCOMES]
 
 

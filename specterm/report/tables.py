@@ -129,9 +129,16 @@ def workload(spec: Mapping[str, Any]) -> tuple[str, str]:
     """How a plan (as plain data) measures, and how it samples."""
     return (
         f"repeats {spec['repeats']}, warm-up runs of each method {spec['warmup']}, methods interleaved, "
-        f"batch size {spec['batch_size']}, prompts from {', '.join(spec['prompts'])}",
+        f"batch size {spec['batch_size']}, prompts from {', '.join(spec['prompts'])}{_conversation(spec)}",
         ", ".join(f"{name} {value}" for name, value in spec["sampling"].items() if value not in (None, [], ())),
     )
+
+
+def _conversation(spec: Mapping[str, Any]) -> str:
+    """How the prompts of a plan are turns of a conversation, where they are."""
+    if not spec.get("chat"):
+        return ""
+    return " as turns" + (" after a system prompt" if spec["system"] else "")
 
 
 def models_table(models: Loaded) -> Table:

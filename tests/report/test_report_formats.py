@@ -23,7 +23,7 @@ from specterm.report.deploy import deployment
 from specterm.report.document import Document, build_document
 from specterm.report.html import as_html
 from specterm.report.html.elements import element
-from specterm.report.tables import models_table
+from specterm.report.tables import models_table, workload
 
 EVIL = "<script>alert('x')</script>&\u202e\x1b[31m"
 
@@ -77,13 +77,17 @@ def test_csv_has_a_row_a_setting_and_domain() -> None:
     assert [float(draft[f"speedup{bound} [1]"]) for bound in (" low", " high")] == pytest.approx([4 / 3, 4 / 3])
     assert draft["energy_j [J]"] == ""  # not measured
     assert found[0]["draft_acceptance_rate [1]"] == ""
-    assert draft["per_position_acceptance [1]"] == "1.0 0.5 0.5 0.5"
-    assert (draft["matches_naive identical"], found[0]["matches_naive identical"]) == ("2", "")
+    for row, matched in ((draft, "2"), (found[4], "1"), (found[5], "1")):  # over all prompts, and by domain
+        rates = [row[f"per_position_acceptance {position} [1]"] for position in range(1, 5)]
+        assert rates == ["1.0", "0.5", "0.5", "0.5"]
+        assert row["matches_naive identical"] == matched
+    assert "per_position_acceptance 5 [1]" not in draft
+    assert found[0]["per_position_acceptance 1 [1]"] == found[0]["matches_naive identical"] == ""
     assert draft["lossless"] == "true"
 
 
 def test_every_figure_is_in_the_csv_with_its_unit() -> None:
-    heads = {head.split(" [")[0]: head.partition(" [")[2] for head in rows(document())[0]}
+    heads = {head.split(" [")[0].removesuffix(" 1"): head.partition(" [")[2] for head in rows(document())[0]}
     for name in METRICS:
         if name != "per_drafter_acceptance":
             assert name in heads
@@ -153,3 +157,10 @@ def test_a_number_format_that_was_measured_stands_with_its_figures() -> None:
     chosen = replace(model_info("a", "bfloat16"), format_s={"float32": 0.0005, "bfloat16": 0.0003})
     rows = models_table(Loaded(0.1, chosen, (model_info("b"),), None)).rows
     assert [row[3] for row in rows] == ["bfloat16 (ms of a layer: float32 0.50, bfloat16 0.30)", "float32"]
+
+
+def test_a_conversation_is_told_with_the_workload() -> None:
+    told = [workload(document(**chat).spec)[0] for chat in ({}, {"chat": True}, {"chat": True, "system": "Be kind."})]
+    assert [text.partition("prompts from ")[2] for text in told] == [
+        "builtin", "builtin as turns", "builtin as turns after a system prompt"
+    ]  # fmt: skip

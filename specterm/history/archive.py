@@ -22,6 +22,7 @@ from specterm.events import Event
 from specterm.history.comparison import Comparison, read_comparison, trials_of
 from specterm.history.database import FILE_NAME, HistoryError, failure, open_database, told_moved, transaction
 from specterm.history.query import STATES, Query
+from specterm.history.retention import delete
 from specterm.history.settings import is_recording, set_recording
 from specterm.metrics import Figure
 from specterm.recording import unpack
@@ -139,14 +140,9 @@ class Archive:
     def delete(self, runs: Sequence[int]) -> set[str]:
         """Delete runs; their bytes on disk are overwritten. Returns their prompts, without those that another run
         has too."""
-        ids = [(run,) for run in runs]
         with self._open() as connection:
             with transaction(connection):
-                texts = "SELECT prompt FROM texts WHERE rowid = ?"
-                prompts = {row[0] for run in ids for row in connection.execute(texts, run)}
-                connection.executemany("DELETE FROM runs WHERE id = ?", ids)
-                others = "SELECT 1 FROM texts WHERE prompt = ? LIMIT 1"
-                gone = {prompt for prompt in prompts if connection.execute(others, (prompt,)).fetchone() is None}
+                gone = delete(connection, runs)
             _clean(connection)
         return gone
 

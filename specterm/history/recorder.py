@@ -58,8 +58,8 @@ class ComparisonRecording:
 
 
 class Recorder:
-    """See the module. `report` is told what went wrong, in one line, and `stored` each prompt of which a run is kept;
-    both are called from the writer's thread.
+    """See the module. `report` is told what went wrong, in one line, `stored` each prompt of which a run is kept, and
+    `forgotten` those of which the last run went; all are called from the writer's thread.
 
     At most `limit` runs are kept. Nothing is opened or made before the first one begins.
     """
@@ -70,11 +70,13 @@ class Recorder:
         report: Callable[[str], object],
         *,
         stored: Callable[[str], object] = lambda prompt: None,
+        forgotten: Callable[[set[str]], object] = lambda prompts: None,
         limit: int = DEFAULT_LIMIT,
         batch_s: float = BATCH_S,
         connect: Connect | None = None,
     ) -> None:
-        self._folder, self._report, self._stored, self._batch_s = folder, report, stored, batch_s
+        self._folder, self._report, self._batch_s = folder, report, batch_s
+        self._stored, self._forgotten = stored, forgotten
         self._limit, self._connect = limit, connect or database.connect
         self._inbox: queue.SimpleQueue[tuple[Line[Any], Any] | threading.Event | None] = queue.SimpleQueue()
         self._hurry = threading.Event()
@@ -157,10 +159,13 @@ class Recorder:
             if isinstance(item, tuple):
                 line, told = item
                 news.setdefault(line, []).extend(() if told is None else (told,))
+        gone: set[str] = set()
         with transaction(connection):
             begun = [line.write(connection, told) for line, told in news.items()]
             if any(begun):
-                trim(connection, self._limit)
+                gone = trim(connection, self._limit)
+        if gone:
+            self._forgotten(gone)
         for item in items:
             if isinstance(item, threading.Event):
                 item.set()

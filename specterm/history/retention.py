@@ -1,7 +1,8 @@
-"""How many runs are kept: the oldest go first."""
+"""How many runs are kept (the oldest go first), and what goes with a run."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from specterm.catalogue.parameter import Parameter
@@ -37,7 +38,16 @@ def checked_limit(value: Any) -> int:
 _OLDEST = "SELECT id FROM runs ORDER BY id DESC LIMIT -1 OFFSET ?"
 
 
-def trim(connection: sqlite3.Connection, limit: int) -> None:
-    """Delete the oldest runs until `limit` are left. Their prompts stay in the prompt history, which has a bound of its
-    own."""
-    connection.execute(f"DELETE FROM runs WHERE id IN ({_OLDEST})", (limit,))
+def trim(connection: sqlite3.Connection, limit: int) -> set[str]:
+    """Delete the oldest runs until `limit` are left; returns what `delete` does."""
+    return delete(connection, [run for (run,) in connection.execute(_OLDEST, (limit,))])
+
+
+def delete(connection: sqlite3.Connection, runs: Iterable[int]) -> set[str]:
+    """Delete runs. Returns their prompts, without those that another run has too."""
+    ids = [(run,) for run in runs]
+    texts = "SELECT prompt FROM texts WHERE rowid = ?"
+    prompts = {row[0] for run in ids for row in connection.execute(texts, run)}
+    connection.executemany("DELETE FROM runs WHERE id = ?", ids)
+    others = "SELECT 1 FROM texts WHERE prompt = ? LIMIT 1"
+    return {prompt for prompt in prompts if connection.execute(others, (prompt,)).fetchone() is None}

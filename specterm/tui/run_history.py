@@ -99,7 +99,13 @@ class RunHistory:
         if self._recorder is None and self._folder is not None:
             from specterm.history.recorder import Recorder
 
-            self._recorder = Recorder(self._folder, self._report, stored=self._memory.add_prompt, limit=self._limit)
+            self._recorder = Recorder(
+                self._folder,
+                self._report,
+                stored=self._memory.add_prompt,
+                forgotten=self._forget_trimmed,
+                limit=self._limit,
+            )
         return self._recorder
 
     def observe(self, event: Event) -> None:
@@ -124,6 +130,11 @@ class RunHistory:
         """Forget prompts; None: all."""
         self._memory.forget_prompts(prompts)
         self._forgotten(prompts)
+
+    def _forget_trimmed(self, prompts: Collection[str]) -> None:
+        """Forget the prompts of runs that were beyond the limit, on the recorder's thread, as they are remembered."""
+        self._memory.forget_prompts(prompts)
+        self._app.call_later(self._forgotten, prompts)
 
     def close(self) -> None:
         """Write what is waiting, as far as the disk takes it in a moment."""

@@ -11,7 +11,7 @@ from tui.screens import settle
 from tui.test_compare_screen import app_over as compare_app
 from tui.test_compare_screen import raced
 from tui.test_conversation import CHAT, contents, title
-from tui.test_history_screen import app_over, calm, listed, notices
+from tui.test_history_screen import app_over, calm, comes, listed, notices
 
 from specterm.config import RunSpec
 from specterm.history.archive import Archive
@@ -105,6 +105,25 @@ async def test_deleted_prompts_are_recalled_no_more(tmp_path: Path) -> None:
         await calm(pilot)
         assert memory.prompts() == []
         assert app.query_one(PromptEditor).earlier == ()
+
+
+async def test_prompts_go_with_the_runs_that_the_limit_deletes(tmp_path: Path) -> None:
+    memory = Memory(tmp_path / "state")
+    app = app_over(tmp_path, memory=memory, history_limit=2)
+    async with app.run_test(size=(120, 40)) as pilot:
+        await calm(pilot)
+        editor = app.query_one(PromptEditor)
+        for prompt in ("one", "two", "one", "three"):
+            editor.text = prompt
+            await pilot.press("enter")
+            await calm(pilot)
+        await comes(pilot, lambda: memory.prompts() == ["one", "three"])
+        await comes(pilot, lambda: list(editor.earlier) == ["one", "one", "three"])
+        await pilot.press("up", "up")
+        editor.forget({"three"})
+        await pilot.press("up")
+        assert editor.text == "one"
+        assert [entry.prompt for entry in Archive(tmp_path).entries()] == ["three", "one"]
 
 
 async def test_a_conversation_of_the_history_is_continued(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from itertools import compress
 from typing import ClassVar
 
 from textual import events
@@ -161,8 +162,11 @@ conversation, **F10** edits the system prompt, **Ctrl+G** changes between chat a
 
     def forget(self, prompts: Collection[str] | None) -> None:
         """Recall these prompts no more; None: none of those before now."""
-        self._prompts = [] if prompts is None else [prompt for prompt in self._prompts if prompt not in prompts]
-        self._recalled = len(self._history)
+        kept = [prompts is not None and prompt not in prompts for prompt in self._prompts]
+        before = sum(kept[: self._recalled])
+        self._prompts = list(compress(self._prompts, kept))
+        if not self.conversation.chatting:  # there it counts turns
+            self._recalled = before
 
     def replace_text(self, text: str) -> None:
         """Write another prompt, which can be undone."""

@@ -13,9 +13,11 @@ from typing import Any
 import msgspec
 import typer
 
+from specterm.catalogue import METHODS
 from specterm.cli import OpenEngine, open_workbench
 from specterm.completion import completion_script, prepare_completion
 from specterm.config import MethodSpec, PlanSpec, RunSpec
+from specterm.console.visible import visible
 from specterm.errors import ConfigError, ExitCode
 from specterm.events import Event
 from specterm.history.retention import DEFAULT_LIMIT, checked_limit
@@ -170,6 +172,7 @@ def _prompt(open_engine: OpenEngine, given: Given) -> int:
         trace = "probs"
     elif rejected and trace == "counts":
         raise ConfigError("--show-rejected needs the texts that --trace counts leaves out; give --trace probs")
+    _tell_unused_drafts(plan, named="draft" in given.typed)
     specs = [_in_chat(spec, given) for spec in _runs(plan, trace)]
     if "record" in given and len(specs) > 1:
         raise ConfigError(f"--record holds one run and {len(specs)} methods are named; name one with --method")
@@ -190,6 +193,19 @@ def _recording(given: Given) -> Iterator[Callable[[Event], None]]:
 
     with RecordingFile(Path(given.values["record"])) as file:
         yield file.observe
+
+
+def _tell_unused_drafts(plan: PlanSpec, *, named: bool) -> None:
+    """Say on standard error which draft models no method of `plan` takes; `named`: also where none takes any."""
+    takes = max(METHODS[method.name].max_drafts for method in plan.methods)
+    unused = plan.model.drafts[takes:]
+    if unused and (takes or named):
+        models = "draft models" if len(unused) > 1 else "draft model"
+        verb = "are" if len(unused) > 1 else "is"
+        several = " and ".join(method.name for method in METHODS.values() if method.max_drafts > 1)
+        methods = ", ".join(method.name for method in plan.methods)
+        told = f"{models} {', '.join(unused)} {verb} not used: --method {methods} takes {takes or 'none'}"
+        print(visible(f"specterm: note: {told}; {several} take several"), file=sys.stderr)
 
 
 def _runs(plan: PlanSpec, trace: str) -> list[RunSpec]:
@@ -251,6 +267,7 @@ def _batch(open_engine: OpenEngine, plan: str | None, given: Given) -> int:
     if sys.stdout is None:
         raise ConfigError("standard output is closed; send it to a file or a terminal")
     folder = Path(out)
+    _tell_unused_drafts(spec, named="draft" in given.typed)
     return run_batch(lambda: open_engine(spec.monitor), spec, folder, as_json_document="json" in given)
 
 

@@ -100,6 +100,26 @@ def test_a_difference_that_must_not_be_is_a_failure(capsys: pytest.CaptureFixtur
     assert json.loads(capsys.readouterr().out)["runs"][1]["matches_naive"] == "different"
 
 
+@pytest.mark.parametrize(
+    ("method", "drafts", "told"),
+    [
+        ("draft", ("a", "b"), "note: draft model b is not used: --method draft takes 1; sequential and tree take"),
+        ("naive,tree", ("a", "b"), ""),
+        ("ngram", ("a", "b"), "note: draft models a, b are not used: --method ngram takes none; sequential and tree"),
+        ("ngram", (), ""),
+    ],
+)  # fmt: skip
+def test_a_draft_model_that_no_method_takes_is_told(
+    method: str, drafts: tuple[str, ...], told: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    named = [word for draft in drafts for word in ("--draft", draft)]
+    for way in (("--prompt", "hello", "--json"), ("--batch", "--prompts", "stories", "--out", str(tmp_path))):
+        assert specterm(ScriptedEngine(), *way, *named, "--method", method) == 0
+        err = capsys.readouterr().err
+        assert told in err
+        assert ("not used" in err) is bool(told)
+
+
 def test_standard_input_loses_its_last_newline_only(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -75,11 +75,11 @@ class ModelBar(Static):
 
     def _parts(self) -> list[tuple[str, str]]:
         if self._loaded is None:
-            drafts = [("draft", name) for name in self._asked.drafts]
+            drafts = self._method_drafts(self._asked.drafts)
             models = [("target", self._asked.target), *drafts, *self._method_heads(self._asked.heads())]
             return [*models, ("", self._asked.dtype), ("", self._asked.device)]
         target = self._loaded.target
-        drafts = [("draft", _name(draft)) for draft in self._loaded.drafts]
+        drafts = self._method_drafts([_name(draft) for draft in self._loaded.drafts])
         heads = self._method_heads(self._loaded.heads)
         parts = [("target", _name(target)), *drafts, *heads, ("", target.dtype)]
         if target.quantization:
@@ -88,6 +88,12 @@ class ModelBar(Static):
         if self._loaded.heads:
             parts.append(("heads", "+".join(self._loaded.heads)))
         return [*parts, ("", target.runner)]
+
+    def _method_drafts(self, names: Sequence[str]) -> list[tuple[str, str]]:
+        """The drafts; of several, those that the chosen method leaves out are told apart."""
+        method = METHODS.get(self._method)
+        used = method.max_drafts if method is not None and method.max_drafts else len(names)
+        return [("draft" if number < used else "unused", name) for number, name in enumerate(names)]
 
     def _method_heads(self, named: Mapping[str, str]) -> list[tuple[str, str]]:
         """The heads that the chosen method needs: where they are from, or that there are none."""

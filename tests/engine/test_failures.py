@@ -113,7 +113,7 @@ def test_out_of_memory_while_a_larger_cache_is_made_gives_every_cache_back(engin
 
 def test_memory_that_runs_out_while_loading_keeps_the_models_that_are_there(engine, right, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr("specterm.models.loading.LlamaRunner", lambda *_args: torch.empty(10**15))
+        patch.setattr("specterm.models.loading.LlamaRunner", lambda *_args, **_options: torch.empty(10**15))
         events = list(engine.load(ModelSpec(target="builtin/draft", drafts=())))
     assert events[-1].exit_code == 3
     assert "builtin/draft does not fit into the memory of cpu; try --quantize 4bit" in events[-1].error
@@ -191,6 +191,6 @@ def test_a_prompt_about_memory_is_no_fault_of_memory():
 
 
 def test_loading_in_the_headless_way_says_it_too(monkeypatch):
-    monkeypatch.setattr("specterm.models.loading.LlamaRunner", lambda *_args: torch.empty(10**15))
+    monkeypatch.setattr("specterm.models.loading.LlamaRunner", lambda *_args, **_options: torch.empty(10**15))
     with pytest.raises(DeviceError, match="does not fit into the memory of cpu"):
         load_models(ModelSpec(drafts=()).checked(), lambda stage, fraction: None)

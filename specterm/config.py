@@ -51,6 +51,7 @@ class ModelSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     quantize: str = "none"
     draft_quantize: str = "none"
     max_model_len: int | None = None
+    threads: int | None = None
     trust_remote_code: bool = False
 
     def checked(self) -> ModelSpec:
@@ -72,6 +73,8 @@ class ModelSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
                 raise ConfigError(f"--{kind} is empty; name a folder, a hub id or 'builtin'")
         if self.max_model_len is not None and self.max_model_len < 2:
             raise ConfigError(f"--max-model-len is {self.max_model_len}; it must be at least 2")
+        if self.threads is not None and self.threads < 1:
+            raise ConfigError(f"--threads is {self.threads}; it must be at least 1")
         if self.target != BUILTIN:
             return self
         heads = dict.fromkeys(catalogue.HEADS, BUILTIN) | self.heads()

@@ -33,6 +33,10 @@ LOADING: tuple[Parameter, ...] = (
         "max_model_len", "int", None, "Longest context to make room for, in tokens.", minimum=2, optional=True,
         none_means="the model's own", label="max length",
     ),
+    Parameter(
+        "threads", "int", None, "Processor threads that models compute with.", minimum=1, optional=True,
+        none_means="as torch does",
+    ),
     Parameter("trust_remote_code", "bool", False, "Run code that comes with a model.", label="remote code"),
 )  # fmt: skip
 """The fields that say how they are loaded."""

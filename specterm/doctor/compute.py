@@ -63,7 +63,7 @@ def _threads(torch: Any) -> Line:
         told += f" (OMP_NUM_THREADS is {os.environ['OMP_NUM_THREADS']})"
     if threads == cores:
         return Line("threads", "ok", told)
-    return Line("threads", "note", told, f"set OMP_NUM_THREADS={cores} if models run on the processor")
+    return Line("threads", "note", told, f"give --threads {cores} if models run on the processor")
 
 
 def gpu_lines(torch: Any, nvml: NvmlSource) -> list[Line]:

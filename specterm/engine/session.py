@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import gc
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 
@@ -59,6 +60,7 @@ class Session:
     """The models that are loaded now, and runs on them."""
 
     def __init__(self) -> None:
+        self._threads = torch.get_num_threads()  # where nobody says how many
         self._spec: ModelSpec | None = None
         self._models: LoadedModels | None = None
         self._memories: dict[str, DraftMemory] = {}
@@ -87,6 +89,8 @@ class Session:
 
     def _replace(self, spec: ModelSpec, report: Report) -> None:
         """Load the models of `spec` in the place of those that are loaded; these go first if there is no room."""
+        if spec.threads is not None and spec.threads > (most := os.cpu_count() or spec.threads):
+            raise ConfigError(f"--threads is {spec.threads}; this machine has {most} processors")
         found = find_models(spec, report)
         if self._models is not None:
             gc.unfreeze()
@@ -95,6 +99,7 @@ class Session:
             gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
+        torch.set_num_threads(spec.threads or self._threads)  # loading measures what is fastest with so many
         try:
             models = read_models(found, report)
             report("measuring costs", None)
@@ -105,6 +110,8 @@ class Session:
             self._text_models = None
             self._memories.clear()  # they hold for one pair
         finally:
+            if self._spec is not None:
+                torch.set_num_threads(self._spec.threads or self._threads)
             gc.collect()
             gc.freeze()
 

@@ -49,6 +49,30 @@ def test_what_a_piece_raises_is_raised_when_all_have_ended(failing):
     assert ended == [1 - failing]
 
 
+def counted():
+    """How many threads torch has for the caller, who has computed something large enough to need them."""
+    torch.ones(200_000).exp_().sum()
+    return torch.get_num_threads()
+
+
+@pytest.mark.parametrize(("together", "pieces", "each"), [(2, 2, 1), (4, 2, 2), (1, 2, 1), (4, 3, 1)])
+def test_torchs_own_threads_are_shared_out(together, pieces, each):
+    before = torch.get_num_threads()
+    torch.set_num_threads(together)
+    threads = Threads(pieces)
+    try:
+        for _ in range(2):
+            assert threads.run([counted] * pieces) == [each] * pieces
+            assert torch.get_num_threads() == together
+        assert threads.run([counted]) == [together]
+        with pytest.raises(ZeroDivisionError):
+            threads.run([lambda: 1 // 0, counted])
+        assert torch.get_num_threads() == together
+    finally:
+        threads.close()
+        torch.set_num_threads(before)
+
+
 class Noting:
     """Notes how many pieces ran each time."""
 

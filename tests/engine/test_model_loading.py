@@ -2,12 +2,15 @@
 
 from pathlib import Path
 
+import msgspec
 import pytest
+import torch
 from tiny_models import save_pair
 
 from specterm.config import MethodSpec, ModelSpec, Request, RunSpec, SamplingSpec
 from specterm.engine import session
 from specterm.engine.local import LocalEngine
+from specterm.errors import SpectermError
 from specterm.events import Loaded, LoadProgress, RowFinished, RunFinished
 
 DRAFT = ModelSpec(target="builtin/draft", dtype="float32")
@@ -94,3 +97,20 @@ def test_what_is_loaded_says_what_it_takes():
     # 6 layers with 2 key-value heads of 64 dimensions, keys and values of 4 bytes
     assert loaded.target.kv_token_bytes == 6 * 2 * 64 * 2 * 4
     assert 0 < loaded.drafts[0].kv_token_bytes < loaded.target.kv_token_bytes
+
+
+def test_models_compute_with_as_many_threads_as_are_asked_for(monkeypatch):
+    monkeypatch.setattr(session.os, "cpu_count", lambda: 4)
+    usual = torch.get_num_threads()
+    models = session.Session()
+    try:
+        models.load(msgspec.structs.replace(DRAFT, threads=3), lambda event: None)
+        assert torch.get_num_threads() == 3
+        for wrong in (ModelSpec(target="none/such", threads=2), ModelSpec(threads=5)):
+            with pytest.raises(SpectermError, match=r"none/such|--threads is 5; this machine has 4 processors"):
+                models.load(wrong, lambda event: None)
+            assert torch.get_num_threads() == 3
+        models.load(DRAFT, lambda event: None)
+        assert torch.get_num_threads() == usual
+    finally:
+        torch.set_num_threads(usual)

@@ -37,24 +37,35 @@ class InTurn:
 
 
 class Threads:
-    """A thread for each piece, the caller's for the first: torch lets go of the interpreter inside its kernels."""
+    """A thread for each piece, the caller's for the first: torch lets go of the interpreter inside its kernels. The
+    threads that torch itself computes with are shared out among them, so that there are no more than before."""
 
     def __init__(self, pieces: int) -> None:
-        self._pool = ThreadPoolExecutor(max(1, pieces - 1), thread_name_prefix="specterm-draft")
+        self._together = torch.get_num_threads()
+        self._each = max(1, self._together // pieces)
+        self._pool = ThreadPoolExecutor(max(1, pieces - 1), "specterm-draft", _compute_with, (self._each,))
 
     def run(self, work: Sequence[Callable[[], T]]) -> list[T]:
         """The result of each piece; what a piece raises is raised here, when all have ended."""
         others = [self._pool.submit(piece) for piece in work[1:]]
+        torch.set_num_threads(self._each if others else self._together)
         try:
             first = [piece() for piece in work[:1]]
         finally:
             for other in others:
                 other.exception()  # waits
+            torch.set_num_threads(self._together)
         return [*first, *(other.result() for other in others)]
 
     def close(self) -> None:
         """End the threads."""
         self._pool.shutdown()
+
+
+def _compute_with(threads: int) -> None:
+    """Set how many threads torch uses for what this one computes."""
+    torch.get_num_threads()  # a thread's own number begins with the first use
+    torch.set_num_threads(threads)
 
 
 class Streams:

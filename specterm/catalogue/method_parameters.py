@@ -22,7 +22,7 @@ DRAFT_TEMPERATURE = Parameter(
     minimum=0.0,
     maximum=100.0,
     optional=True,
-    none_means="the target's temperature",
+    none_means="the target's",
     label="draft temp",
 )
 
@@ -57,11 +57,12 @@ TREE_NODES = Parameter(
     "tree_nodes",
     "int",
     None,
-    "Nodes of the draft tree that the target verifies, the likeliest first.",
+    "Nodes of the draft tree that the target verifies, the likeliest first; left out, a number is chosen each round "
+    "from measured costs.",
     minimum=1,
     maximum=256,
     optional=True,
-    none_means="chosen each round from measured costs",
+    none_means="what pays",
 )
 TREE_CHILDREN = Parameter(
     "tree_children",
@@ -104,9 +105,10 @@ MEDUSA_CHOICES = Parameter(
     "medusa_choices",
     "text",
     None,
-    "A JSON file with the nodes of the static tree, each a list of ranks from 0 to 9: [[0], [0, 0], [1], ...].",
+    "A JSON file with the nodes of the static tree, each a list of ranks from 0 to 9: [[0], [0, 0], [1], ...]; left "
+    "out, a tree that suits most heads.",
     optional=True,
-    none_means="a tree that suits most heads",
+    none_means="usual tree",
     label="choices file",
     needs=(HEAD_TREE.name, "static"),
 )

@@ -57,10 +57,7 @@ class Conversation:
         if not self.chatting:
             return "completion" if self.raw or not self.system else "completion (no template: system prompt unused)"
         whose = "given template" if self._given else "template of the model"
-        parts = [f"chat ({whose})", *(["system prompt"] if self.system else [])]
-        if turn:
-            parts.append(f"{turn} turn{'s' * (turn > 1)} before")
-        return ", ".join(parts)
+        return ", ".join(["chat", f"turn {turn + 1}", *(["system prompt"] if self.system else []), whose])
 
     @property
     def asked(self) -> list[str]:

@@ -65,7 +65,7 @@ async def test_a_prompt_that_comes_before_the_models_becomes_what_they_make_of_i
         for event in (*(CHAT if chat else LOADED)[-2:],):
             app.workbench.runs.jobs.load.put(event)
         await settle(pilot)
-        assert title(pilot) == ("Prompt · chat (template of the model)" if chat else "Prompt · completion")
+        assert title(pilot) == ("Prompt · chat, turn 1, template of the model" if chat else "Prompt · completion")
         await pilot.press("escape")
         await settle(pilot)
         assert app.query_one(PromptEditor).text == "one"
@@ -76,10 +76,10 @@ async def test_turns_are_kept_and_go_with_the_next_one() -> None:
     app = workbench(engine, spec=SPEC, prompt="")
     async with app.run_test(size=SIZE) as pilot:
         await settle(pilot)
-        assert title(pilot) == "Prompt · chat (template of the model)"
+        assert title(pilot) == "Prompt · chat, turn 1, template of the model"
         await say(pilot, "one")
         await say(pilot, "two")
-        assert title(pilot) == "Prompt · chat (template of the model), 2 turns before"
+        assert title(pilot) == "Prompt · chat, turn 3, template of the model"
         spec, (request,) = engine.runs[-1]
         assert spec.chat
         assert request.prompt == "two"
@@ -155,8 +155,8 @@ async def test_a_new_conversation_and_completion_are_a_key_away() -> None:
         assert app.workbench.runs.conversation.asked == ["two"]
 
 
-def compared(pilot: Pilot[None]) -> str:
-    return str(pilot.app.screen.query_one("#compare-prompt", Static).render())
+def compared(pilot: Pilot[None]) -> tuple[str, ...]:
+    return tuple(str(pilot.app.screen.query_one(f"#compare-{part}", Static).render()) for part in ("prompt", "mode"))
 
 
 async def test_the_turn_that_was_sent_can_be_compared() -> None:
@@ -167,7 +167,7 @@ async def test_the_turn_that_was_sent_can_be_compared() -> None:
         assert app.query_one(PromptEditor).text == ""
         await pilot.press("f9")
         await settle(pilot)
-        assert compared(pilot) == "prompt · chat (template of the model): one"
+        assert compared(pilot) == ("prompt: one", "asked as: chat, turn 1, template of the model")
 
 
 async def test_a_compared_turn_comes_after_those_before_it_and_the_system_prompt() -> None:
@@ -180,7 +180,8 @@ async def test_a_compared_turn_comes_after_those_before_it_and_the_system_prompt
         app.query_one(PromptEditor).text = "three"
         await pilot.press("f9")
         await settle(pilot)
-        assert compared(pilot) == "prompt · chat (template of the model), system prompt, 2 turns before: three"
+        mode = "asked as: chat, turn 3, system prompt, template of the model"
+        assert compared(pilot) == ("prompt: three", mode)
         await pilot.press("f9")
         screen = await raced(pilot)
         assert "prompt, a turn through the chat template (repeat" in said(screen, "head")
@@ -204,7 +205,7 @@ async def test_what_is_no_turn_is_compared_as_it_stands() -> None:
         app.query_one(PromptEditor).text = "two"
         await pilot.press("f9")
         await settle(pilot)
-        assert compared(pilot) == "prompt · completion: two"
+        assert compared(pilot) == ("prompt: two", "asked as: completion")
         await pilot.press("f9")
         screen = await raced(pilot)
         assert "template" not in said(screen, "head")

@@ -146,7 +146,7 @@ async def test_a_conversation_of_the_history_is_continued(tmp_path: Path) -> Non
         await calm(pilot)
         await pilot.press("enter")
         await calm(pilot)
-        assert title(pilot) == "Prompt · chat (template of the model), system prompt, 2 turns before"
+        assert title(pilot) == "Prompt · chat, turn 3, system prompt, template of the model"
         assert "the conversation is restored" in notices(app)[-1]
         app.query_one(PromptEditor).text = "three"
         app.query_one(PromptEditor).focus()

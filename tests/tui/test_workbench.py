@@ -18,9 +18,11 @@ from specterm.tui.jobs import FRAMES_PER_SECOND
 from specterm.tui.widgets.figures import FiguresBar, FiguresPanel
 from specterm.tui.widgets.model_bar import ModelBar
 from specterm.tui.widgets.prompt_editor import PromptEditor
+from specterm.tui.widgets.race_lane import RaceLane
 from specterm.tui.widgets.settings import SettingsPanel
 from specterm.tui.widgets.token_log import TokenLog
 from specterm.tui.widgets.token_store import State
+from specterm.tui.widgets.token_stream import TokenStream
 
 OUTPUT = (
     "Once upon a time, there was a little girl named Lily. She loved to play outside in the sun.\n\nOne day, Lily saw"
@@ -453,7 +455,7 @@ async def test_help_opens_and_closes() -> None:
 
 
 async def test_every_binding_has_an_id_and_a_tooltip() -> None:
-    for owner in (SpectermApp, TokenLog, PromptEditor):
+    for owner in (SpectermApp, TokenStream, RaceLane, PromptEditor):
         for binding in owner.BINDINGS:
             assert binding.id, binding
             assert binding.tooltip, binding

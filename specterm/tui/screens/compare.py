@@ -65,12 +65,13 @@ and the turns before it. Prompts of sets and files are completed as they stand.
 
     def compose(self) -> ComposeResult:
         yield Static("specterm needs a terminal of at least 60 x 18", id="too-small")
-        yield Static("Compare · one after the other, interleaved; then side by side", id="compare-head")
+        yield Static("Compare · one after the other, then side by side", id="compare-head")
         with VerticalScroll(id="compare-body", can_focus=False):
             with Container(id="workload"):
                 yield from (ParameterField(parameter, parameter.default) for parameter in lanes.WORKLOAD)
             prompt = visible(self._request.prompt.strip()) or "none; name a prompt set, or write one in the workbench"
-            yield Static(f"prompt · {self._mode}: {prompt}", id="compare-prompt", markup=False)
+            yield Static(f"prompt: {prompt}", id="compare-prompt", markup=False)
+            yield Static(f"asked as: {self._mode}", id="compare-mode", markup=False)
             yield Static(self._shared, id="compare-shared", markup=False)
             with Container(id="lanes"):
                 yield from (_Lane(method) for method in lanes.usual_lanes(self._spec))

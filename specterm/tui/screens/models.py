@@ -59,7 +59,7 @@ the field that was used last; on an earlier choice it fills the whole form. **â—
             yield ModelForm(self._spec, self._devices, known, id="form")
             with Vertical(id="sources"):
                 options = OptionList(*self._options(), markup=False, compact=True, id="known")
-                options.border_title = "Built-in and loaded before"
+                options.border_title = "Built-in and recent"
                 yield options
                 yield ModelFolders(self._root, id="folders")
         yield Static("", id="models-problem", markup=False)

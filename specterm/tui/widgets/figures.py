@@ -204,10 +204,10 @@ class FiguresBar(Static):
         drafted = get("drafted")
         counts = NOT_MEASURED if drafted is None else f"{number(get('accepted'))}/{number(drafted)}"
         parts = [
-            ("of", visible(self.label)),
-            ("tokens", number(get("output_tokens"))),
             ("accept", rate(get("draft_acceptance_rate"))),
             ("length", number(get("mean_acceptance_length"), 2)),
+            ("of", visible(self.label)),
+            ("tokens", number(get("output_tokens"))),
             ("TTFT", seconds(get("ttft_s"))),
             ("rounds", number(get("rounds"))),
             ("accepted", counts),

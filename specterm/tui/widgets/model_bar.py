@@ -117,10 +117,15 @@ class ModelBar(Static):
         status.append(visible(self._status.text), tone)
         if self._measuring:
             status.append(" · measuring", label)
-        status.truncate(max(10, width // 2), overflow="ellipsis")
         left = Text("specterm", style=style("model-bar--brand", partial=True), no_wrap=True)
-        for name, told in self._parts():
-            part = Text.assemble(("  " + (name + " " if name else "· "), label), (visible(told), value))
+        parts = [
+            Text.assemble(("  " + (name + " " if name else "· "), label), (visible(told), value))
+            for name, told in self._parts()
+        ]
+        # What is going on may take what the target leaves, half of the line at least.
+        room = width - left.cell_len - parts[0].cell_len - 2
+        status.truncate(max(width // 2, room), overflow="ellipsis")
+        for part in parts:
             if left.cell_len + part.cell_len + status.cell_len + 2 > width:
                 break
             left.append_text(part)

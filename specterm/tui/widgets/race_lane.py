@@ -33,12 +33,14 @@ before the first token that is not the naive lane's.
     def __init__(self, configuration: str) -> None:
         super().__init__()
         self.border_title = escape(visible(configuration))
+        self.while_empty = "Nothing to replay yet: the race begins when every run has been measured."
         self._replay = LapReplay(self, self.clear)
         self._lap: Lap | None = None
 
     def show(self, lap: Lap | None) -> None:
         """Replay `lap` from now on; None: this lane has none."""
         self._lap = lap
+        self.while_empty = "" if lap is not None else "Nothing to replay: no run of it came to its end."
         self._replay.show(lap)
         self.flush()
         self._tell_position(self._follows)

@@ -6,13 +6,13 @@ line, once a frame. The cost of a frame does not depend on how much has been sho
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator
 from typing import ClassVar, Protocol
 
 from rich.segment import Segment
 from rich.style import Style
 from textual import events
-from textual.binding import Binding, BindingType
 from textual.geometry import Size
 from textual.scroll_view import ScrollView
 from textual.selection import Selection
@@ -37,29 +37,11 @@ class TokenLog(ScrollView, can_focus=True):
 
     COMPONENT_CLASSES: ClassVar[set[str]] = {*COMPONENT.values(), MATCH, CURRENT_MATCH}
     ALLOW_SELECT = True
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("r", "screen.toggle_rejected", "Rejected", id="stream.rejected", tooltip="Show rejected tokens inline"),
-        Binding("y", "screen.copy_output", "Copy", id="stream.copy", tooltip="Copy the output of the last run"),
-        Binding(
-            "s", "screen.save_stream", "Save", id="stream.save", tooltip="Save the last run, or the screen, to a file"
-        ),
-        Binding("c", "screen.clear_stream", "Clear", id="stream.clear", tooltip="Empty the stream"),
-        Binding("j", "scroll_down", "Down", id="stream.down", tooltip="Scroll down", show=False),
-        Binding("k", "scroll_up", "Up", id="stream.up", tooltip="Scroll up", show=False),
-        Binding("g", "scroll_home", "Start", id="stream.home", tooltip="Scroll to the start", show=False),
-        Binding("G", "scroll_end", "End", id="stream.end", tooltip="Scroll to the end and follow", show=False),
-    ]
-    HELP = """\
-## Stream
-
-Every token in the colour of its state; the legend at the bottom says which. Rejected tokens, and drafted ones that
-were never judged, appear where they were proposed while **r** is on. Scroll up and the view stays; **End** follows
-again. Select with the mouse, or copy the whole output with **y**; **s** saves it with its states and figures.
-"""
 
     def __init__(self, *, id: str | None = None) -> None:  # noqa: A002
         super().__init__(id=id)
-        self.border_title = "Stream"
+        self.while_empty = ""
+        """What is told while there is no text."""
         self.store = TokenStore()
         self._show_rejected = False
         self._strips: dict[int, Strip] = {}
@@ -100,13 +82,14 @@ again. Select with the mouse, or copy the whole output with **y**; **s** saves i
         if not self._unwrapped:
             return
         self._unwrapped = False
-        follows = self._follows
+        follows, began = self._follows, not self.store.line_count
         first = self.store.extend_lines()
         for line in range(first, first + 2 + self.size.height):
             self._strips.pop(line, None)
         self._take_size(follows)
         top = self.scroll_offset.y
-        changed = range(max(first, top), min(self.store.line_count + 1, top + self.size.height))
+        stop = top + self.size.height
+        changed = range(max(first, top), stop if began else min(self.store.line_count + 1, stop))
         if changed:  # what lies below would have the panes there painted again
             self.refresh_lines(changed.start, len(changed))
         if follows:
@@ -182,6 +165,8 @@ again. Select with the mouse, or copy the whole output with **y**; **s** saves i
 
     def render_line(self, y: int) -> Strip:
         line, width = self.scroll_offset.y + y, self.size.width
+        if not self.store.line_count and self.while_empty:
+            return self._empty_strip(y)
         if line >= self.store.line_count:
             return Strip.blank(width, self._blank)
         selection = self.text_selection
@@ -193,6 +178,12 @@ again. Select with the mouse, or copy the whole output with **y**; **s** saves i
                 self._strips.clear()
             strip = self._strips[line] = self._strip(list(self._segments(line)), line)
         return strip
+
+    def _empty_strip(self, y: int) -> Strip:
+        """A line of what is told while there is no text."""
+        lines = textwrap.wrap(self.while_empty, max(1, self.scrollable_content_region.width))
+        told = [Segment(lines[y], self._style(State.NOTE))] if y < len(lines) else []
+        return Strip(told).adjust_cell_length(self.size.width, self._blank)
 
     @property
     def top_line(self) -> int:

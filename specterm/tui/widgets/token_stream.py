@@ -33,15 +33,26 @@ class TokenStream(TokenLog):
     """A token log over the tokens of a record."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("i,enter", "inspect", "Inspect", id="stream.inspect", tooltip="Move a cursor over the tokens"),
-        Binding("slash", "search", "Search", id="stream.search", tooltip="Search the text of the stream"),
-        Binding("n", "next_match(1)", "Next", id="stream.next-match", tooltip="To the next place of the search"),
-        Binding("N", "next_match(-1)", "Before", id="stream.previous-match", tooltip="To the place before"),
-        Binding("escape", "leave", "Leave", id="cursor.leave", tooltip="Take the cursor off the tokens"),
-        _move("left", "left", "Token", "To the token before"),
-        _move("right", "right", "Token", "To the next token"),
+        # A narrow terminal cuts the last line off: first what there is to do with a cursor, or how to get one.
+        _move("left", "left", "Before", "To the token before", show=True),
+        _move("right", "right", "Next", "To the next token", show=True),
         _move("left_square_bracket", "back", "Round before", "To the round before", show=True),
         _move("right_square_bracket", "on", "Round after", "To the next round", show=True),
+        Binding("escape", "leave", "Leave", id="cursor.leave", tooltip="Take the cursor off the tokens"),
+        Binding("i,enter", "inspect", "Inspect", id="stream.inspect", tooltip="Move a cursor over the tokens"),
+        Binding("n", "next_match(1)", "Next place", id="stream.next-match", tooltip="To the next place of the search"),
+        Binding("N", "next_match(-1)", "Place before", id="stream.previous-match", tooltip="To the place before"),
+        Binding("r", "screen.toggle_rejected", "Rejected", id="stream.rejected", tooltip="Show rejected tokens inline"),
+        Binding("slash", "search", "Search", id="stream.search", tooltip="Search the text of the stream"),
+        Binding("y", "screen.copy_output", "Copy", id="stream.copy", tooltip="Copy the output of the last run"),
+        Binding(
+            "s", "screen.save_stream", "Save", id="stream.save", tooltip="Save the last run, or the screen, to a file"
+        ),
+        Binding("c", "screen.clear_stream", "Clear", id="stream.clear", tooltip="Empty the stream"),
+        Binding("j", "scroll_down", "Down", id="stream.down", tooltip="Scroll down", show=False),
+        Binding("k", "scroll_up", "Up", id="stream.up", tooltip="Scroll up", show=False),
+        Binding("g", "scroll_home", "Start", id="stream.home", tooltip="Scroll to the start", show=False),
+        Binding("G", "scroll_end", "End", id="stream.end", tooltip="Scroll to the end and follow", show=False),
         # Without a cursor the next binding of a key takes it.
         Binding("escape", "end_search", "End search", id="stream.end-search", tooltip="End the search"),
         _move("up", "up", "Line", "To the line above"),
@@ -61,15 +72,18 @@ class TokenStream(TokenLog):
             show=False,
         ),
     ]
-    HELP = (
-        TokenLog.HELP
-        + """
+    HELP = """\
+## Stream
+
+Every token in the colour of its state; the legend at the bottom says which. Rejected tokens, and drafted ones that
+were never judged, appear where they were proposed while **r** is on. Scroll up and the view stays; **End** follows
+again. Select with the mouse, or copy the whole output with **y**; **s** saves it with its states and figures.
+
 **i**, Enter or a click puts a cursor on a token, and the inspector tells where it came from. **Left** and **Right**
 move by token, **Up** and **Down** by line, **[** and **]** by round, **Home** and **End** to the ends; Escape leaves.
 **/** searches, without a capital letter for both cases; **n** and **N** go to the next place and the one before.
 **a** has the next run record the likeliest tokens of target and drafter at each place.
 """
-    )
 
     @dataclass
     class CursorMoved(Message):
@@ -79,6 +93,11 @@ move by token, **Up** and **Down** by line, **[** and **]** by round, **Home** a
 
     def __init__(self, record: RunRecord, *, id: str | None = None) -> None:  # noqa: A002
         super().__init__(id=id)
+        self.border_title = "Stream"
+        self.while_empty = (
+            "Nothing generated yet. Write a prompt below: here every token then shows whether it was drafted, and what "
+            "the target made of it. The last line tells the keys."
+        )
         self._record = record
         self._cursor: TokenCursor | None = None
         self._followed = True  # before the cursor came

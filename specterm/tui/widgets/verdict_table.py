@@ -39,7 +39,7 @@ def _lossless(entry: Summary) -> str:
 _SPEEDUP = _Column("speedup (95 %)", lambda entry: speedup_text(entry.speedup))
 _COLUMNS = (
     _SPEEDUP,
-    _Column("accept. len.", lambda entry: mean_text(entry.figures.get("mean_acceptance_length"), 2), 70),
+    _Column("length", lambda entry: mean_text(entry.figures.get("mean_acceptance_length"), 2), 70),
     _Column("tok/s", lambda entry: mean_text(entry.figures.get("throughput_tok_s"), 1), 78),
     _Column("J/token", energy_text, ALL_COLUMNS_WIDTH),
     _Column("lossless", _lossless, 56),

@@ -45,11 +45,6 @@ class Conversation:
         """Whether a question is on its way to an answer."""
         return self._pending is not None
 
-    @property
-    def mode(self) -> str:
-        """Which mode is on, in words."""
-        return self.mode_of(len(self._turns))
-
     def mode_of(self, turn: int) -> str:
         """What becomes of a prompt that is asked as turn number `turn`, from 0, in words."""
         if self._template is None and not self.raw:

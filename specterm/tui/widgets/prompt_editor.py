@@ -85,7 +85,6 @@ conversation, **F10** edits the system prompt, **Ctrl+G** changes between chat a
         A question that got no answer comes back, to be mended.
         """
         self._recalled = len(self._history)
-        self.border_title = f"Prompt · {self.conversation.mode}"
         if not self.text and self.conversation.unanswered:
             self.text, self.conversation.unanswered = self.conversation.unanswered, ""
         self._show_hint()
@@ -98,6 +97,7 @@ conversation, **F10** edits the system prompt, **Ctrl+G** changes between chat a
         return action != "mode" or self.conversation.has_template
 
     def _show_hint(self) -> None:
+        self.border_title = f"Prompt · {self.conversation.mode_of(self._recalled)}"
         turns = len(self._history)
         if self.conversation.chatting and self._recalled < turns:
             later = turns - self._recalled - 1

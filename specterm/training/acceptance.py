@@ -10,7 +10,7 @@ from pathlib import Path
 from specterm.api import Workbench
 from specterm.bench.prompts import SETS, gather
 from specterm.catalogue import HEADS, METHODS, Method
-from specterm.catalogue.method_parameters import BEAM_WIDTH
+from specterm.catalogue.method_parameters import TREE_NODES, TREE_WIDTH
 from specterm.catalogue.models import BUILTIN
 from specterm.config import Request
 from specterm.errors import ModelError
@@ -99,7 +99,7 @@ def prompts_by_domain(count: int) -> tuple[Request, ...]:
 
 def measure(family: Path, prompts: Sequence[Request], max_tokens: int, device: str) -> Iterator[MethodAcceptance]:
     """Greedy runs of every method over `prompts`, with its default options; but drafts have 4 tokens, sure or not,
-    where they have a length, and trees of beams 24 nodes.
+    where they have a length, and trees 24 nodes.
 
     A method that takes one draft model runs with each; one that takes several, with all.
 
@@ -131,7 +131,7 @@ def _measured(
     workbench: Workbench, method: Method, used: tuple[str, ...], prompts: Sequence[Request], max_tokens: int
 ) -> MethodAcceptance:
     taken = {parameter.name for parameter in method.parameters}
-    drafts = _TREE if BEAM_WIDTH in method.parameters else _CHAIN
+    drafts = _TREE if TREE_NODES in method.parameters and TREE_WIDTH not in method.parameters else _CHAIN
     options = {name: value for name, value in drafts.items() if name in taken}
     texts = [request.prompt for request in prompts]
     rows = workbench.run(texts, method.name, temperature=0.0, max_tokens=max_tokens, **options)

@@ -16,6 +16,7 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
+import torch.nn.functional as F
 
 from specterm.bench.prompts import gather
 from specterm.config import MethodSpec, ModelSpec, Request, RunSpec, SamplingSpec
@@ -110,6 +111,21 @@ class Ours:
         finally:
             for runner, name, _ in passes:
                 delattr(runner, name)
+
+
+@contextmanager
+def attention_timed(clock: Callable[[], float]):
+    """Adds up the seconds that attention takes, which grows with the context, in the list that this gives."""
+    seconds, attend = [0.0], F.scaled_dot_product_attention
+
+    def timed(*args, **kwargs):
+        began = clock()
+        attended = attend(*args, **kwargs)
+        seconds[0] += clock() - began
+        return attended
+
+    with patch.object(F, "scaled_dot_product_attention", timed):
+        yield seconds
 
 
 class HuggingFace:

@@ -13,7 +13,7 @@ import statistics
 import psutil
 import pytest
 import torch
-from contenders import CLOCK, HuggingFace, Ours, Ratio, best_of, interleaved, stories
+from contenders import CLOCK, HuggingFace, Ours, Ratio, attention_timed, best_of, interleaved, stories
 
 from specterm.events import Round
 
@@ -138,29 +138,41 @@ def test_batch_sizes():
 
 
 def test_cost_against_context_length(monkeypatch):
-    """Drafting and verifying by the length of the text behind them; bookkeeping does not grow, nor does memory."""
+    """A round by the length of the text behind it, to the end of the context: but for attention itself it takes as long
+    as at the beginning, and memory does not grow."""
     monkeypatch.setattr("specterm.decoding.timing.time.perf_counter", CLOCK)
     ours = Ours("auto")
+    ours.model = ours.model.__class__(drafts=ours.model.drafts, eagle="builtin").checked()
+    ours.session.load(ours.model, lambda event: None)
     (request,) = stories(1)
-    spec, bounds = ours.spec("draft", 900, num_draft_tokens=GAMMA), (100, 300, 500, 700, 900)
-    found = {bound: [] for bound in bounds}
-    process, memory = psutil.Process(), {}
-    for _ in range(6):
-        length = 0
-        for event in ours.session.run(spec, ours.session.prompts(spec, [request]), CLOCK, lambda: False):
-            if isinstance(event, Round):
-                length += len(event.rows[0].emitted)
-                bound = next((b for b in bounds if length <= b), bounds[-1])
-                found[bound].append((event.draft_s, event.verify_s, event.sampling_s + event.other_s))
-                memory[bound] = process.memory_info().rss
-    lines = []
-    other = {}
-    for bound, rounds in found.items():
-        draft, verify, other[bound] = (1e3 * statistics.median(part) for part in zip(*rounds, strict=True))
-        lines.append(
-            f"to {bound:4} tokens: drafting {draft:6.2f} ms, verifying {verify:6.2f} ms, the rest "
-            f"{other[bound]:5.2f} ms, memory {memory[bound] / 2**20:6.0f} MiB"
-        )
-    show("a round of gamma 4 against context length", lines)
-    assert other[900] < 1.5 * other[100]
-    assert memory[900] - memory[100] < 8 * 2**20
+    bounds, process = (100, 300, 500, 700, 950), psutil.Process()
+    methods = {"naive": {}, "draft": {"num_draft_tokens": GAMMA}, "ngram": {"num_draft_tokens": GAMMA},
+               "eagle": {"tree_nodes": 8}}  # fmt: skip
+    lines, flat, grown = [], {}, {}
+    for method, parameters in methods.items():
+        spec = ours.spec(method, bounds[-1], **parameters)
+        found, memory = {bound: [] for bound in bounds}, {}
+        for _ in range(4):
+            length = 0
+            with attention_timed(CLOCK) as attention:
+                for event in ours.session.run(spec, ours.session.prompts(spec, [request]), CLOCK, lambda: False):
+                    if isinstance(event, Round):
+                        length += len(event.rows[0].emitted)
+                        bound = next((b for b in bounds if length <= b), bounds[-1])
+                        other = event.sampling_s + event.other_s
+                        found[bound].append((event.draft_s, event.verify_s, other, attention[0], event.seconds))
+                        memory[bound] = process.memory_info().rss
+                    attention[0] = 0.0
+        for bound, rounds in found.items():
+            parts = [1e3 * statistics.median(part) for part in zip(*rounds, strict=True)]
+            flat[method, bound] = 1e3 * statistics.median(whole - attended for *_, attended, whole in rounds)
+            lines.append(
+                f"{method:6} to {bound:4} tokens: drafting {parts[0]:6.2f} ms, verifying {parts[1]:6.2f} ms, the rest "
+                f"{parts[2]:5.2f} ms; attention {parts[3]:5.2f} ms, all but that {flat[method, bound]:6.2f} ms, memory "
+                f"{memory[bound] / 2**20:6.0f} MiB"
+            )
+        grown[method] = memory[bounds[-1]] - memory[bounds[1]]
+    show("a round against context length", lines)
+    for method in methods:
+        assert flat[method, bounds[-1]] < 1.25 * flat[method, bounds[1]], method
+        assert grown[method] < 4 * 2**20, method

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import torch
 
-from specterm.catalogue import METHODS
+from specterm.catalogue import HEADS, METHODS
 from specterm.config import Message, ModelSpec, Request, RunSpec, SamplingSpec
 from specterm.decoding.acceptance import RULES
 from specterm.decoding.drafters import build_drafter
@@ -229,11 +229,13 @@ class Session:
             if spec.reuse_prefix and drafter.needs.taps and not isinstance(drafter, RecallsPrompts):
                 unkept = f"{spec.method.name} reads hidden states of the whole prompt, so nothing of it is reused"
                 yield Notice(clock(), "info", unkept)
-            for model in (models.target, *models.drafts[:uses]):
-                if (remark := model.runner.remark()) is not None:
-                    yield Notice(
-                        clock(), "warning", f"{model.info.name}: {remark}", "what was measured is slower for it"
-                    )
+            kind = METHODS[spec.method.name].heads
+            remarks = [(model.info.name, model.runner.remark()) for model in (models.target, *models.drafts[:uses])]
+            if isinstance(heads := models.heads.get(kind), FeatureHeads):
+                remarks.append((HEADS[kind], heads.remark()))
+            for name, remark in remarks:
+                if remark is not None:
+                    yield Notice(clock(), "warning", f"{name}: {remark}", "what was measured is slower for it")
         finally:
             drafter.close()
 

@@ -14,6 +14,7 @@ from specterm.config import ModelSpec
 from specterm.decoding.ports import FINAL_NORM, Block, Recording
 from specterm.decoding.prefill import prefill
 from specterm.decoding.tree import Topology
+from specterm.models.heads.feature_heads import FeatureHeads
 from specterm.models.loading import load_models
 from specterm.models.runners import graphs
 from specterm.models.runners.graphs import ForwardGraphs, reach
@@ -196,3 +197,77 @@ def test_a_draft_in_one_piece_gives_the_same_output(saved_pair):
         confidences = [[c for part in each.rounds for c in part.confidence or ()] for each in (found, plain)]
         assert confidences[0] == pytest.approx(confidences[1], rel=1e-9)
         assert bool(confidences[0]) == record.probs
+
+
+@pytest.fixture(scope="module")
+def heads():
+    """The built-in heads by kind, twice, and their targets: of the second ones passes are captured."""
+    sides = []
+    for captured in (False, True):
+        models = load_models(ModelSpec(eagle="builtin", eagle3="builtin", dtype="float64"))
+        for made in models.heads.values() if captured else ():
+            if isinstance(made, FeatureHeads):
+                made._graphs = ForwardGraphs(made._captured, made.device, made.max_positions, Repeats())
+        sides.append(models)
+    return sides
+
+
+@pytest.mark.parametrize("kind", ["eagle", "eagle3"])
+def test_heads_give_what_they_give_without(heads, kind):
+    plain, captured = (models.heads[kind] for models in heads)
+    both = plain, captured
+    shape = (2, 9, plain.hidden_size)
+    features = torch.randn(shape, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    ids = torch.tensor([random_ids(9, 3), random_ids(9, 4)])
+    for made in both:
+        made.release()
+        made.allocate(3, 300)
+        made.forward(Block((1, 2), (0, 0), ids, Topology.of_chain(8, made.device)), features)
+    tree = Topology.of_parents(torch.tensor(TREES), 5)
+    for starts in ((9, 9), (9, 7), (8, 9)):  # the later ones from what was captured
+        blocks = [
+            (Block((1, 2), starts, ids[:, :1], Topology.of_chain(0, plain.device)), None),
+            (Block((1, 2), starts, ids[:, :4], Topology.of_chain(3, plain.device)), [1, 3]),
+            (Block((1, 2), starts, ids[:, :4], tree, first=3), None),
+            (Block((2,), starts[1:], ids[:1, :4], Topology.of_chain(3, plain.device)), [2]),
+        ]
+        for block, last in blocks:
+            fed = features[: len(block.rows), : block.width]
+            for a, b in zip(*(made.forward(block, fed, last) for made in both), strict=True):
+                close(a, b)
+                assert a.shape == b.shape
+        for row in (1, 2):
+            close(slots(captured, row, starts[row - 1] + 4), slots(plain, row, starts[row - 1] + 4))
+    assert captured._graphs.refused is None
+    # The forward passes in the order above; the first of all made the cache's layers.
+    assert captures(captured) == captured._graphs._capture.count == 4
+    captured.release()
+    assert captures(captured) == 0
+
+
+@pytest.mark.parametrize("kind", ["eagle", "eagle3"])
+def test_drafts_of_captured_heads_are_those_of_others(heads, kind):
+    prompts = [random_ids(20, 5), random_ids(9, 6)]
+    plain, found = (
+        decode(
+            models.target.runner, prompts, method=kind, heads=models.heads, max_tokens=24, batch_size=2, tree_nodes=7
+        )
+        for models in heads
+    )
+    assert heads[1].heads[kind]._graphs._passes
+    assert found.ids == plain.ids
+    assert [part.tokens for part in found.rounds] == [part.tokens for part in plain.rounds]
+    assert {"accepted", "rejected"} <= set(found.states)
+
+
+def test_heads_whose_passes_cannot_be_captured_say_so(heads):
+    captured = heads[1].heads["eagle"]
+    graphs, captured._graphs = captured._graphs, ForwardGraphs(
+        captured._captured, captured.device, captured.max_positions, lambda run: lambda: tuple(x + 1.0 for x in run())
+    )  # fmt: skip
+    try:
+        decode(heads[1].target.runner, [random_ids(9, 6)], method="eagle", heads=heads[1].heads, max_tokens=6)
+        assert captured.remark().startswith("CUDA graphs are not used: a graph computes other numbers")
+    finally:
+        captured._graphs = graphs
+    assert captured.remark() is None

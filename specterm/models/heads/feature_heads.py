@@ -23,6 +23,7 @@ from specterm.models.cached import Cached
 from specterm.models.heads.head_config import HeadConfig
 from specterm.models.heads.head_layer import Attend, HeadLayer, Rotary
 from specterm.models.rope import rope_tables
+from specterm.models.runners.graphs import ForwardGraphs, Update
 
 
 class FeatureHeads(Cached, nn.Module, ABC):
@@ -46,6 +47,7 @@ class FeatureHeads(Cached, nn.Module, ABC):
         super().__init__()
         self.hidden_size, self.max_positions = config.hidden, config.max_positions
         self.config = config
+        self._graphs: ForwardGraphs | None = None
         self._layers = nn.ModuleList(layers)
         tables = rope_tables({**config.options, "head_dim": config.head_dim}, config.max_positions, torch.device("cpu"))
         if tables is None:
@@ -72,6 +74,23 @@ class FeatureHeads(Cached, nn.Module, ABC):
         """Where the weights are."""
         return self.get_buffer("_cos").device
 
+    def allocate(self, rows: int, capacity: int) -> None:
+        """See `Runner`."""
+        super().allocate(rows, capacity)
+        if self._graphs is None and self.device.type == "cuda":
+            self._graphs = ForwardGraphs(self._captured, self.device, self.max_positions)
+
+    def release(self) -> None:
+        """See `Runner`."""
+        super().release()
+        if self._graphs is not None:
+            self._graphs.clear()
+
+    def remark(self) -> str | None:
+        """See `Runner`."""
+        refused = None if self._graphs is None else self._graphs.refused
+        return None if refused is None else f"CUDA graphs are not used: {refused}"
+
     @torch.inference_mode()
     def forward(self, block: Block, features: Tensor, last: Sequence[int] | None = None) -> tuple[Tensor, Tensor]:
         """One pass over the pairs of `block`: `block.ids`, [B, T], are the tokens, `features`, [B, T, H], those of the
@@ -79,22 +98,33 @@ class FeatureHeads(Cached, nn.Module, ABC):
 
         Returns logits, [B, T, W], or [B, 1, W] of pair last[b] of each row, and the next features, [B, T, H].
         """
-        cache, config = self.cache, self.config
+        cache, features = self.cache, features.to(self.dtype)
         assert cache is not None, "allocate() comes first"
+        if self._graphs is not None:
+            found = self._graphs.forward(cache, block, len(self._layers), features=features)
+            if found is not None:
+                return found if last is None else (_picked(found[0], last), found[1])
         cache.begin(block)
-        mask = grouped_mask(visibility(block), config.heads // config.kv_heads, self.dtype)
+        positions = positions_of(block, self.max_positions)
+        following = self._through(block.ids, positions, visibility(block), cache.update_both, features)
+        return self.logits(following if last is None else _picked(following, last)), following
+
+    def _captured(
+        self, ids: Tensor, positions: Tensor, seen: Tensor, update: Update, features: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """See `FeatureCompute`."""
+        following = self._through(ids, positions, seen, update, features)
+        return self.logits(following), following
+
+    def _through(self, ids: Tensor, positions: Tensor, seen: Tensor | None, update: Update, features: Tensor) -> Tensor:
+        """The next features, [B, T, H]; positions: int64 [B, T]; seen: see `visibility`."""
+        mask = grouped_mask(seen, self.config.heads // self.config.kv_heads, self.dtype)
 
         def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-            keys, values = cache.update(layer, k.transpose(1, 2), v.transpose(1, 2))
+            keys, values = update(layer, torch.cat((k, v), dim=2))
             return grouped_attention(q, keys, values, mask)
 
-        rotary = self.rotary(positions_of(block, self.max_positions))
-        following = self.advance(block.ids, features.to(self.dtype), rotary, attend)
-        judged = following
-        if last is not None:
-            rows = torch.arange(len(last), device=following.device)
-            judged = following[rows, torch.tensor(last, device=following.device)].unsqueeze(1)
-        return self.logits(judged), following
+        return self.advance(ids, features, self.rotary(positions), attend)
 
     def rotary(self, positions: Tensor) -> Rotary:
         """Cosines and sines of `positions`, int64 [B, T]."""
@@ -115,3 +145,9 @@ class FeatureHeads(Cached, nn.Module, ABC):
     @abstractmethod
     def logits(self, features: Tensor) -> Tensor:
         """Logits [..., W] of the token after next, from what `advance` gave."""
+
+
+def _picked(x: Tensor, last: Sequence[int]) -> Tensor:
+    """x[b, last[b]] of each row: [B, T, ...] -> [B, 1, ...]."""
+    rows = torch.arange(len(last), device=x.device)
+    return x[rows, torch.tensor(last, device=x.device)].unsqueeze(1)

@@ -11,7 +11,7 @@ import logging
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, cast
 
 import torch
 from torch import Tensor
@@ -45,6 +45,16 @@ class Compute(Protocol):
         seen: bool [B, T, end]."""
 
 
+class FeatureCompute(Protocol):
+    """The same of heads that read a feature with each token."""
+
+    def __call__(
+        self, ids: Tensor, positions: Tensor, seen: Tensor, update: Update, features: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Logits [B, T, W] and the next features [B, T, H] after ids and the features [B, T, H] before them; the others
+        as of `Compute`."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Shape:
     """What a graph is for. `shared` is whether one tree is that of all rows; nodes: 0 for a chain. vocab_size: what
@@ -68,7 +78,7 @@ class ForwardGraphs:
 
     def __init__(
         self,
-        compute: Compute,
+        compute: Compute | FeatureCompute,
         device: torch.device,
         max_positions: int,
         capture: Callable[[Callable[[], Outputs]], Replay] | None = None,
@@ -86,11 +96,14 @@ class ForwardGraphs:
         self._passes.clear()
         self._of = None
 
-    def forward(self, cache: SlotCache, block: Block, layers: int, taps: Sequence[int]) -> tuple[Tensor, Tensor] | None:
-        """See `Compute`; None where there can be no graph, and nothing was done."""
+    def forward(
+        self, cache: SlotCache, block: Block, layers: int, taps: Sequence[int] = (), features: Tensor | None = None
+    ) -> tuple[Tensor, Tensor] | None:
+        """See `Compute`, or `FeatureCompute` where there are `features`; None where there can be no graph, and nothing
+        was done."""
         if block.width > WIDEST:
             return None
-        return self._run(cache, block, layers, tuple(taps))
+        return self._run(cache, block, layers, tuple(taps), features=features)
 
     def chain(
         self, cache: SlotCache, block: Block, layers: int, steps: int, vocab_size: int
@@ -106,6 +119,7 @@ class ForwardGraphs:
         taps: tuple[int, ...],
         steps: int = 1,
         vocab_size: int | None = None,
+        features: Tensor | None = None,
     ) -> tuple[Tensor, Tensor] | None:
         if self.refused is not None or not follow(block.rows) or len(cache.layers()) < layers:
             return None
@@ -124,11 +138,13 @@ class ForwardGraphs:
         )  # fmt: skip
         found = self._passes.get(shape)
         if found is None:
-            found = self._passes[shape] = _Pass(shape, cache, self._compute, self._device, self._max_positions)
+            found = self._passes[shape] = _Pass(
+                shape, cache, self._compute, self._device, self._max_positions, features
+            )
             while len(self._passes) > MOST:
                 self._passes.popitem(last=False)
         self._passes.move_to_end(shape)
-        found.take(block)
+        found.take(block, features)
         if found.replay is None:
             return self._first(found)
         logits, rest = found.replay()
@@ -158,10 +174,13 @@ class _Pass:
         self,
         shape: _Shape,
         cache: SlotCache,
-        compute: Compute,
+        compute: Compute | FeatureCompute,
         device: torch.device,
         max_positions: int,
+        features: Tensor | None,
     ) -> None:
+        """features: like those that are to come, None where none are."""
+        self._features = None if features is None else torch.empty_like(features)
         self._shape, self._compute, self._last = shape, compute, max_positions - 1
         rows, width = shape.rows, shape.width
         self._ids = torch.zeros((rows, width), dtype=torch.int64, device=device)
@@ -175,8 +194,10 @@ class _Pass:
         self._offsets = torch.arange(shape.first, shape.first + width, device=device).unsqueeze(0)
         self._own = [cache.of_rows(layer, shape.first_row, rows) for layer in range(shape.layers)]
 
-    def take(self, block: Block) -> None:
+    def take(self, block: Block, features: Tensor | None) -> None:
         """Copy in what is new; nothing here waits for the device."""
+        if self._features is not None and features is not None:
+            self._features.copy_(features)
         self._ids.copy_(block.ids, non_blocking=True)
         starts = torch.tensor(block.starts, pin_memory=self._ids.is_cuda).unsqueeze(1)
         self._starts.copy_(starts, non_blocking=True)
@@ -211,7 +232,9 @@ class _Pass:
             return keys, values
 
         positions = (starts + self._depth).clamp(max=self._last)
-        return self._compute(ids, positions, seen, update, shape.layers, shape.taps)
+        if self._features is not None:
+            return cast(FeatureCompute, self._compute)(ids, positions, seen, update, self._features)
+        return cast(Compute, self._compute)(ids, positions, seen, update, shape.layers, shape.taps)
 
 
 class DeviceCapture:

@@ -21,6 +21,7 @@ from specterm.events import (
     RunFinished,
     RunStarted,
 )
+from specterm.models.heads.feature_heads import FeatureHeads
 from specterm.models.runners.llama import LlamaRunner
 
 TEXT = "The old lighthouse keeper climbed the stairs"
@@ -267,3 +268,8 @@ def test_what_a_runner_remarks_is_told(engine, monkeypatch):
     monkeypatch.setattr(LlamaRunner, "remark", lambda self: "CUDA graphs are not used: no memory")
     told = [(e.level, e.text) for e in run(engine, tokens=2) if isinstance(e, Notice)]
     assert told == [("warning", "builtin: CUDA graphs are not used: no memory")] * 2  # the target's and its draft's
+    monkeypatch.undo()
+    monkeypatch.setattr(FeatureHeads, "remark", lambda self: "CUDA graphs are not used: no pool")
+    told = [e.text for e in run(engine, tokens=2, method=MethodSpec(name="eagle3")) if isinstance(e, Notice)]
+    assert told == ["EAGLE-3 heads: CUDA graphs are not used: no pool"]
+    assert not [e for e in run(engine, tokens=2) if isinstance(e, Notice)]

@@ -21,7 +21,7 @@ THEME = Binding("ctrl+t", "app.next_theme", "Theme", id="app.theme", tooltip="Ch
 OF_APP = (QUIT, HELP, PALETTE, THEME)
 
 OF_WORKBENCH = (
-    Binding("escape", "cancel", "Cancel run", id="app.cancel", tooltip="Cancel the run, or the loading"),
+    Binding("escape", "cancel", "Cancel", id="app.cancel", tooltip="Cancel the run, or the loading"),
     # Without either the second binding of the key takes it.
     Binding("escape", "leave_pane", "Back", id="app.back", tooltip="Go back to the stream and the prompt"),
     HELP,

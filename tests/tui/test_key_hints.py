@@ -2,7 +2,12 @@
 
 from textual.app import App, ComposeResult
 from textual.widgets import Input
+from tui.fake_engine import FakeEngine, FakeMonitor
+from tui.screens import settle
 
+from specterm.config import RunSpec
+from specterm.settings import Settings
+from specterm.tui.app import SpectermApp
 from specterm.tui.widgets.key_hints import KeyHints
 
 
@@ -60,3 +65,12 @@ async def test_what_cannot_be_done_now_is_dim():
         await pilot.pause()
         line = app.query_one(KeyHints).render_line(0)
         assert [s.text for s in line if s.style is not None and s.style.dim] == ["f5", " Refused"]
+
+
+async def test_a_key_of_the_keymap_keeps_the_place_of_its_action():
+    app = SpectermApp(
+        FakeEngine(), FakeMonitor(), RunSpec().checked(), settings=Settings(keymap={"app.compare": "ctrl+b"})
+    )
+    async with app.run_test(size=(60, 18)) as pilot:
+        await settle(pilot)
+        assert shown(app.query_one(KeyHints)) == " ⏎ Run f1 Help ^p Palette f4 Settings ^b Compare f12 Models"

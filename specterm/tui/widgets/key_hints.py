@@ -3,15 +3,21 @@ makes and styles one for each key at every change of the focus."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import groupby
 from typing import ClassVar
 
 from rich.cells import cell_len
 from rich.segment import Segment
 from textual import events
+from textual.binding import ActiveBinding
+from textual.dom import DOMNode
 from textual.screen import Screen
 from textual.strip import Strip
 from textual.widget import Widget
+
+from specterm.tui.keymap import own_bindings
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +68,7 @@ class KeyHints(Widget):
         if not self.is_attached:  # the screen was left meanwhile
             return
         hints: dict[str, Hint] = {}
-        for _, binding, enabled, tooltip in self.screen.active_bindings.values():
+        for _, binding, enabled, tooltip in _as_declared(self.screen.active_bindings.values()):
             if binding.show and binding.action not in hints:
                 shown = self.app.get_key_display(binding)
                 hints[binding.action] = Hint(binding.key, shown, binding.description, tooltip, enabled)
@@ -115,3 +121,17 @@ class KeyHints(Widget):
             self.app.simulate_key(hint.key)
         else:
             self.app.bell()
+
+
+def _as_declared(active: Iterable[ActiveBinding]) -> Iterator[ActiveBinding]:
+    """The bindings of each node in the order in which its class declares them; Textual puts one that has another key
+    by the keymap behind all others, where a narrow terminal cuts it off."""
+    for node, bindings in groupby(active, key=lambda binding: binding.node):
+        places = _places(type(node))
+        yield from sorted(bindings, key=lambda binding: places.get(binding.binding.id or "", len(places)))
+
+
+def _places(owner: type[DOMNode]) -> dict[str, int]:
+    """The place of each binding of a class, by its id."""
+    declared = [binding.id for base in reversed(owner.__mro__) for binding in own_bindings(base) if binding.id]
+    return {name: place for place, name in enumerate(dict.fromkeys(declared))}

@@ -21,10 +21,12 @@ def on_screen(text: str, parameters: Iterable[Parameter] = ()) -> str:
     return _FLAG.sub(lambda found: titles.get(found[0], found[0]), text)
 
 
-def advised(advice: str, place: str = "") -> str:
-    """Advice in the words of the screen, and where to follow it: where the fields that it names are, else `place`."""
+def advised(advice: str, place: str = "", *, here: str = "") -> str:
+    """Advice in the words of the screen, and where to follow it: where the fields that it names are, else `place`; what
+    is `here` goes without saying."""
     fields = _fields()
-    told = "; ".join(dict.fromkeys(fields[flag][1] for flag in _FLAG.findall(advice) if flag in fields)) or place
+    places = dict.fromkeys(fields[flag][1] for flag in _FLAG.findall(advice) if flag in fields)
+    told = "; ".join(found for found in places if found != here) or place
     return on_screen(advice) + (f" ({told})" if told else "")
 
 

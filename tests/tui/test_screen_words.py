@@ -27,6 +27,7 @@ def test_advice(said: str, shown: str) -> None:
 
 def test_advice_without_a_field_is_followed_where_it_is_said() -> None:
     assert advised("try naive", SETTINGS) == "try naive (Settings, F4)"
+    assert advised("--method mlp: add --mlp", here=SETTINGS) == "method mlp: add mlp (Models, F12)"
 
 
 def test_every_field_is_called_by_its_title() -> None:

@@ -17,6 +17,7 @@ from specterm.history.archive import Entry
 from specterm.metrics import RowResult, row_results
 from specterm.report.figures import COLUMNS, NOT_MEASURED, Column
 from specterm.tui.difference import DIFFERENCE, first_difference
+from specterm.tui.model_names import short
 from specterm.tui.screens.sized import SizedScreen
 from specterm.tui.widgets.key_hints import KeyHints
 from specterm.tui.widgets.visible_text import visible
@@ -52,7 +53,8 @@ class _Body(Static):
         text = Text()
         self._append_rows(text, [("run", *(str(entry.id) for entry in self._entries))], self._style("title"))
         told: list[tuple[str, ...]] = [
-            (name, *(str(getattr(entry, name)) for entry in self._entries)) for name in ("state", "method", "models")
+            (name, *(short(str(getattr(entry, name))) for entry in self._entries))
+            for name in ("state", "method", "models")
         ]
         told.append(("figures", *("measured" if entry.measured else "live" for entry in self._entries)))
         marks = {True: "yes", False: "NO", None: NOT_MEASURED}

@@ -12,7 +12,7 @@ from textual.widgets import Label, Select, Static
 
 from specterm.catalogue import METHODS, Value
 from specterm.config import MethodSpec
-from specterm.tui.screen_words import on_screen
+from specterm.tui.screen_words import SETTINGS, advised
 from specterm.tui.widgets.parameter_field import ParameterField
 
 
@@ -56,7 +56,7 @@ class MethodForm(Vertical):
 
     def show_problem(self, text: str) -> None:
         """Say what is wrong with the whole where no field is to blame; "" takes it away."""
-        self.query_one("#method-error", Static).update(on_screen(text))
+        self.query_one("#method-error", Static).update(advised(text, here=SETTINGS))
         self.set_class(bool(text), "-invalid")
 
     @property

@@ -12,6 +12,7 @@ from textual.widgets import Static
 from specterm.catalogue import HEADS, METHODS
 from specterm.config import ModelSpec
 from specterm.events import Loaded, ModelInfo
+from specterm.tui.model_names import short
 from specterm.tui.widgets.history_graph import bar
 from specterm.tui.widgets.visible_text import visible
 
@@ -114,12 +115,12 @@ class ModelBar(Static):
         if self._status.fraction is not None:
             status.append(bar(self._status.fraction, _BAR_CELLS), tone)
             status.append(f" {self._status.fraction:.0%} ", tone)
-        status.append(visible(self._status.text), tone)
+        status.append(visible(short(self._status.text)), tone)
         if self._measuring:
             status.append(" · measuring", label)
         left = Text("specterm", style=style("model-bar--brand", partial=True), no_wrap=True)
         parts = [
-            Text.assemble(("  " + (name + " " if name else "· "), label), (visible(told), value))
+            Text.assemble(("  " + (name + " " if name else "· "), label), (visible(short(told)), value))
             for name, told in self._parts()
         ]
         # What is going on may take what the target leaves, half of the line at least.

@@ -70,7 +70,7 @@ class NameField(Horizontal):
             self._name_text,
             placeholder=self._placeholder,
             compact=True,
-            select_on_focus=False,
+            select_on_focus=True,
             suggester=_Names(self._known),
         )
 

@@ -12,6 +12,7 @@ from textual.binding import Binding, BindingType
 from textual.widgets import DataTable
 
 from specterm.history.archive import Entry
+from specterm.tui.model_names import short
 from specterm.tui.widgets.figures import number, rate, scalar, throughput
 from specterm.tui.widgets.visible_text import visible
 
@@ -46,7 +47,7 @@ COLUMNS = (
     Column("method", 14, lambda entry: entry.method),
     Column("law", 3, lambda entry: LAW_SIGNS[entry.lossless] if entry.kind == "run" else "", 76),
     Column("rule", 11, lambda entry: entry.acceptance, 140),
-    Column("models", 20, lambda entry: entry.models, 100),
+    Column("models", 20, lambda entry: short(entry.models), 100),
     Column("prompt", 0, lambda entry: entry.prompt),
     Column("tokens", 6, lambda entry: number(scalar(entry.figures, "output_tokens")), 90, right=True),
     Column("tok/s", 7, lambda entry: number(scalar(entry.figures, "throughput_tok_s"), 1), right=True),

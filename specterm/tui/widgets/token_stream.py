@@ -231,9 +231,15 @@ move by token, **Up** and **Down** by line, **[** and **]** by round, **Home** a
         if self._cursor is not None:
             self._cursor_moved()
 
+    def watch_has_focus(self, has_focus: bool) -> None:
+        super().watch_has_focus(has_focus)
+        self._tell_position(self._follows)
+
     def _place_told(self, follows: bool) -> str:
         if self._cursor is not None:
             return self._record.part(self._cursor.token[0]).told()
+        if follows and len(self._record) and not self.has_focus:
+            return "F3, then i inspects tokens"
         part = None if follows else self.store.part_at(min(round(self.scroll_y), self.store.line_count - 1))
         number = None if part is None else self._record.part(part).round
         return "" if number is None else f"round {number}"

@@ -17,6 +17,7 @@ import msgspec
 
 from specterm.catalogue import METHODS, RULES
 from specterm.events import EmittedToken, Loaded, ModelInfo, Prefilled, Round, RowRound
+from specterm.tui.model_names import short
 
 MAX_DETAIL_BYTES = 64 * 2**20
 """About 150,000 rounds of four draft tokens with their probabilities, or 2,000 of 64 with alternatives."""
@@ -225,7 +226,8 @@ def _facts(spec: Mapping[str, Any], loaded: Loaded | None) -> RunFacts:
     method = METHODS.get(spec.get("method", {}).get("name", ""))
     sampling = spec.get("sampling", {})
     rule = RULES.get(sampling.get("acceptance", ""))
-    names = _names(loaded.drafts) if loaded is not None else tuple(spec.get("model", {}).get("drafts", ()))
+    asked = tuple(map(short, spec.get("model", {}).get("drafts", ())))
+    names = _names(loaded.drafts) if loaded is not None else asked
     return RunFacts(
         drafters=() if method is None else names[: method.max_drafts] or (method.title,),
         ratio_test=rule is not None and rule.ratio_test,
@@ -236,8 +238,8 @@ def _facts(spec: Mapping[str, Any], loaded: Loaded | None) -> RunFacts:
 
 def _names(models: tuple[ModelInfo, ...]) -> tuple[str, ...]:
     """The names of the models, told apart by their size where two have the same."""
-    names = [model.name for model in models]
+    names = [short(model.name) for model in models]
     return tuple(
-        f"{model.name} ({model.parameters / 1e6:.1f}M)" if names.count(model.name) > 1 else model.name
-        for model in models
+        f"{name} ({model.parameters / 1e6:.1f}M)" if names.count(name) > 1 else name
+        for name, model in zip(names, models, strict=True)
     )

@@ -22,7 +22,7 @@ DRAFT_TEMPERATURE = Parameter(
     minimum=0.0,
     maximum=100.0,
     optional=True,
-    none_means="the target's",
+    none_means="target's",
     label="draft temp",
 )
 

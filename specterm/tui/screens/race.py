@@ -50,6 +50,7 @@ worth. Speedup is against naive in the same run, with the 95 % interval over pro
 the report that `--batch` writes. The history keeps the comparison.
 """
     BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("tab", "lane(1)", "Lane", id="race.lane", tooltip="Go to the next lane"),
         Binding("escape", "back", "Back", id="race.back", tooltip="Stop measuring, or go back to the lanes"),
         Binding("space", "play", "Play", id="race.play", tooltip="Play or pause"),
         Binding("d", "deploy", "Deploy", id="race.deploy", tooltip="How to deploy the setting that won"),
@@ -61,7 +62,6 @@ the report that `--batch` writes. The history keeps the comparison.
             "greater_than_sign,full_stop", "pace(1)", "Faster", id="race.faster", tooltip="Play faster", key_display=">"
         ),
         Binding("home", "restart", "Restart", id="race.restart", tooltip="Go to the start", show=False),
-        Binding("tab", "lane(1)", "Lane", id="race.lane", tooltip="Go to the next lane"),
         Binding("shift+tab", "lane(-1)", "Lane back", id="race.lane_back", tooltip="The lane before", show=False),
         Binding("n", "prompt(1)", "Prompt", id="race.prompt", tooltip="Race the next prompt"),
         Binding("b", "prompt(-1)", "Prompt back", id="race.prompt_back", tooltip="The prompt before", show=False),

@@ -17,7 +17,7 @@ def command_line(spec: RunSpec, prompt: str) -> str:
     """The shell's line that decodes `prompt` with `spec`, a checked one; without a prompt it opens the workbench.
 
     Every value is named, also where it is the default, because environment and configuration of the shell that runs it
-    may say otherwise.
+    may say otherwise. A chat template that is a file of its own has to be added.
     """
     words = ["specterm"]
     if prompt:
@@ -41,7 +41,8 @@ def _value(option: Option, spec: RunSpec) -> Any:
             if option.name not in spec.method.parameters:
                 return None
         case _:
-            return {"trace": spec.trace, "no_monitor": not spec.monitor}.get(option.name)
+            told = {"trace": spec.trace, "no_monitor": not spec.monitor, "raw": not spec.chat}
+            return {**told, "system": spec.system or None}.get(option.name)
     return _none(found, option)
 
 
@@ -75,6 +76,9 @@ def plan_of(spec: RunSpec, prompts: str) -> PlanSpec:
         warmup=0,
         batch_size=spec.batch_size,
         monitor=spec.monitor,
+        chat=spec.chat,
+        chat_template=spec.chat_template if spec.chat else None,
+        system=spec.system,
     )
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from textual.app import App
 
-from specterm.config import RunSpec, to_data
+from specterm.config import Request, RunSpec, to_data
 from specterm.events import Event
 from specterm.tui import clipboard
 from specterm.tui.widgets.visible_text import visible
@@ -74,13 +74,16 @@ class RunOutput:
             else:
                 self._fail("there is no run to save yet; generate one first, or save the screen as .svg")
 
-    def take_setup(self, spec: RunSpec, prompt: str) -> None:
-        """Offer the setup as a command line or as a plan."""
+    def take_setup(self, spec: RunSpec, request: Request) -> None:
+        """Offer the setup of a run as a command line or as a plan."""
         from specterm.setup_text import command_line, plan_of, plan_text, prompts_text
         from specterm.tui.screens.dialogs import AskPath
         from specterm.tui.screens.setup import TakeSetup
 
+        prompt = request.prompt
         line = command_line(spec, prompt)
+        left = ["the turns before are left out"] if request.turns else []
+        left += ["for a command line, add --chat-template with its file"] if spec.chat and spec.chat_template else []
 
         def take(way: str | None) -> None:
             if way == "command":
@@ -100,7 +103,7 @@ class RunOutput:
             files = {prompts: prompts_text(prompt), plan: plan_text(to_data(plan_of(spec, prompts.name)))}
             self._app.run_worker(self._write(files), group="save")
 
-        self._app.push_screen(TakeSetup(line), take)
+        self._app.push_screen(TakeSetup(line, "; ".join(left)), take)
 
     async def _write(self, files: dict[Path, str]) -> None:
         from specterm.report.writing import write_whole

@@ -195,6 +195,28 @@ async def test_a_compared_turn_comes_after_those_before_it_and_the_system_prompt
         assert app.workbench.runs.conversation.asked == ["one", "two"]
 
 
+async def test_the_setup_of_a_turn_says_what_it_takes_along() -> None:
+    app = workbench(FakeEngine(CHAT), spec=msgspec.structs.replace(SPEC, system="Be kind."), prompt="")
+    async with app.run_test(size=SIZE) as pilot:
+        await settle(pilot)
+        await say(pilot, "one")
+        app.query_one(PromptEditor).text = "two"
+        await pilot.press("ctrl+y")
+        await settle(pilot)
+        assert str(app.screen.query_one("#setup-left", Static).render()) == "the turns before are left out"
+        await pilot.press("c")
+        await settle(pilot)
+        assert app.clipboard.startswith("specterm --prompt two ")
+        assert "--system 'Be kind.'" in app.clipboard
+        assert "--raw" not in app.clipboard
+        await pilot.press("ctrl+g", "ctrl+y")
+        await settle(pilot)
+        await pilot.press("c")
+        await settle(pilot)
+        assert "--raw" in app.clipboard
+        assert "--system" not in app.clipboard
+
+
 async def test_what_is_no_turn_is_compared_as_it_stands() -> None:
     engine = FakeEngine(CHAT)
     app = workbench(engine, spec=SPEC, prompt="")

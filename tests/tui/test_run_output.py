@@ -103,6 +103,7 @@ async def test_the_setup_is_copied_or_written(tmp_path: Path) -> None:
         await settle(pilot)
         spec = RunSpec().checked()
         assert app.clipboard == command_line(app.query_one("#settings").spec(), "Tell me a story about")  # type: ignore[attr-defined]
+        assert "--raw" in app.clipboard  # the base model completes
         assert app.clipboard.startswith("specterm --prompt 'Tell me a story about' --target builtin")
         assert "the command line copied" in notices(app)[-1]
         await pilot.press("ctrl+y")

@@ -14,7 +14,7 @@ from specterm.tui.widgets.visible_text import visible
 
 
 class TakeSetup(ModalScreen[str | None]):
-    """Closes with "command", "plan" or None."""
+    """Shows `line` and what is `left` out of it; closes with "command", "plan" or None."""
 
     CSS_PATH = "dialogs.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -23,14 +23,16 @@ class TakeSetup(ModalScreen[str | None]):
         Binding("escape,ctrl+y", "leave", "Cancel", id="setup.cancel", tooltip="Take nothing"),
     ]
 
-    def __init__(self, line: str) -> None:
+    def __init__(self, line: str, left: str = "") -> None:
         super().__init__()
-        self._line = line
+        self._line, self._left = line, left
 
     def compose(self) -> ComposeResult:
         with Vertical(id="dialog"):
             with VerticalScroll(id="command-line"):
                 yield Static(visible(self._line), markup=False)
+            if self._left:
+                yield Static(self._left, id="setup-left", markup=False)
             yield Static("c  copy    p  write a plan    Esc  cancel", id="answers")
 
     def action_take(self, way: str) -> None:

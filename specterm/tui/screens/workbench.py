@@ -242,7 +242,7 @@ class WorkbenchScreen(SizedScreen[None]):
     def action_take_setup(self) -> None:
         """Copy this setup as a command line, or write it as a plan."""
         if (spec := self._asked_for("generate")) is not None:
-            self.runs.output.take_setup(spec, self._prompt.text)
+            self.runs.output.take_setup(*self.runs.conversation.run_of(spec, *self._prompt.at_hand))
 
     def action_show_library(self) -> None:
         """Choose a prompt from the library."""

@@ -125,7 +125,8 @@ class Session:
         runner = models.target.runner
         shared = {runner.head_weight().data_ptr(), runner.embedding_weight().data_ptr()}
         weights = [w for module in models.heads.values() for w in module.parameters() if w.data_ptr() not in shared]
-        weight_bytes = sum(weight.numel() * weight.element_size() for weight in weights)
+        packed = sum(module.packed_bytes for module in models.heads.values() if isinstance(module, FeatureHeads))
+        weight_bytes = packed + sum(weight.numel() * weight.element_size() for weight in weights)
         return Loaded(seconds, target, tuple(drafts), self._calibration, heads, weight_bytes)
 
     def put_in_order(self) -> None:

@@ -91,6 +91,32 @@ class ThreadedHalfPacked(HalfPacked):
         return self._multiply(x, self._packed)
 
 
+class PackedLinear:
+    """`F.linear` for a module that decodes on a CPU: weights that were packed are known by the tensor that is held in
+    their place."""
+
+    def __init__(self) -> None:
+        self._products: dict[int, Product] = {}
+        self.nbytes = 0
+        """What the packed weights take, the narrow copies included."""
+
+    def pack(self, weight: Tensor, way: type[HalfPacked]) -> Tensor:
+        """Pack `weight`, [out, in], float32 and `packs_exactly`; returns the narrow copy that is to be passed in its
+        place from now on, and to be kept as long as this object."""
+        product, narrow = way(weight), narrowest(weight)
+        self._products[id(narrow)] = product
+        self.nbytes += product.nbytes + narrow.nbytes
+        return narrow
+
+    def __call__(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        """See `F.linear`."""
+        product = self._products.get(id(weight))
+        if product is None:
+            return F.linear(x, weight, bias)
+        y = product(x).mul_(1.0 / product.gain)
+        return y if bias is None else y.add_(bias)
+
+
 def packs_exactly(weight: Tensor) -> bool:
     """Whether half precision holds `weight` (float32): exactly, but for what is less than 2^-29 of the largest weight,
     which is rounded by less than 2^-39 of it, far below what float32 products round."""

@@ -5,9 +5,12 @@ import torch
 import torch.nn.functional as F
 
 from specterm.config import ModelSpec
+from specterm.decoding.ports import Block
 from specterm.decoding.prefill import prefill
+from specterm.decoding.tree import Topology
 from specterm.models import products
 from specterm.models.folders import BUILTIN_FOLDER
+from specterm.models.heads import READERS
 from specterm.models.loading import load_models
 from specterm.models.norm import RmsNorm
 from specterm.models.products import HalfPacked, Plain, ThreadedHalfPacked, narrowest, packs_exactly, quickest
@@ -107,3 +110,27 @@ def test_bfloat16_weights_that_are_packed_lose_nothing(name, monkeypatch):
     exact = logits["float32", HalfPacked]
     assert torch.equal(logits["bfloat16", HalfPacked], exact)
     assert 0 < float((logits["bfloat16", Plain] - exact).abs().max() / exact.abs().max()) < 0.1
+
+
+@pytest.mark.parametrize("way", [HalfPacked, ThreadedHalfPacked, Plain])
+@pytest.mark.parametrize("kind", ["eagle", "eagle3"])
+def test_packed_heads_compute_what_they_did_before(kind, way, monkeypatch):
+    monkeypatch.setattr("specterm.models.heads.feature_heads.quickest", lambda *_: way)
+    models = load_models(ModelSpec(dtype="float32").checked())
+    packed, plain = models.heads[kind], READERS[kind](BUILTIN_FOLDER / kind, models.target.runner)
+    assert bool(packed.packed_bytes) == (way is not Plain)
+    sizes = [weight.nbytes for weight in plain.parameters()] + [plain.lm_head.nbytes]
+    assert packed.packed_bytes <= sum(sizes)  # two layouts of 16 bits, and one of 32 before
+    random = torch.Generator().manual_seed(2)
+    ids, features = torch.randint(4096, (2, 6), generator=random), torch.randn((2, 6, 384), generator=random)
+    tree = Block((0, 1), (0, 0), ids, Topology.of_parents(torch.tensor([[-1, -1, 0, 1, 1]]), 2))
+    found = []
+    for heads in (packed, plain):
+        heads.allocate(2, 16)
+        found.append(heads(tree, features))
+    for a, b in zip(*found):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
+    for name, weight in plain.published().items():  # what was packed is still there, as it was
+        assert torch.equal(packed.published()[name].to(weight.dtype), weight), name
+    doubled = load_models(ModelSpec(dtype="float64").checked()).heads[kind]
+    assert doubled.packed_bytes == 0

@@ -9,7 +9,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from specterm.decoding.ports import FINAL_NORM, Runner
@@ -47,14 +46,14 @@ class EagleHeads(FeatureHeads):
 
     def advance(self, ids: Tensor, features: Tensor, rotary: Rotary, attend: Attend) -> Tensor:
         """See `FeatureHeads`."""
-        x = F.linear(torch.cat([self.embed(ids), features], dim=-1), self.fc, self.fc_bias)
+        x = self.linear(torch.cat([self.embed(ids), features], dim=-1), self.fc, self.fc_bias)
         for layer in self.layers:
             x = layer(layer.normed(x), x, rotary, attend)
         return x
 
     def logits(self, features: Tensor) -> Tensor:
         """See `FeatureHeads`."""
-        return F.linear(features, self.get_buffer("lm_head"))
+        return self.linear(features, self.get_buffer("lm_head"))
 
     def published(self) -> dict[str, Tensor]:
         """The tensors under their published names, without the embeddings, which are the target's."""

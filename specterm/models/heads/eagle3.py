@@ -66,7 +66,7 @@ class Eagle3Heads(FeatureHeads):
         if len(self.fc_norm):
             parts = states.split(size // len(self.taps), dim=-1)
             states = torch.cat([self._norm(*part) for part in zip(parts, self.fc_norm, strict=True)], dim=-1)
-        return F.linear(states, self.fc)
+        return self.linear(states, self.fc)
 
     def advance(self, ids: Tensor, features: Tensor, rotary: Rotary, attend: Attend) -> Tensor:
         """See `FeatureHeads`."""
@@ -81,7 +81,7 @@ class Eagle3Heads(FeatureHeads):
     def logits(self, features: Tensor) -> Tensor:
         """See `FeatureHeads`."""
         normed = features if self.config.options.get("norm_output") else self._norm(features, self.norm)
-        return F.linear(normed, self.lm_head)
+        return self.linear(normed, self.lm_head)
 
     def published(self) -> dict[str, Tensor]:
         """The tensors under their published names, without the embeddings, which are the target's."""

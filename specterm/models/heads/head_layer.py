@@ -21,6 +21,9 @@ Attend: TypeAlias = Callable[[int, Tensor, Tensor, Tensor], Tensor]
 """From a layer's number, q [B, T, heads, D] and k and v [B, T, kv_heads, D], q and k at their positions, what was
 attended to, [B, T, heads * D]."""
 
+Linear: TypeAlias = Callable[..., Tensor]
+"""`F.linear`, or what takes its place: of x, a weight and perhaps a bias."""
+
 Rotary: TypeAlias = tuple[Tensor, Tensor]
 """Cosines and sines of each token's position, [B, T, 1, D]."""
 
@@ -35,6 +38,7 @@ class HeadLayer(nn.Module):
             ModelError: a tensor is missing or of the wrong shape.
         """
         super().__init__()
+        self.linear: Linear = F.linear
         at = f"layers.{index}."
         self._index, self._config = index, config
         hidden, inner, queries = config.hidden, config.intermediate, config.heads * config.head_dim
@@ -71,14 +75,14 @@ class HeadLayer(nn.Module):
         """The residual stream behind the layer, [B, T, H], from what attention reads, [B, T, width], and the stream
         in front."""
         config, (rows, width) = self._config, x.shape[:2]
-        parts = F.linear(x, self.qkv, self.qkv_bias).split(self._sizes, dim=-1)
+        parts = self.linear(x, self.qkv, self.qkv_bias).split(self._sizes, dim=-1)
         q, k, v = (part.view(rows, width, -1, config.head_dim) for part in parts)
         q = q if self.q_norm is None else self._norm(q, self.q_norm)
         k = k if self.k_norm is None else self._norm(k, self.k_norm)
         attended = attend(self._index, rotated(q, *rotary), rotated(k, *rotary), v)
-        y = residual + F.linear(attended, self.out, self.out_bias)
-        gate, up = F.linear(self._norm(y, self.mlp_norm), self.gate_up).chunk(2, dim=-1)
-        return y + F.linear(F.silu(gate) * up, self.down)
+        y = residual + self.linear(attended, self.out, self.out_bias)
+        gate, up = self.linear(self._norm(y, self.mlp_norm), self.gate_up).chunk(2, dim=-1)
+        return y + self.linear(F.silu(gate) * up, self.down)
 
     def published(self, at: str) -> dict[str, Tensor]:
         """The weights under their published names, which begin with `at`; norms and biases where there are some."""

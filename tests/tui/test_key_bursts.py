@@ -50,9 +50,8 @@ async def test_letters_behind_a_key_that_moves_the_focus_go_where_it_went(monkey
         burst(pilot, "f12", "ctrl+u", "a", "tab", "b", "shift+tab", "c", "escape", "d")
         await comes(pilot, lambda: app.workbench.query_one(PromptEditor).text, f"{PROMPT}d")
         burst(pilot, "f12", "ctrl+u", "a", "tab", "tab", "b", "shift+tab", "shift+tab", "c")
-        await comes(
-            pilot, lambda: [field.text for field in app.screen.query(NameField)][:3], ["c", "", "b"]
-        )  # who comes to a field types over it
+        # Who comes back to a field types over what it holds.
+        await comes(pilot, lambda: [field.text for field in app.screen.query(NameField)][:3], ["c", "", "b"])
 
 
 async def test_a_field_that_goes_away_holds_no_key_back() -> None:

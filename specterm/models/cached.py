@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 
 from specterm.models.cache import SlotCache
+from specterm.models.runners.graphs import ForwardGraphs
 
 
 class Cached:
-    """The part of a `Runner` that is its cache's; there is none before `allocate`."""
+    """The part of a `Runner` that is its cache's, and that of the graphs of passes over it. There is no cache before
+    `allocate`, and there are graphs on CUDA only, of what can be captured."""
 
     cache: SlotCache | None = None
+    _graphs: ForwardGraphs | None = None
 
     def kv_token_bytes(self) -> int | None:
         """See `Runner`."""
@@ -28,6 +31,13 @@ class Cached:
     def release(self) -> None:
         """See `Runner`."""
         self.cache = None
+        if self._graphs is not None:
+            self._graphs.clear()
+
+    def remark(self) -> str | None:
+        """See `Runner`."""
+        refused = None if self._graphs is None else self._graphs.refused
+        return None if refused is None else f"CUDA graphs are not used: {refused}"
 
     def kept(self) -> Sequence[Hashable]:
         """See `Runner`."""

@@ -48,7 +48,6 @@ class FeatureHeads(Cached, nn.Module, ABC):
         super().__init__()
         self.hidden_size, self.max_positions = config.hidden, config.max_positions
         self.config = config
-        self._graphs: ForwardGraphs | None = None
         self.linear: Linear = F.linear
         self.packed_bytes = 0
         """What packed weights take, which are parameters no more."""
@@ -102,17 +101,6 @@ class FeatureHeads(Cached, nn.Module, ABC):
         super().allocate(rows, capacity)
         if self._graphs is None and self.device.type == "cuda":
             self._graphs = ForwardGraphs(self._captured, self.device, self.max_positions)
-
-    def release(self) -> None:
-        """See `Runner`."""
-        super().release()
-        if self._graphs is not None:
-            self._graphs.clear()
-
-    def remark(self) -> str | None:
-        """See `Runner`."""
-        refused = None if self._graphs is None else self._graphs.refused
-        return None if refused is None else f"CUDA graphs are not used: {refused}"
 
     @torch.inference_mode()
     def forward(self, block: Block, features: Tensor, last: Sequence[int] | None = None) -> tuple[Tensor, Tensor]:

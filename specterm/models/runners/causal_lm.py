@@ -19,7 +19,7 @@ from transformers import Cache, PreTrainedModel
 from specterm.decoding.ports import Block
 from specterm.errors import ModelError
 from specterm.models.cache import SlotCache, positions_of, visibility
-from specterm.models.runners.cached import CachedRunner
+from specterm.models.cached import Cached
 from specterm.models.runners.early_exit import EarlyExit
 
 _LAYER_TYPES = {"full_attention", "sliding_attention"}
@@ -45,7 +45,7 @@ class _AttentionCache(Cache):
         return 0
 
 
-class CausalLMRunner(CachedRunner):
+class CausalLMRunner(Cached):
     """See `Runner`."""
 
     def __init__(self, model: PreTrainedModel, device: torch.device, max_positions: int) -> None:

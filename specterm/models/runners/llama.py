@@ -21,11 +21,11 @@ from specterm.decoding.ports import FINAL_NORM, Block
 from specterm.decoding.tree import Topology
 from specterm.models.attention import grouped_attention, grouped_mask, rotate_, signed
 from specterm.models.cache import SlotCache
+from specterm.models.cached import Cached
 from specterm.models.masks import Masks
 from specterm.models.norm import RmsNorm
 from specterm.models.products import Plain, Product, narrowest, packs_exactly, quickest
 from specterm.models.rope import rope_tables
-from specterm.models.runners.cached import CachedRunner
 from specterm.models.runners.early_exit import EarlyExit
 from specterm.models.runners.graphs import ForwardGraphs, Update
 from specterm.models.runners.one_row import MOST_TOKENS, OneRow
@@ -116,7 +116,7 @@ class Layer:
         return self.qkv, self.out, self.gate_up, self.down
 
 
-class LlamaRunner(CachedRunner):
+class LlamaRunner(Cached):
     """See `Runner`."""
 
     def __init__(
@@ -158,7 +158,6 @@ class LlamaRunner(CachedRunner):
         assert tables is not None, "fits() said that the rotary embedding is known"
         self._cos, self._sin = tables[0].to(self._inner), signed(tables[1].to(self._inner))
         self._masks = Masks(shape.heads // shape.kv_heads, self._inner, device, max_positions)
-        self._graphs: ForwardGraphs | None = None
         if device.type == "cuda":
             self._graphs = ForwardGraphs(self._captured, device, max_positions)
         self._one_row: OneRow | None = None
@@ -212,17 +211,6 @@ class LlamaRunner(CachedRunner):
         if self._graphs is None or self.cache is None:
             return None
         return self._graphs.chain(self.cache, block, self.layers, steps, vocab_size)
-
-    def release(self) -> None:
-        """See `Runner`."""
-        super().release()
-        if self._graphs is not None:
-            self._graphs.clear()
-
-    def remark(self) -> str | None:
-        """See `Runner`."""
-        refused = None if self._graphs is None else self._graphs.refused
-        return None if refused is None else f"CUDA graphs are not used: {refused}"
 
     def early_exit(self, layers: int) -> EarlyExit:
         """See `Runner`."""

@@ -70,7 +70,6 @@ class NameField(Horizontal):
             self._name_text,
             placeholder=self._placeholder,
             compact=True,
-            select_on_focus=True,
             suggester=_Names(self._known),
         )
 

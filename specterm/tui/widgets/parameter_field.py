@@ -107,7 +107,7 @@ class ParameterField(Vertical):
                 choices = [(choice, choice) for choice in self.parameter.choices]
                 yield Select(choices, value=self.text, allow_blank=False, compact=True)
             else:
-                yield Input(self.text, placeholder=self._placeholder, compact=True, select_on_focus=True)
+                yield Input(self.text, placeholder=self._placeholder, compact=True)
         yield Static("", classes="field-error", markup=False)
 
     @property

@@ -61,7 +61,7 @@ def test_a_row_does_not_depend_on_its_batch(models, prompts, drafters, parameter
         assert [shown.drafter is not None for shown in part.alternatives] == [
             node in part.parents for node in range(-1, len(part.tokens))
         ]
-        for p, q, state in zip(part.p, part.q, part.states, strict=True):
+        for p, q, state in zip(part.p or (), part.q or (), part.states, strict=True):
             assert 0.0 <= p <= 1.0 + 1e-9
             assert 0.0 <= q <= 1.0 + 1e-9
             assert state != "accepted" or (p > 0.0 and q > 0.0)

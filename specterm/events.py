@@ -110,7 +110,8 @@ class Loaded:
 
 @dataclass(frozen=True, slots=True)
 class RunStarted:
-    """The first event of a run: the exact spec and the environment, as plain data."""
+    """The first event of a run: the exact spec and the environment, as plain data. The spec's `chat` is whether the
+    prompts went through a chat template, not whether they were to."""
 
     run_id: str
     started_at: str  # ISO 8601, UTC

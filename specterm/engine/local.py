@@ -162,7 +162,8 @@ class LocalEngine:
             raise ConfigError("there is no prompt to run")
         session.load(spec.model, job.put, lambda: job.cancelled)
         prompts = session.prompts(spec, requests)
-        job.put(RunStarted(uuid.uuid4().hex[:12], datetime.now(UTC).isoformat(), to_data(spec), environment()))
+        done = to_data(spec) | {"chat": session.in_conversation(spec)}  # it may be asked before the models are known
+        job.put(RunStarted(uuid.uuid4().hex[:12], datetime.now(UTC).isoformat(), done, environment()))
         self._origin = time.perf_counter()
         monitor = self._monitor if spec.monitor else None
         if monitor is not None:

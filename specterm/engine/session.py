@@ -35,11 +35,6 @@ from specterm.models.progress import Report
 _TEACHER_CHUNK = 256
 
 
-def in_conversation(spec: RunSpec, models: LoadedModels) -> bool:
-    """Whether the prompts of a run go through a chat template."""
-    return spec.chat and (spec.chat_template is not None or models.codec.template is not None)
-
-
 class _Told:
     """A `Report` as events, one at most for each hundredth of a load; ends the load when it is cancelled."""
 
@@ -143,6 +138,10 @@ class Session:
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 
+    def in_conversation(self, spec: RunSpec) -> bool:
+        """Whether the prompts of a run go through a chat template."""
+        return spec.chat and (spec.chat_template is not None or self._loaded().codec.template is not None)
+
     def prompts(self, spec: RunSpec, requests: Sequence[Request]) -> list[Prompt]:
         """The requests as token ids.
 
@@ -179,7 +178,7 @@ class Session:
     def _ids(self, spec: RunSpec, request: Request) -> tuple[int, ...]:
         """The tokens of a request: through the chat template in a conversation, else as they stand."""
         models = self._loaded()
-        if not spec.chat or not (in_conversation(spec, models) or spec.system or request.turns):
+        if not spec.chat or not (self.in_conversation(spec) or spec.system or request.turns):
             return tuple(models.codec.encode(request.prompt))
         system = (Message("system", spec.system),) if spec.system else ()
         messages = (*system, *request.turns, Message("user", request.prompt))
@@ -245,7 +244,7 @@ class Session:
         models = self._loaded()
         if spec.ignore_eos:
             return frozenset()
-        return models.target.eos | models.codec.end_ids() if in_conversation(spec, models) else models.target.eos
+        return models.target.eos | models.codec.end_ids() if self.in_conversation(spec) else models.target.eos
 
     def _memory(self, spec: RunSpec) -> DraftMemory:
         """What the drafter of a run may use and add to."""

@@ -7,7 +7,7 @@ from chat_models import chat_pair
 
 from specterm.config import Message, MethodSpec, Request, RunSpec, SamplingSpec
 from specterm.engine.local import LocalEngine
-from specterm.events import Loaded, Round, RowFinished, RowStarted, RunFinished
+from specterm.events import Loaded, Round, RowFinished, RowStarted, RunFinished, RunStarted
 
 TURNS = (Message("user", "Tell me of a dog."), Message("assistant", " Once there was a dog."))
 
@@ -35,6 +35,7 @@ def only(events, kind):
 def test_a_turn_goes_through_the_template_with_what_was_said(pair):
     events = run(pair, chat=True, system="Be kind.")
     assert only(events, Loaded).target.chat_template
+    assert only(events, RunStarted).spec["chat"] is True
     started = only(events, RowStarted)
     assert started.prompt == "And then?"
     codec = _codec(pair)
@@ -72,6 +73,7 @@ def test_a_model_without_a_template_completes_and_takes_no_system_prompt():
         spec = RunSpec(method=MethodSpec(name="naive"), sampling=SamplingSpec(max_tokens=2), monitor=False, chat=True)
         plain = list(engine.run(spec, (Request(prompt="Once"),)))
         assert only(plain, RowFinished).token_ids
+        assert only(plain, RunStarted).spec["chat"] is False  # what was done, not what was asked for
         spec = RunSpec(method=MethodSpec(name="naive"), monitor=False, chat=True, system="Be kind.")
         refused = only(list(engine.run(spec, (Request(prompt="Once"),))), RunFinished)
         assert "builtin has no chat template" in refused.error

@@ -312,7 +312,8 @@ class RowFinished:
 
 @dataclass(frozen=True, slots=True)
 class RunFinished:
-    """The last event of a run or of a load. `error` is one line for a person; `exit_code` is what it would return."""
+    """The last event of a run or of a load. `error` is one line for a person, also where a recorded run breaks off;
+    `exit_code` is what it would return."""
 
     time: float
     reason: Literal["done", "cancelled", "failed"]

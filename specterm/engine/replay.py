@@ -131,7 +131,8 @@ def _time(event: Event) -> float | None:
 def _broken_off(events: Sequence[Event]) -> tuple[Event, ...]:
     """The end of a run that its recording does not reach."""
     last: Any = max((time for event in events if (time := _time(event)) is not None), default=0.0)
+    why, shown = "this run was interrupted", "what is shown is what had been stored by then"
     return (
-        Notice(last, "warning", "this run was interrupted", "what is shown is what had been stored by then"),
-        RunFinished(last, "cancelled", exit_code=ExitCode.INTERRUPTED),
+        Notice(last, "warning", why, shown),
+        RunFinished(last, "cancelled", f"{why}; {shown}", ExitCode.INTERRUPTED),
     )

@@ -248,8 +248,8 @@ class RunControl:
             case "done":
                 self.show_status(Status("ready"))
             case "cancelled":
-                self.transcript.note(f"{what} was cancelled.")
-                self.show_status(Status("cancelled"))
+                self.transcript.note(event.error or f"{what} was cancelled.")
+                self.show_status(Status("interrupted" if event.error else "cancelled"))
             case "failed":
                 error = advised(event.error or "the engine gave no reason")
                 self.transcript.note(f"{what} failed: {error}", State.ERROR)

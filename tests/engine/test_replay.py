@@ -63,7 +63,7 @@ def test_an_interrupted_run_ends_as_cancelled_and_says_why() -> None:
     assert replayed == events
     assert isinstance(notice, Notice)
     assert "interrupted" in notice.text
-    assert end == RunFinished(events[-1].time, "cancelled", exit_code=130)
+    assert end == RunFinished(events[-1].time, "cancelled", f"{notice.text}; {notice.advice}", 130)
 
 
 def test_a_replay_runs_nothing_else() -> None:

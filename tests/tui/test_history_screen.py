@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from history.stored_runs import store, until
+from textual.events import Key
 from textual.pilot import Pilot
 from textual.widgets import Input, Static
 from tui.fake_engine import FakeEngine, FakeMonitor, round_of, run_events
@@ -27,6 +28,7 @@ from specterm.tui.palette import Actions
 from specterm.tui.screens.history import HistoryScreen
 from specterm.tui.screens.run_comparison import RunComparison
 from specterm.tui.widgets.figures import FiguresPanel
+from specterm.tui.widgets.key_hints import KeyHints
 from specterm.tui.widgets.run_table import RunTable
 from specterm.tui.widgets.token_log import TokenLog
 
@@ -72,6 +74,14 @@ def fill(folder: Path) -> None:
         connection.execute("UPDATE runs SET started_at = 1735732800 + 3600 * id, finished_at = started_at + 1")
         connection.execute("UPDATE runs SET pid = 0 WHERE reason IS NULL")
     connection.close()
+
+
+async def click_on(pilot: Pilot[None], label: str) -> None:
+    """Click a key of the open dialog."""
+    keys = pilot.app.screen.query_one(KeyHints)
+    at = "".join(segment.text for segment in keys.render_line(0)).index(label)
+    await pilot.click(keys, offset=(at, 0))
+    await calm(pilot)
 
 
 async def calm(pilot: Pilot[None]) -> None:
@@ -263,6 +273,63 @@ async def test_deleting_and_purging_ask_first(tmp_path: Path) -> None:
         await pilot.press("P", "y")
         await calm(pilot)
         assert archive.entries() == []
+
+
+async def test_the_keys_of_a_dialog_can_be_clicked(tmp_path: Path) -> None:
+    fill(tmp_path)
+    archive = Archive(tmp_path)
+    app = app_over(tmp_path)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await calm(pilot)
+        await pilot.press("ctrl+o")
+        await calm(pilot)
+        for key, label, left in (("d", "No", 4), ("d", "Yes", 3), ("P", "No", 3), ("P", "Yes", 0)):
+            await pilot.press(key)
+            await calm(pilot)
+            await click_on(pilot, label)
+            assert isinstance(app.screen, HistoryScreen)
+            assert len(archive.entries()) == left
+
+
+async def test_a_file_is_written_or_not_with_a_click(tmp_path: Path) -> None:
+    fill(tmp_path)
+    app = app_over(tmp_path)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await calm(pilot)
+        await pilot.press("ctrl+o")
+        await calm(pilot)
+        await pilot.press("end")
+        for label, written in (("Cancel", False), ("Write", True)):
+            await pilot.press("e")
+            await calm(pilot)
+            app.screen.query_one(Input).value = str(tmp_path / "run.json")
+            await click_on(pilot, label)
+            assert (tmp_path / "run.json").exists() is written
+
+
+async def test_the_keys_of_history_reach_its_list_before_the_runs_are_read(tmp_path: Path) -> None:
+    fill(tmp_path)
+    app = app_over(tmp_path)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await calm(pilot)
+        app.post_message(Key("ctrl+o", None))
+        await comes(pilot, lambda: isinstance(app.screen, HistoryScreen))
+        app.post_message(Key("z", "z"))
+        await calm(pilot)
+        assert isinstance(app.focused, RunTable)
+        assert app.screen.query_one("#history-filter", Input).value == ""
+
+
+async def test_a_run_that_was_interrupted_is_said_to_be(tmp_path: Path) -> None:
+    fill(tmp_path)
+    app = app_over(tmp_path)
+    async with app.run_test(size=(120, 40)) as pilot:
+        await calm(pilot)
+        await pilot.press("ctrl+o")
+        await calm(pilot)
+        await pilot.press("enter")
+        await calm(pilot)
+        assert shown(app).endswith("this run was interrupted; what is shown is what had been stored by then")
 
 
 async def test_export_asks_where_and_says_what_went_wrong(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from textual.widgets import Static
 
 from specterm.report.deploy import Deployment, lines
 from specterm.tui import clipboard
+from specterm.tui.widgets.key_hints import KeyHints
 from specterm.tui.widgets.visible_text import visible
 
 
@@ -32,7 +33,7 @@ class DeployScreen(ModalScreen[None]):
         with Vertical(id="dialog"):
             with VerticalScroll(id="deploy-lines"):
                 yield Static("\n\n".join(visible(line) for line in self._lines), markup=False)
-            yield Static("c  copy    Esc  back", id="answers")
+            yield KeyHints(id="answers")
 
     def action_copy(self) -> None:
         """Copy everything that is said."""

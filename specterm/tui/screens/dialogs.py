@@ -10,6 +10,7 @@ from textual.containers import Vertical
 from textual.screen import ModalScreen
 from textual.widgets import Input, Static, TextArea
 
+from specterm.tui.widgets.key_hints import KeyHints
 from specterm.tui.widgets.visible_text import visible
 
 
@@ -29,7 +30,7 @@ class Confirm(ModalScreen[bool]):
     def compose(self) -> ComposeResult:
         with Vertical(id="dialog"):
             yield Static(visible(self._question), markup=False)
-            yield Static("y  yes      n  no", id="answers")
+            yield KeyHints(id="answers")
 
     def action_answer(self, yes: bool) -> None:
         """Close with the answer."""
@@ -41,6 +42,7 @@ class AskPath(ModalScreen[str | None]):
 
     CSS_PATH = "dialogs.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("enter", "write", "Write", id="path.write", tooltip="Write to this file", priority=True),
         Binding("escape", "leave", "Cancel", id="path.cancel", tooltip="Write nothing"),
     ]
 
@@ -52,10 +54,11 @@ class AskPath(ModalScreen[str | None]):
         with Vertical(id="dialog"):
             yield Static(visible(self._question), markup=False)
             yield Input(self._path, select_on_focus=False)
-            yield Static("Enter  write      Esc  cancel", id="answers")
+            yield KeyHints(id="answers")
 
-    def on_input_submitted(self, message: Input.Submitted) -> None:
-        self.dismiss(message.value.strip() or None)
+    def action_write(self) -> None:
+        """Close with the file that is named."""
+        self.dismiss(self.query_one(Input).value.strip() or None)
 
     def action_leave(self) -> None:
         """Close without an answer."""
@@ -67,8 +70,8 @@ class AskText(ModalScreen[str | None]):
 
     CSS_PATH = "dialogs.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape", "leave", "Cancel", id="text.cancel", tooltip="Leave the text as it is"),
         Binding("f10,ctrl+s", "keep", "Keep", id="text.keep", tooltip="Use this text", priority=True),
+        Binding("escape", "leave", "Cancel", id="text.cancel", tooltip="Leave the text as it is"),
     ]
 
     def __init__(self, question: str, text: str) -> None:
@@ -79,7 +82,7 @@ class AskText(ModalScreen[str | None]):
         with Vertical(id="dialog"):
             yield Static(visible(self._question), markup=False)
             yield TextArea(self._text, soft_wrap=True, tab_behavior="focus", show_line_numbers=False)
-            yield Static("F10  use it      Esc  cancel", id="answers")
+            yield KeyHints(id="answers")
 
     def action_keep(self) -> None:
         """Close with the text."""

@@ -34,6 +34,7 @@ class HistoryScreen(SizedScreen[StoredRun | None]):
     """Closes with the run to show in the workbench, or with None. The database is read and changed off this thread;
     `forget` is told the prompts that go with deleted runs, and None where everything goes."""
 
+    AUTO_FOCUS = "#history-runs"  # from the first key on: in the filter, d would be a letter
     CSS_PATH = "history.tcss"
     HELP = """\
 ## History
@@ -75,7 +76,6 @@ beyond `history-limit` of the configuration the oldest go.
 
     def on_mount(self) -> None:
         self._table = self.query_one(RunTable)
-        self._table.focus()
         self._again = self.set_interval(RUNNING_INTERVAL_S, self._reload_running, pause=True)
         self.call_after_refresh(self._reload)
 
@@ -273,9 +273,11 @@ beyond `history-limit` of the configuration the oldest go.
 
     def action_toggle_storing(self) -> None:
         """Store runs from the next one on, or do not."""
+        if self._standing is None:
+            return  # not read yet
+        storing = self._standing.recording
 
         async def toggle() -> None:
-            storing = self._standing is not None and self._standing.recording
             await asyncio.to_thread(self._archive.set_recording, not storing)
             await self._list()
             self._say("the next runs are not stored" if storing else "the next runs are stored")

@@ -19,6 +19,7 @@ from textual.widgets.option_list import Option
 from specterm.bench.prompts import SUFFIXES, gather
 from specterm.catalogue.models import BUILTIN
 from specterm.errors import ConfigError
+from specterm.tui.widgets.key_hints import KeyHints
 from specterm.tui.widgets.visible_text import visible
 
 MAX_SHOWN = 500
@@ -52,11 +53,12 @@ class PromptLibrary(ModalScreen[str | None]):
 
     CSS_PATH = "dialogs.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("enter", "use", "Use", id="library.use", tooltip="Take this prompt", priority=True),
         Binding("escape,ctrl+l", "leave", "Cancel", id="library.cancel", tooltip="Choose nothing"),
         Binding("down", "move(1)", "Down", id="library.down", tooltip="To the next prompt"),
         Binding("up", "move(-1)", "Up", id="library.up", tooltip="To the prompt before"),
-        Binding("pagedown", "move(10)", "Page down", id="library.page-down", tooltip="Ten prompts on"),
-        Binding("pageup", "move(-10)", "Page up", id="library.page-up", tooltip="Ten prompts back"),
+        Binding("pagedown", "move(10)", "Page down", id="library.page-down", show=False, tooltip="Ten prompts on"),
+        Binding("pageup", "move(-10)", "Page up", id="library.page-up", show=False, tooltip="Ten prompts back"),
     ]
 
     def __init__(self, folder: Path, earlier: Sequence[str]) -> None:
@@ -70,7 +72,7 @@ class PromptLibrary(ModalScreen[str | None]):
             yield Input(placeholder="words of a prompt, or of where it comes from", id="library-filter")
             yield OptionList(id="library-prompts")
             yield Static("", id="library-more")
-            yield Static("Enter  use    ↑ ↓  choose    Esc  cancel", id="answers")
+            yield KeyHints(id="answers")
 
     async def on_mount(self) -> None:
         self.query_one(OptionList).can_focus = False
@@ -84,7 +86,8 @@ class PromptLibrary(ModalScreen[str | None]):
     def on_input_changed(self, message: Input.Changed) -> None:
         self._list(message.value)
 
-    def on_input_submitted(self) -> None:
+    def action_use(self) -> None:
+        """Close with the prompt under the cursor."""
         at = self.query_one(OptionList).highlighted
         if at is not None:
             self.dismiss(self._shown[at].prompt)

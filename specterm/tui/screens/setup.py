@@ -10,6 +10,7 @@ from textual.containers import Vertical, VerticalScroll
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
+from specterm.tui.widgets.key_hints import KeyHints
 from specterm.tui.widgets.visible_text import visible
 
 
@@ -33,7 +34,7 @@ class TakeSetup(ModalScreen[str | None]):
                 yield Static(visible(self._line), markup=False)
             if self._left:
                 yield Static(self._left, id="setup-left", markup=False)
-            yield Static("c  copy    p  write a plan    Esc  cancel", id="answers")
+            yield KeyHints(id="answers")
 
     def action_take(self, way: str) -> None:
         """Close with the chosen way."""

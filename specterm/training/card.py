@@ -60,8 +60,8 @@ def run(given: argparse.Namespace) -> None:
         _losses(family, given.documents, given.device),
         "## Acceptance by method and domain",
         f"Greedy, {given.num_prompts} prompts a domain, answers of {given.max_tokens} tokens, 4 draft tokens where the "
-        "method drafts a chain, else trees of at most 24 nodes. Each cell: draft acceptance rate (accepted / drafted), and mean "
-        "acceptance length (emitted tokens a round).",
+        "method drafts a chain, else trees of at most 24 nodes. Each cell: draft acceptance rate (accepted / drafted), "
+        "and mean acceptance length (emitted tokens a round).",
         _acceptance(given),
     ]
     (family / CARD).write_text("\n\n".join(parts) + "\n", encoding="utf-8")

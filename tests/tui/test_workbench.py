@@ -185,7 +185,7 @@ async def test_an_empty_prompt_is_refused(prompt: str) -> None:
         await pilot.press("enter")
         await settle(pilot)
         assert engine.runs == []
-        assert notices(app) == ["the prompt is empty; write one first"]
+        assert notices(app) == ["the prompt is empty; write one, or choose one with Ctrl+L"]
 
 
 async def test_a_bad_value_says_so_beside_its_field_and_holds_back_enter() -> None:

@@ -55,8 +55,8 @@ class PromptLibrary(ModalScreen[str | None]):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "use", "Use", id="library.use", tooltip="Take this prompt", priority=True),
         Binding("escape,ctrl+l", "leave", "Cancel", id="library.cancel", tooltip="Choose nothing"),
-        Binding("down", "move(1)", "Down", id="library.down", tooltip="To the next prompt"),
-        Binding("up", "move(-1)", "Up", id="library.up", tooltip="To the prompt before"),
+        Binding("down", "move(1)", "Down", id="library.down", tooltip="To the next prompt", priority=True),
+        Binding("up", "move(-1)", "Up", id="library.up", tooltip="To the prompt before", priority=True),
         Binding("pagedown", "move(10)", "Page down", id="library.page-down", show=False, tooltip="Ten prompts on"),
         Binding("pageup", "move(-10)", "Page up", id="library.page-up", show=False, tooltip="Ten prompts back"),
     ]

@@ -173,7 +173,7 @@ class WorkbenchScreen(SizedScreen[None]):
             going = "the last run is still stopping; try again" if run.cancelled else ""
             self._refuse("generate", going or "a run is going; Escape cancels it")
         elif not message.text.strip():
-            self._refuse("generate", "the prompt is empty; write one first")
+            self._refuse("generate", "the prompt is empty; write one, or choose one with Ctrl+L")
         elif (spec := self._asked_for("generate")) is not None:
             self.runs.generate(spec, message.text, message.turn)
 

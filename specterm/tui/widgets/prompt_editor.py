@@ -65,7 +65,7 @@ conversation, **F10** edits the system prompt, **Ctrl+G** changes between chat a
 
     def __init__(self, text: str, conversation: Conversation, *, id: str | None = None) -> None:  # noqa: A002
         super().__init__(text, id=id, soft_wrap=True, tab_behavior="focus", show_line_numbers=False)
-        self.placeholder = "Write a prompt"
+        self.placeholder = "Write a prompt, or Ctrl+L for examples"
         self.conversation = conversation
         self._prompts: list[str] = []
         self._recalled = 0  # index into the history; its length: what is being written

@@ -106,6 +106,10 @@ class SpectermApp(App[None]):
         self.set_keymap(self.keymap)
         self._tell_problems("Configuration", [*self._settings.problems, *problems])
 
+    def on_ready(self, event: events.Ready) -> None:
+        """Let keys through from now on."""
+        self._key_order.begin(event)
+
     def _tell_problems(self, title: str, problems: Sequence[str]) -> None:
         if problems:
             _log.warning("%s: %s", title, "; ".join(problems))

@@ -2,7 +2,8 @@
 
 Textual's text fields insert letters at once, but what a key is bound to is looked up when it has bubbled to the app: of
 a burst, as a terminal multiplexer or a slow link sends it, Ctrl+U would take away the letters typed behind it, and Tab
-would come too late for them. So a key waits until all that the one before it did has been done.
+would come too late for them. So a key waits until all that the one before it did has been done; and those typed before
+the first screen was there wait for it.
 """
 
 from __future__ import annotations
@@ -24,8 +25,13 @@ class KeyOrder:
 
     def __init__(self, app: App[None]) -> None:
         self._app = app
-        self._going: events.Event | None = None
+        self._going: events.Event | None = events.Ready()  # no key before there is somebody to take it
         self._held: deque[events.Event] = deque()
+
+    def begin(self, ready: events.Ready) -> None:
+        """The first screen is there."""
+        self._going = ready
+        self._settle(ready)
 
     def admit(self, event: events.Event) -> bool:
         """Whether `event` goes on now; if not, it will be posted again."""

@@ -42,6 +42,14 @@ async def test_a_prompt_typed_over_another_in_one_write() -> None:
         await comes(pilot, lambda: [requests[0].prompt for _, requests in engine.runs], ["net\nx"])
 
 
+async def test_a_prompt_typed_before_the_first_screen_is_there_loses_no_letter() -> None:
+    app = workbench(prompt="")
+    for key in "Oliver":
+        app.post_message(events.Key(key, key))
+    async with app.run_test(size=(80, 24)) as pilot:
+        await comes(pilot, lambda: app.query_one(PromptEditor).text, "Oliver")
+
+
 async def test_letters_behind_a_key_that_moves_the_focus_go_where_it_went(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(key_order, "LONGEST_WAIT_S", 30.0)  # on a busy machine a screen opens slowly
     app = workbench()

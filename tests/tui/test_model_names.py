@@ -8,7 +8,7 @@ from specterm.tui.model_names import short
 @pytest.mark.parametrize(
     ("name", "told"),
     [
-        ("/work/shared/models/target", "…/target"),
+        ("/somewhere/far/models/target", "…/target"),
         ("loading ~/models/a/draft", "loading …/draft"),
         ("../models/a (11M)", "…/a (11M)"),
         ("/one/two + ./three/four", "…/two + …/four"),

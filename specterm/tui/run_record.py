@@ -148,9 +148,12 @@ class RunRecord:
         outcome: Outcome,
         seconds: float,
     ) -> int:
-        detail = msgspec.msgpack.encode(event)
+        try:
+            detail = msgspec.msgpack.encode(event)
+        except UnicodeEncodeError:  # half a character in a text: the summary is kept alone
+            detail = None
         self._details.append(detail)
-        self._detail_bytes += len(detail)
+        self._detail_bytes += len(detail or b"")
         while self._detail_bytes > self._max_detail_bytes and self._dropped < len(self._details):
             oldest = self._details[self._dropped]
             self._detail_bytes -= len(oldest or b"")

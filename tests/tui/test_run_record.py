@@ -55,6 +55,14 @@ def test_old_rounds_keep_their_counts_and_lose_their_detail() -> None:
     assert record.root(kept[0] + 1) == TREE.emitted[-1]
 
 
+def test_half_a_character_costs_a_round_its_detail_alone() -> None:
+    record = RunRecord()
+    broken = round_of(1, [" \udcff"], [" who"], " a")
+    kept = [record.add_round(event, event.rows[0]) for event in (ROUNDS[0], broken, ROUNDS[0])]
+    assert [record.detail(number) is not None for number in kept] == [True, False, True]
+    assert record.part(kept[1]).told() == "round 2: 1 of 2 accepted, +1 correction, 10.0 ms"
+
+
 def test_drafters_are_called_as_they_were_loaded() -> None:
     same = model_info("builtin", 21_000_000)
     record = RunRecord()

@@ -34,6 +34,7 @@ def test_no_text_from_outside_steers_the_terminal(tmp_path: Path) -> None:
         session.send(b"\x11")
         assert session.ended(10) == 0
         output = bytes(session.output)
+    assert b"Traceback" not in output
     assert not [place for place in PLACES if place.encode() not in output]
     painted = OURS.sub(b"", output).decode()
     found = FOREIGN.search(painted)

@@ -65,8 +65,9 @@ class Topology:
         size, (rows, new) = self.size, parents.shape
         if self.chain and new == 1:
             return _chain(size, parents.device)
-        before = torch.ones((size, size), dtype=torch.bool, device=parents.device).tril_().unsqueeze(0)
-        before = before.expand(rows, -1, -1) if self.visible is None else self.visible
+        before = self.visible
+        if before is None:
+            before = torch.ones((size, size), dtype=torch.bool, device=parents.device).tril_().expand(rows, -1, -1)
         visible = torch.zeros((rows, size + new, size + new), dtype=torch.bool, device=parents.device)
         visible[:, :size, :size] = before
         visible[:, size:, :size] = before.gather(1, parents.unsqueeze(2).expand(-1, -1, size))

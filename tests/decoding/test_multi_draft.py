@@ -179,6 +179,14 @@ def test_another_level_is_drafted_while_it_brings_tokens_faster_than_rounds_do()
     assert deepest(draft_s=2.0, ratio=0.8, right=0.3) < deepest(draft_s=2.0, ratio=0.8)
 
 
+def test_a_row_whose_scores_have_vanished_asks_for_no_further_level():
+    budget = CalibratedBudget(costs(0.05), draft_s=1e-3, most=30, levels=8, clock=stopped)
+    budget.begin()
+    assert not budget.goes_on([0.0], [0.0])
+    assert not budget.goes_on([1e-45], [0.0])
+    assert budget.goes_on([0.0, 0.9], [0.0, 0.8])  # beside a row that has some
+
+
 @given(st.integers(1, 64))
 def test_costs_between_and_beyond_the_calibrated_widths(tokens):
     assert costs(0.25).forward_s(tokens) == pytest.approx(1.0 + 0.25 * tokens)

@@ -91,7 +91,8 @@ class CalibratedBudget:
         """Whether a drafter grows a level more; of each row, the summed scores of the paths that went on from the
         level above and from the one that was `reached`."""
         right = self._accepted / self._expected
-        gain = sum(min(1.0, right * now) * min(1.0, now / before) for before, now in zip(above, reached, strict=True))
+        both = zip(above, reached, strict=True)  # a row's long unlikely paths may have no score that is left
+        gain = sum(min(1.0, right * now) * min(1.0, now / before) for before, now in both if now)
         pays = gain > self._rate * self._draft_s.at(self._levels) / self._levels
         self._levels += pays
         return pays

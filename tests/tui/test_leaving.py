@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from terminal_session import GIVEN_BACK, TAKEN, TerminalSession
 
-WORKBENCH = ["-m", "specterm", "--max-tokens", "400", "--method", "draft"]
+LONG = ["--max-tokens", "400", "--min-tokens", "400"]  # a short answer may be over before "generating" is painted
+WORKBENCH = ["-m", "specterm", *LONG, "--method", "draft"]
 WITHIN_S = 2.0
 SLACK_S = 6.0  # of a machine that runs other tests at the same time; the full matrix has none
 QUIT, ENTER, MEASURE_KEYS = b"\x11", b"\r", b"\x1b[13~m\x1bOQ"  # F3, m, F2
@@ -107,7 +108,7 @@ def test_a_signal_while_loading_and_standard_error_in_a_file(tmp_path: Path) -> 
     assert errors.read_bytes() == b""
 
 
-NOISY = """
+NOISY = f"""
 import os, sys
 from specterm.cli import main
 from specterm.engine import preload
@@ -116,7 +117,7 @@ def noisy():
     os.write(2, b"[W a library] \\x1b[2Jnoise on descriptor 2\\n")
     return preload_torch()
 preload.preload_torch = noisy
-sys.argv = ["specterm", "--max-tokens", "400"]
+sys.argv = {["specterm", *LONG]}
 sys.exit(main())
 """
 

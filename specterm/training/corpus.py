@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -70,6 +71,32 @@ class TokenBatches:
                 rows = self._tokens // length
                 yield torch.tensor(waiting[: rows * length]).view(rows, length)
                 del waiting[: rows * length]
+
+
+class Repeated:
+    """Each batch of `batches` `times` times: `at_a_time` of them, each time round in a new order, then the next ones.
+
+    `position` is that of `batches`: a stream that begins there goes on with the next ones.
+    """
+
+    def __init__(self, batches: TokenBatches, times: int, at_a_time: int, seed: int) -> None:
+        self._batches, self._times, self._at_a_time, self._seed = batches, times, at_a_time, seed
+
+    @property
+    def position(self) -> int:
+        """Documents read so far."""
+        return self._batches.position
+
+    @position.setter
+    def position(self, documents: int) -> None:
+        self._batches.position = documents
+
+    def __iter__(self) -> Iterator[Tensor]:
+        draw, stream = random.Random(self._seed + self.position), iter(self._batches)
+        while True:
+            own = list(itertools.islice(stream, self._at_a_time))
+            for _ in range(self._times):
+                yield from draw.sample(own, len(own))
 
 
 class _Order:

@@ -9,12 +9,13 @@ from specterm.config import ModelSpec
 from specterm.errors import ConfigError
 from specterm.models.folders import find_folder
 from specterm.models.loading import load_models
-from specterm.training.arguments import add_training_arguments, check_training_arguments
-from specterm.training.corpus import TokenBatches, read_documents
+from specterm.training.arguments import add_training_arguments, check_positive, check_training_arguments
+from specterm.training.corpus import Repeated, TokenBatches, read_documents
 from specterm.training.distilling import DraftLearner
 from specterm.training.shape import Shape, add_shape_arguments, given_shape, saved_model
-from specterm.training.trainer import train_as_given
+from specterm.training.trainer import most_parts, train_as_given
 
+_AT_A_TIME = 128  # batches that are kept, to be learnt from again
 DRAFT = Shape(hidden=256, layers=1, kv_heads=1, intermediate=768)
 
 
@@ -24,6 +25,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--start", help="go on from this draft: a built-in name, a folder or a hub id")
     add_shape_arguments(parser, DRAFT)
     parser.add_argument("--text-weight", type=float, default=0.1, help="of the text beside the target (%(default)s)")
+    parser.add_argument(
+        "--times", type=int, default=4,
+        help="how often a batch is learnt from before the next ones are read; the target reads it once (%(default)s)",
+    )  # fmt: skip
     add_training_arguments(parser, learning_rate=0.02, batch_tokens=4096, lengths=(256, 256, 512, 1024))
 
 
@@ -48,6 +53,9 @@ def run(given: argparse.Namespace) -> None:
             f"the draft has {model.config.vocab_size} tokens and the target {vocabulary}; they must agree"
         )
     check_training_arguments(given, 2, min(model.config.max_position_embeddings, target.info.max_positions))
+    check_positive(given, "times")
     texts, end = [read_documents(path) for path in given.text], min(target.eos, default=None)
     batches = TokenBatches(texts, target.codec, end, tokens=given.batch_tokens, lengths=given.lengths, seed=given.seed)
-    train_as_given(DraftLearner(model, tokenizer, target.runner, given.text_weight), batches, given)
+    repeated = Repeated(batches, given.times, _AT_A_TIME, given.seed)
+    kept = _AT_A_TIME * most_parts(given) if given.times > 1 else 0
+    train_as_given(DraftLearner(model, tokenizer, target.runner, given.text_weight, kept), repeated, given)

@@ -11,13 +11,14 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 import torch
 from torch.optim import Optimizer
 
 from specterm.errors import ConfigError
 from specterm.training.clock import CLOCKS, Clock
-from specterm.training.corpus import TokenBatches
+from specterm.training.corpus import Repeated, TokenBatches
 from specterm.training.learner import Learner
 
 CHECKPOINT = "checkpoint.pt"
@@ -25,6 +26,9 @@ _WARMUP = 0.03  # the share of the time in which the learning rate rises
 _SAVE_EVERY_S = 120.0
 _SHOW_EVERY_S = 10.0
 _CLIP = 1.0
+
+
+Batches: TypeAlias = TokenBatches | Repeated
 
 
 @dataclass(slots=True)
@@ -48,7 +52,7 @@ def show_progress(progress: Progress) -> None:
 
 def train(
     learner: Learner,
-    batches: TokenBatches,
+    batches: Batches,
     out: Path,
     *,
     seconds: float,
@@ -86,7 +90,7 @@ def train(
                 group["lr"] = share * rate
             optimizer.zero_grad(set_to_none=True)
         loss = 0.0
-        for part in ids.split(max(1, (tokens_at_once or ids.numel()) // ids.shape[1])):
+        for part in ids.split(_rows_at_once(tokens_at_once or ids.numel(), ids.shape[1])):
             own = learner.loss(part) * (len(part) / len(ids))
             own.backward()
             loss += own.item()
@@ -109,7 +113,17 @@ def train(
     return progress
 
 
-def train_as_given(learner: Learner, batches: TokenBatches, given: argparse.Namespace) -> None:
+def _rows_at_once(tokens: int, length: int) -> int:
+    return max(1, tokens // length)
+
+
+def most_parts(given: argparse.Namespace) -> int:
+    """Into how many parts a batch is taken at most."""
+    rows = {length: given.batch_tokens // length for length in given.lengths}
+    return max(math.ceil(count / _rows_at_once(given.tokens_at_once, length)) for length, count in rows.items())
+
+
+def train_as_given(learner: Learner, batches: Batches, given: argparse.Namespace) -> None:
     """Train as the options of `add_training_arguments` say, with progress on stderr.
 
     Raises:
@@ -137,7 +151,7 @@ def _schedule(done: float) -> float:
     return max(0.0, (1.0 - done) / (1.0 - _WARMUP))
 
 
-def _save(path: Path, learner: Learner, optimizers: list[Optimizer], batches: TokenBatches, progress: Progress) -> None:
+def _save(path: Path, learner: Learner, optimizers: list[Optimizer], batches: Batches, progress: Progress) -> None:
     state = {
         "module": learner.module.state_dict(),
         "optimizers": [optimizer.state_dict() for optimizer in optimizers],
@@ -149,9 +163,7 @@ def _save(path: Path, learner: Learner, optimizers: list[Optimizer], batches: To
     os.replace(beside, path)  # a training that is killed here leaves the older checkpoint whole
 
 
-def _restore(
-    path: Path, learner: Learner, optimizers: list[Optimizer], batches: TokenBatches, progress: Progress
-) -> None:
+def _restore(path: Path, learner: Learner, optimizers: list[Optimizer], batches: Batches, progress: Progress) -> None:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
         learner.module.load_state_dict(state["module"])

@@ -1,8 +1,8 @@
 """One side of the measuring-cost benchmark: the real engine, headless or below the workbench, run on demand.
 
 The side waits for files run-0, run-1, ... in a folder, looking twenty times a second while nothing runs. Each names a
-way: headless, measuring or normal. What came of run n is in done-n: tokens a second of the rounds by the engine's own
-clock, and the processor seconds that its thread and the whole process took for each token.
+way (headless, measuring or normal) and the number of a prompt. What came of run n is in done-n: tokens a second of the
+rounds by the engine's own clock, and the processor seconds that its thread and the whole process took for each token.
 """
 
 from __future__ import annotations
@@ -88,13 +88,16 @@ class _Clocked:
 
 
 async def orders(folder: Path):
-    """The ways of the runs as they are asked for, with the file for what comes of each."""
+    """The way and the prompt of the runs as they are asked for, with the file for what comes of each; until "quit"."""
     number = 0
     while True:
         order = folder / f"run-{number}"
         while not order.exists():
             await asyncio.sleep(LOOK_S)
-        yield number, order.read_text(), folder / f"done-{number}"
+        way, _, prompt = order.read_text().partition(" ")
+        if way == "quit":
+            break
+        yield way, PROMPTS[int(prompt) % len(PROMPTS)], folder / f"done-{number}"
         number += 1
 
 
@@ -109,10 +112,8 @@ async def headless(folder: Path) -> None:
     monitor.start()
     engine = ClockedEngine(monitor)
     list(engine.load(spec().model))
-    async for number, way, file in orders(folder):
-        if way == "quit":
-            break
-        for event in engine.run(spec(), (Request(prompt=PROMPTS[number % len(PROMPTS)]),)):
+    async for _, text, file in orders(folder):
+        for event in engine.run(spec(), (Request(prompt=text),)):
             assert getattr(event, "error", None) is None, event
         answer(file, engine.clocks.figures)
     engine.close()
@@ -138,15 +139,13 @@ def workbench(folder: Path) -> None:
         prompt, models = app.workbench.query_one(PromptEditor), app.workbench.query_one(ModelBar)
         while models._loaded is None:
             await asyncio.sleep(LOOK_S)
-        async for number, way, file in orders(folder):
+        async for way, text, file in orders(folder):
             while not jobs.idle:
                 await asyncio.sleep(LOOK_S)
-            if way == "quit":
-                break
             if jobs.measuring != (way == "measuring"):
                 app.workbench.action_toggle_measuring()
             app.workbench.action_clear_stream()
-            prompt.text = PROMPTS[number % len(PROMPTS)]
+            prompt.text = text
             prompt.action_submit()
             await asyncio.sleep(0.2)
             while not jobs.idle:

@@ -37,12 +37,12 @@ class Side:
         self.session = TerminalSession([script, way, str(self._orders)], folder)
         self._number = 0
 
-    def run(self, way: str) -> dict[str, float]:
+    def run(self, way: str, prompt: int) -> dict[str, float]:
         done = self._orders / f"done-{self._number}"
         order = self._orders / f"run-{self._number}"
         self._number += 1
         new = order.with_suffix(".new")
-        new.write_text(way)
+        new.write_text(f"{way} {prompt}")
         new.replace(order)
         end = time.monotonic() + RUN_S
         while not done.exists():
@@ -64,7 +64,7 @@ def measure(folder: Path, pairs: int) -> dict[str, list[dict[str, float]]]:
         for pair in range(-1, pairs):
             for place in range(len(WAYS)):
                 way = WAYS[(pair + place) % len(WAYS)]
-                figures = sides["headless" if way == "headless" else "workbench"].run(way)
+                figures = sides["headless" if way == "headless" else "workbench"].run(way, pair + 1)
                 if pair >= 0:
                     found[way].append(figures)
         assert [side.quit() for side in sides.values()] == [0, 0]

@@ -119,8 +119,8 @@ def _rows_at_once(tokens: int, length: int) -> int:
 
 def most_parts(given: argparse.Namespace) -> int:
     """Into how many parts a batch is taken at most."""
-    rows = {length: given.batch_tokens // length for length in given.lengths}
-    return max(math.ceil(count / _rows_at_once(given.tokens_at_once, length)) for length, count in rows.items())
+    tokens, at_once, lengths = int(given.batch_tokens), int(given.tokens_at_once), list[int](given.lengths)
+    return max(math.ceil(tokens // length / _rows_at_once(at_once, length)) for length in lengths)
 
 
 def train_as_given(learner: Learner, batches: Batches, given: argparse.Namespace) -> None:

@@ -20,23 +20,29 @@ LONGEST_WAIT_S = 1.0
 """Who handles a key may be taken down meanwhile, and then nobody says that it is through."""
 
 
+class _NoScreen(events.Event):
+    """What keys wait for until the first screen is there, however long it takes."""
+
+
 class KeyOrder:
     """Holds back the keys and pastes of `app` that come while another is on its way."""
 
     def __init__(self, app: App[None]) -> None:
         self._app = app
-        self._going: events.Event | None = events.Ready()  # no key before there is somebody to take it
+        self._going: events.Event | None = _NoScreen()  # no key before there is somebody to take it
         self._held: deque[events.Event] = deque()
 
     def begin(self, ready: events.Ready) -> None:
         """The first screen is there."""
         self._going = ready
+        if self._held:
+            self._limit(ready)
         self._settle(ready)
 
     def admit(self, event: events.Event) -> bool:
         """Whether `event` goes on now; if not, it will be posted again."""
         if self._going is not None and event is not self._going:
-            if not self._held:
+            if not self._held and not isinstance(self._going, _NoScreen):
                 self._limit(self._going)
             self._held.append(event)
             return False

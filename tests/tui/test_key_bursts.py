@@ -48,6 +48,17 @@ async def test_a_prompt_typed_before_the_first_screen_is_there_loses_no_letter()
         app.post_message(events.Key(key, key))
     async with app.run_test(size=(80, 24)) as pilot:
         await comes(pilot, lambda: app.query_one(PromptEditor).text, "Oliver")
+        await settle(pilot)
+
+
+async def test_no_letter_is_lost_however_late_the_first_screen_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(key_order, "LONGEST_WAIT_S", 0.001)
+    app = workbench(prompt="")
+    for key in "Oliver":
+        app.post_message(events.Key(key, key))
+    async with app.run_test(size=(80, 24)) as pilot:
+        await comes(pilot, lambda: app.query_one(PromptEditor).text, "Oliver")
+        await settle(pilot)
 
 
 async def test_letters_behind_a_key_that_moves_the_focus_go_where_it_went(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -91,6 +91,22 @@ class ThreadedHalfPacked(HalfPacked):
         return self._multiply(x, self._packed)
 
 
+class Rescaled:
+    """`product` with what its gain did undone, and a bias behind it."""
+
+    gain = 1.0
+
+    def __init__(self, product: Product, bias: Tensor | None = None) -> None:
+        self._product, self._bias = product, bias
+        self.parameters = product.parameters + (0 if bias is None else bias.numel())
+        self.nbytes = product.nbytes + (0 if bias is None else bias.nbytes)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """See `Product`."""
+        y = self._product(x).mul_(1.0 / self._product.gain)
+        return y if self._bias is None else y.add_(self._bias)
+
+
 class PackedLinear:
     """`F.linear` for a module that decodes on a CPU: weights that were packed are known by the tensor that is held in
     their place."""
@@ -111,10 +127,11 @@ class PackedLinear:
     def __call__(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         """See `F.linear`."""
         product = self._products.get(id(weight))
-        if product is None:
-            return F.linear(x, weight, bias)
-        y = product(x).mul_(1.0 / product.gain)
-        return y if bias is None else y.add_(bias)
+        return F.linear(x, weight, bias) if product is None else Rescaled(product, bias)(x)
+
+    def product(self, weight: Tensor) -> Product:
+        """The product with `weight`, which may have been packed."""
+        return self._products.get(id(weight)) or Plain(weight)
 
 
 def packs_exactly(weight: Tensor) -> bool:

@@ -26,7 +26,7 @@ def unrolled(heads: FeatureHeads, features: Features, steps: int) -> Iterator[tu
     attend = AnchorAttention()
     for step in range(steps):
         place = slice(1 + step, 1 + step + anchors)
-        state = heads.advance(features.ids[:, place], state, heads.rotary(positions + step), attend)
+        state = heads.advance(features.ids[:, place], state, heads.through_layers(positions + step, attend))
         yield heads.logits(state), state, place
 
 

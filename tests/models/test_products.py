@@ -130,6 +130,12 @@ def test_packed_heads_compute_what_they_did_before(kind, way, monkeypatch):
         found.append(heads(tree, features))
     for a, b in zip(*found):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
+    step = Block((1,), (6,), ids[1:, :1], Topology.of_chain(0, ids.device))
+    branches = Block((1,), (6,), ids[1:, 1:5], Topology.of_parents(torch.tensor([[-1, -1, 0, 1]]), 2), first=1)
+    for block in (step, branches):  # of one row, behind what is there
+        own = features[1:, : block.width]
+        for a, b in zip(packed(block, own), plain(block, own)):
+            torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
     for name, weight in plain.published().items():  # what was packed is still there, as it was
         assert torch.equal(packed.published()[name].to(weight.dtype), weight), name
     doubled = load_models(ModelSpec(dtype="float64").checked()).heads[kind]

@@ -16,7 +16,7 @@ from specterm.errors import ModelError
 from specterm.models.heads.checkpoint import Checkpoint
 from specterm.models.heads.feature_heads import FeatureHeads
 from specterm.models.heads.head_config import HeadConfig
-from specterm.models.heads.head_layer import Attend, Rotary, read_layers
+from specterm.models.heads.head_layer import Through, read_layers
 
 FILES = ("model.safetensors", "pytorch_model.bin")
 
@@ -44,11 +44,11 @@ class EagleHeads(FeatureHeads):
         """The feature is the target's state itself."""
         return taps.to(self.dtype)
 
-    def advance(self, ids: Tensor, features: Tensor, rotary: Rotary, attend: Attend) -> Tensor:
+    def advance(self, ids: Tensor, features: Tensor, through: Through) -> Tensor:
         """See `FeatureHeads`."""
         x = self.linear(torch.cat([self.embed(ids), features], dim=-1), self.fc, self.fc_bias)
-        for layer in self.layers:
-            x = layer(layer.normed(x), x, rotary, attend)
+        for index, layer in enumerate(self.layers):
+            x = through(index, layer.normed(x), x)
         return x
 
     def logits(self, features: Tensor) -> Tensor:

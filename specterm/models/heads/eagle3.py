@@ -23,7 +23,7 @@ from specterm.models.heads.checkpoint import Checkpoint
 from specterm.models.heads.eagle import FILES
 from specterm.models.heads.feature_heads import FeatureHeads
 from specterm.models.heads.head_config import HeadConfig
-from specterm.models.heads.head_layer import Attend, Rotary, read_layers
+from specterm.models.heads.head_layer import Through, read_layers
 
 
 class Eagle3Heads(FeatureHeads):
@@ -68,14 +68,14 @@ class Eagle3Heads(FeatureHeads):
             states = torch.cat([self._norm(*part) for part in zip(parts, self.fc_norm, strict=True)], dim=-1)
         return self.linear(states, self.fc)
 
-    def advance(self, ids: Tensor, features: Tensor, rotary: Rotary, attend: Attend) -> Tensor:
+    def advance(self, ids: Tensor, features: Tensor, through: Through) -> Tensor:
         """See `FeatureHeads`."""
         first, *others = self.layers
         normed = self._norm(features, self.hidden_norm)
         residual = normed if self.config.options.get("norm_before_residual") else features
-        y = first(torch.cat([first.normed(self.embed(ids)), normed], dim=-1), residual, rotary, attend)
-        for layer in others:
-            y = layer(layer.normed(y), y, rotary, attend)
+        y = through(0, torch.cat([first.normed(self.embed(ids)), normed], dim=-1), residual)
+        for index, layer in enumerate(others, start=1):
+            y = through(index, layer.normed(y), y)
         return self._norm(y, self.norm) if self.config.options.get("norm_output") else y
 
     def logits(self, features: Tensor) -> Tensor:

@@ -17,13 +17,15 @@ from torch import Tensor, nn
 
 from specterm.decoding.ports import Block
 from specterm.errors import ModelError
-from specterm.models.attention import grouped_attention, grouped_mask
-from specterm.models.cache import positions_of, visibility
+from specterm.models.attention import grouped_attention, grouped_mask, signed
+from specterm.models.cache import SlotCache, positions_of, visibility
 from specterm.models.cached import Cached
 from specterm.models.heads.head_config import HeadConfig
-from specterm.models.heads.head_layer import Attend, HeadLayer, Linear, Rotary
+from specterm.models.heads.head_layer import Attend, HeadLayer, Linear, Rotary, Through
+from specterm.models.masks import Masks
 from specterm.models.products import HalfPacked, PackedLinear, packs_exactly, quickest
 from specterm.models.rope import rope_tables
+from specterm.models.row_layers import MOST_TOKENS, RowLayers, places
 from specterm.models.runners.graphs import ForwardGraphs, Update
 
 
@@ -51,6 +53,9 @@ class FeatureHeads(Cached, nn.Module, ABC):
         self.linear: Linear = F.linear
         self.packed_bytes = 0
         """What packed weights take, which are parameters no more."""
+        self._rows: RowLayers | None = None
+        group = config.heads // config.kv_heads
+        self._masks = Masks(group, torch.float32, torch.device("cpu"), config.max_positions)
         self._layers = nn.ModuleList(layers)
         tables = rope_tables({**config.options, "head_dim": config.head_dim}, config.max_positions, torch.device("cpu"))
         if tables is None:
@@ -95,6 +100,9 @@ class FeatureHeads(Cached, nn.Module, ABC):
                     delattr(module, name)
                     module.register_buffer(name, narrow, persistent=False)
         self.packed_bytes = packed.nbytes
+        if all(layer.norms_agree for layer in self.layers):
+            tables = self.get_buffer("_cos"), signed(self.get_buffer("_sin"))
+            self._rows = RowLayers(self.config, [layer.for_rows(packed) for layer in self.layers], *tables)
 
     def allocate(self, rows: int, capacity: int) -> None:
         """See `Runner`."""
@@ -116,8 +124,12 @@ class FeatureHeads(Cached, nn.Module, ABC):
             if found is not None:
                 return found if last is None else (_picked(found[0], last), found[1])
         cache.begin(block)
-        positions = positions_of(block, self.max_positions)
-        following = self._through(block.ids, positions, visibility(block), cache.update_both, features)
+        rows = self._rows if len(block.rows) == 1 and block.width <= MOST_TOKENS else None
+        if rows is not None and len(cache.layers()) == len(self._layers):
+            following = self.advance(block.ids, features, self._through_rows(rows, cache, block))
+        else:
+            positions = positions_of(block, self.max_positions)
+            following = self._through(block.ids, positions, visibility(block), cache.update_both, features)
         return self.logits(following if last is None else _picked(following, last)), following
 
     def _captured(
@@ -135,7 +147,25 @@ class FeatureHeads(Cached, nn.Module, ABC):
             keys, values = update(layer, torch.cat((k, v), dim=2))
             return grouped_attention(q, keys, values, mask)
 
-        return self.advance(ids, features, self.rotary(positions), attend)
+        return self.advance(ids, features, self.through_layers(positions, attend))
+
+    def _through_rows(self, rows: RowLayers, cache: SlotCache, block: Block) -> Through:
+        """Through the layers with the few tokens of one row."""
+        where, mask = places(block, self.max_positions), self._masks.mask(block)
+        here = rows.begin(cache, block.rows[0], block.starts[0] + block.first, block.width, where, mask)
+        buffers = rows.buffers(block.width)
+
+        def through(index: int, x: Tensor, residual: Tensor) -> Tensor:
+            buffers.x[:] = residual[0].numpy()
+            rows.layer(index, x[0], buffers, here)
+            return torch.from_numpy(buffers.x.copy()).unsqueeze(0)
+
+        return through
+
+    def through_layers(self, positions: Tensor, attend: Attend) -> Through:
+        """Through the layers with tokens at `positions`, int64 [B, T], that attend as `attend` says."""
+        rotary = self.rotary(positions)
+        return lambda index, x, residual: self.layers[index](x, residual, rotary, attend)
 
     def rotary(self, positions: Tensor) -> Rotary:
         """Cosines and sines of `positions`, int64 [B, T]."""
@@ -150,8 +180,9 @@ class FeatureHeads(Cached, nn.Module, ABC):
         """Features, [..., H], from the target's hidden states at `taps`, one after the other, [..., F]."""
 
     @abstractmethod
-    def advance(self, ids: Tensor, features: Tensor, rotary: Rotary, attend: Attend) -> Tensor:
-        """The next features, [B, T, H], from tokens, [B, T], and the features before them, [B, T, H]."""
+    def advance(self, ids: Tensor, features: Tensor, through: Through) -> Tensor:
+        """The next features, [B, T, H], from tokens, [B, T], and the features before them, [B, T, H]; `through` takes
+        them through the layers."""
 
     @abstractmethod
     def logits(self, features: Tensor) -> Tensor:

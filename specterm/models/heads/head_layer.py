@@ -16,10 +16,17 @@ from torch import Tensor, nn
 from specterm.models.attention import rotated
 from specterm.models.heads.checkpoint import Checkpoint
 from specterm.models.heads.head_config import HeadConfig
+from specterm.models.norm import RmsNorm
+from specterm.models.products import PackedLinear, Rescaled
+from specterm.models.row_layers import Layer
 
 Attend: TypeAlias = Callable[[int, Tensor, Tensor, Tensor], Tensor]
 """From a layer's number, q [B, T, heads, D] and k and v [B, T, kv_heads, D], q and k at their positions, what was
 attended to, [B, T, heads * D]."""
+
+Through: TypeAlias = Callable[[int, Tensor, Tensor], Tensor]
+"""The residual stream behind the layer of that number, [B, T, H], from what its attention reads, [B, T, width], and the
+stream in front of it, [B, T, H]."""
 
 Linear: TypeAlias = Callable[..., Tensor]
 """`F.linear`, or what takes its place: of x, a weight and perhaps a bias."""
@@ -67,6 +74,11 @@ class HeadLayer(nn.Module):
         self.gate_up = weight(torch.cat([own(f"mlp.{n}_proj.weight", inner, hidden) for n in ("gate", "up")]))
         self.down = weight(own("mlp.down_proj.weight", hidden, inner))
 
+    @property
+    def norms_agree(self) -> bool:
+        """Whether queries and keys are both normed, or neither."""
+        return (self.q_norm is None) == (self.k_norm is None)
+
     def normed(self, x: Tensor) -> Tensor:
         """x, [B, T, H], behind the layer's input norm; x itself where the layer has none."""
         return x if self.input_norm is None else self._norm(x, self.input_norm)
@@ -83,6 +95,24 @@ class HeadLayer(nn.Module):
         y = residual + self.linear(attended, self.out, self.out_bias)
         gate, up = self.linear(self._norm(y, self.mlp_norm), self.gate_up).chunk(2, dim=-1)
         return y + self.linear(F.silu(gate) * up, self.down)
+
+    def for_rows(self, packed: PackedLinear) -> Layer:
+        """The same layer for `RowLayers`; `packed` knows what has been packed of it. It has norms of both queries and
+        keys, or of neither."""
+        config, products = self._config, packed.product
+        gate_up, qk_norm = products(self.gate_up), None
+        if self.q_norm is not None and self.k_norm is not None:
+            norms = torch.stack((self.q_norm,) * config.heads + (self.k_norm,) * config.kv_heads)
+            qk_norm = RmsNorm(norms, config.eps)
+        return Layer(
+            qkv=Rescaled(products(self.qkv), self.qkv_bias),
+            qk_norm=qk_norm,
+            out=products(self.out),
+            out_bias=self.out_bias,
+            mlp_norm=RmsNorm(self.mlp_norm, config.eps, gate_up.gain),
+            gate_up=gate_up,
+            down=products(self.down),
+        )
 
     def published(self, at: str) -> dict[str, Tensor]:
         """The weights under their published names, which begin with `at`; norms and biases where there are some."""

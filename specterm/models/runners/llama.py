@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -26,9 +25,10 @@ from specterm.models.masks import Masks
 from specterm.models.norm import RmsNorm
 from specterm.models.products import Plain, Product, narrowest, packs_exactly, quickest
 from specterm.models.rope import rope_tables
+from specterm.models.row_layers import MOST_TOKENS, Layer, places
 from specterm.models.runners.early_exit import EarlyExit
 from specterm.models.runners.graphs import ForwardGraphs, Update
-from specterm.models.runners.one_row import MOST_TOKENS, OneRow
+from specterm.models.runners.one_row import OneRow
 from specterm.models.weights import ReadTensor, weight_files
 
 _FAMILIES = {"llama", "mistral", "qwen2", "qwen3"}
@@ -94,28 +94,6 @@ def _complete(config: Mapping[str, Any]) -> bool:
         return False
 
 
-@dataclass(frozen=True, slots=True)
-class Layer:
-    """One layer; q, k and v stacked, gate and up stacked. The norms divide by the gain of the product behind them."""
-
-    attention_norm: RmsNorm
-    qkv: Product
-    qk_norm: RmsNorm | None
-    out: Product
-    out_bias: Tensor | None
-    mlp_norm: RmsNorm
-    gate_up: Product
-    down: Product
-
-    def norms(self) -> list[RmsNorm]:
-        """Of the residual stream, and of the heads where there are such."""
-        return [self.attention_norm, self.mlp_norm, *([] if self.qk_norm is None else [self.qk_norm])]
-
-    def products(self) -> tuple[Product, ...]:
-        """All of them."""
-        return self.qkv, self.out, self.gate_up, self.down
-
-
 class LlamaRunner(Cached):
     """See `Runner`."""
 
@@ -153,7 +131,8 @@ class LlamaRunner(Cached):
         self._head = self._embedding if shape.tied else narrowest(head) if self._packed else head
         norm = read("model.norm.weight", (shape.hidden,)).to(self._inner)
         self._norm, self._judge_norm = RmsNorm(norm, shape.eps), RmsNorm(norm, shape.eps, self._judge.gain)
-        self._layers = [self._layer(read, i, config) for i in range(shape.layers)]
+        layers = [self._layer(read, i, config) for i in range(shape.layers)]
+        self._attention_norms, self._layers = [norm for norm, _ in layers], [layer for _, layer in layers]
         tables = rope_tables(config, max_positions, device)
         assert tables is not None, "fits() said that the rotary embedding is known"
         self._cos, self._sin = tables[0].to(self._inner), signed(tables[1].to(self._inner))
@@ -163,12 +142,14 @@ class LlamaRunner(Cached):
         self._one_row: OneRow | None = None
         if device.type == "cpu" and self._inner == torch.float32:
             judge = self._judge_norm, self._judge
-            self._one_row = OneRow(shape, self._layers, self._embedding, self._norm, judge, self._cos, self._sin)
+            self._one_row = OneRow(
+                shape, self._attention_norms, self._layers, self._embedding, self._norm, judge, self._cos, self._sin
+            )
 
     def size(self) -> tuple[int, int]:
         """The number of weights, and the bytes that they take. Where products are packed, a table that is also looked
         up is held in both layouts, each of 16 bits a weight."""
-        norms = [self._judge_norm, *(norm for layer in self._layers for norm in layer.norms())]
+        norms = [self._judge_norm, *self._attention_norms, *(norm for layer in self._layers for norm in layer.norms())]
         products = [product for layer in self._layers for product in layer.products()]
         tables = [self._embedding] if self.shape.tied else [self._embedding, self._head]
         biases = [layer.out_bias for layer in self._layers if layer.out_bias is not None]
@@ -252,10 +233,10 @@ class LlamaRunner(Cached):
         x = self._embedding.index_select(0, ids.flatten()).view(rows, width, -1)  # [B, T, hidden]
         x = x if x.dtype == self._inner else x.to(self._inner)
         tapped: dict[int, Tensor] = {}
-        for index, layer in enumerate(self._layers[:layers]):
+        for index, (norm, layer) in enumerate(zip(self._attention_norms[:layers], self._layers, strict=False)):
             if index in taps:
                 tapped[index] = x
-            qkv = layer.qkv(layer.attention_norm(x)).view(rows, width, -1, shape.head_dim)
+            qkv = layer.qkv(norm(x)).view(rows, width, -1, shape.head_dim)
             queries = qkv.narrow(2, 0, queries_keys)
             if layer.qk_norm is not None:
                 queries.copy_(layer.qk_norm(queries))
@@ -275,13 +256,10 @@ class LlamaRunner(Cached):
     ) -> tuple[Tensor, Tensor]:
         """`_forward` of a few tokens of one row; the cache has begun the block."""
         assert self.cache is not None
-        begin, where = block.starts[0] + block.first, None
-        if not block.topology.chain or begin + block.width > self.max_positions:
-            depth = block.topology.depth[0].numpy()[block.first : block.first + block.width]
-            where = np.minimum(depth + block.starts[0], self.max_positions - 1)
         logits, states = passes.forward(
-            self.cache, block.rows[0], begin, block.ids.tolist()[0], where=where, mask=self._masks.mask(block),
-            layers=layers, taps=taps, last=None if last is None else last[0],
+            self.cache, block.rows[0], block.starts[0] + block.first, block.ids.tolist()[0],
+            where=places(block, self.max_positions), mask=self._masks.mask(block), layers=layers, taps=taps,
+            last=None if last is None else last[0],
         )  # fmt: skip
         return logits.unsqueeze(0), logits[..., :0] if states is None else states.to(self.dtype).unsqueeze(0)
 
@@ -290,7 +268,8 @@ class LlamaRunner(Cached):
         assert self.cache is not None
         self.cache.compact(rows, starts, path)
 
-    def _layer(self, read: ReadTensor, index: int, config: Mapping[str, Any]) -> Layer:
+    def _layer(self, read: ReadTensor, index: int, config: Mapping[str, Any]) -> tuple[RmsNorm, Layer]:
+        """The norm in front of attention, and the layer behind it."""
         shape, at = self.shape, f"model.layers.{index}."
         queries, keys = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
         ff = int(config["intermediate_size"])
@@ -306,8 +285,8 @@ class LlamaRunner(Cached):
         gate_up = self._product(
             torch.cat([read(f"{at}mlp.{n}_proj.weight", (ff, shape.hidden)) for n in ("gate", "up")])
         )
-        return Layer(
-            attention_norm=self._rms(read(f"{at}input_layernorm.weight", (shape.hidden,)), qkv.gain),
+        norm = self._rms(read(f"{at}input_layernorm.weight", (shape.hidden,)), qkv.gain)
+        return norm, Layer(
             qkv=qkv,
             qk_norm=self._qk_norm(read, at) if shape.qk_norm else None,
             out=self._product(read(f"{at}self_attn.o_proj.weight", (shape.hidden, queries))),

@@ -13,6 +13,7 @@ import math
 import time
 import warnings
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, Protocol
 
 import torch
@@ -22,6 +23,8 @@ from torch import Tensor
 _SUBNORMAL = 2.0**-25
 """Half precision rounds numbers below its normal range by at most this."""
 _PROBED_WEIGHTS = 1 << 21
+_FEW_WEIGHTS = 1 << 18
+"""One thread has multiplied so many before others have begun."""
 _PROBED_WIDTHS = (1, 5)
 _PASSES = 5
 
@@ -84,7 +87,9 @@ class ThreadedHalfPacked(HalfPacked):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             self._packed = torch.ops.quantized.linear_prepack_fp16(weight * self.gain, bias)
-        self._multiply = torch.ops.quantized.linear_dynamic_fp16.default
+        by_name = torch.ops.quantized.linear_dynamic_fp16.default
+        # What it calls in the end; before that it looks for stand-ins among its arguments, a fifth of a small product.
+        self._multiply = getattr(by_name, "_op", by_name)
 
     def __call__(self, x: Tensor) -> Tensor:
         """See `Product`."""
@@ -116,10 +121,10 @@ class PackedLinear:
         self.nbytes = 0
         """What the packed weights take, the narrow copies included."""
 
-    def pack(self, weight: Tensor, way: type[HalfPacked]) -> Tensor:
+    def pack(self, weight: Tensor) -> Tensor:
         """Pack `weight`, [out, in], float32 and `packs_exactly`; returns the narrow copy that is to be passed in its
         place from now on, and to be kept as long as this object."""
-        product, narrow = way(weight), narrowest(weight)
+        product, narrow = packed_quickest(weight)(weight), narrowest(weight)
         self._products[id(narrow)] = product
         self.nbytes += product.nbytes + narrow.nbytes
         return narrow
@@ -157,6 +162,23 @@ def quickest(weight: Tensor, dtype: torch.dtype) -> type[Plain] | type[HalfPacke
         with contextlib.suppress(AttributeError, RuntimeError):
             took[way] = _probe(way(full), torch.float32, full.shape[1])
     return min(took, key=took.__getitem__)
+
+
+def packed_quickest(weight: Tensor) -> type[HalfPacked]:
+    """How a matrix of the shape of `weight` is packed for products that take the least time: threads that must be
+    woken for a small one cost more than they bring."""
+    threads = torch.get_num_threads()
+    if threads == 1 or weight.numel() < _FEW_WEIGHTS:
+        return HalfPacked
+    return ThreadedHalfPacked if _threads_pay(weight.shape[0], weight.shape[1], threads) else HalfPacked
+
+
+@lru_cache
+def _threads_pay(rows: int, columns: int, threads: int) -> bool:
+    """A measurement of some milliseconds, with so many of torch's threads."""
+    weight = torch.zeros((rows, columns))
+    alone, together = (_probe(way(weight), torch.float32, columns) for way in (HalfPacked, ThreadedHalfPacked))
+    return together < alone
 
 
 def narrowest(table: Tensor) -> Tensor:

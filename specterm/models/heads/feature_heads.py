@@ -23,7 +23,7 @@ from specterm.models.cached import Cached
 from specterm.models.heads.head_config import HeadConfig
 from specterm.models.heads.head_layer import Attend, HeadLayer, Linear, Rotary, Through
 from specterm.models.masks import Masks
-from specterm.models.products import HalfPacked, PackedLinear, packs_exactly, quickest
+from specterm.models.products import PackedLinear, Plain, packs_exactly, quickest
 from specterm.models.rope import rope_tables
 from specterm.models.row_layers import MOST_TOKENS, RowLayers, places
 from specterm.models.runners.graphs import ForwardGraphs, Update
@@ -87,16 +87,16 @@ class FeatureHeads(Cached, nn.Module, ABC):
         training. What is held is two layouts of 16 bits a weight instead of one of 32."""
         if self.device.type != "cpu" or self.dtype != torch.float32:
             return
-        way, packed = quickest(self.layers[0].gate_up, self.dtype), PackedLinear()
-        if not issubclass(way, HalfPacked):
+        if quickest(self.layers[0].gate_up, self.dtype) is Plain:
             return
+        packed = PackedLinear()
         modules: list[FeatureHeads | HeadLayer] = [self, *self.layers]
         for module in modules:
             module.linear = packed
             held = {**dict(module.named_parameters(recurse=False)), "lm_head": getattr(module, "lm_head", None)}
             for name, weight in held.items():
                 if weight is not None and weight.ndim == 2 and packs_exactly(weight):
-                    narrow = packed.pack(weight.detach(), way)
+                    narrow = packed.pack(weight.detach())
                     delattr(module, name)
                     module.register_buffer(name, narrow, persistent=False)
         self.packed_bytes = packed.nbytes

@@ -23,7 +23,7 @@ from specterm.models.cache import SlotCache
 from specterm.models.cached import Cached
 from specterm.models.masks import Masks
 from specterm.models.norm import RmsNorm
-from specterm.models.products import Plain, Product, narrowest, packs_exactly, quickest
+from specterm.models.products import Plain, Product, narrowest, packed_quickest, packs_exactly, quickest
 from specterm.models.rope import rope_tables
 from specterm.models.row_layers import MOST_TOKENS, Layer, places
 from specterm.models.runners.early_exit import EarlyExit
@@ -121,8 +121,7 @@ class LlamaRunner(Cached):
         self.cache: SlotCache | None = None
         embedding = read("model.embed_tokens.weight", (shape.vocab, shape.hidden))
         head = embedding if shape.tied else read("lm_head.weight", (shape.vocab, shape.hidden))
-        self._way = Plain if plain else quickest(head, dtype)
-        self._packed = self._way is not Plain
+        self._packed = not plain and quickest(head, dtype) is not Plain
         # bfloat16 weights are packed for float32 products, so everything else is float32 then, the cache and the logits
         # too: CPUs without bfloat16 instructions take longer for the conversions than for the bytes that they save.
         self._inner = torch.float32 if self._packed else dtype
@@ -309,7 +308,7 @@ class LlamaRunner(Cached):
         """As it is fastest, as far as it loses nothing."""
         bias = None if bias is None else bias.to(self._inner)
         weight = weight.to(self._inner)
-        return (self._way if packs_exactly(weight) else Plain)(weight, bias)
+        return (packed_quickest(weight) if self._packed and packs_exactly(weight) else Plain)(weight, bias)
 
 
 def _picked(x: Tensor, last: Sequence[int]) -> Tensor:

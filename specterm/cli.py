@@ -114,7 +114,7 @@ def open_workbench(
     from specterm.tui.app import SpectermApp
     from specterm.tui.memory import Memory
 
-    with _monitor(spec.monitor) as monitor:
+    with _monitor() as monitor:
         engine = replay or LocalEngine(monitor if spec.monitor else None)
         memory = Memory(locations.state_folder(), prompts=history is not None)
         app = SpectermApp(
@@ -134,6 +134,8 @@ def open_workbench(
 
             app.driver_class = Terminal
         app.call_after_refresh(gc.enable)
+        if spec.monitor:
+            app.call_after_refresh(monitor.start)  # its imports would hold up the first frame
         _log.info("specterm %s: the workbench opens on %s", __version__, spec.model.target)
         app.run()
         return app.return_code or ExitCode.OK
@@ -144,7 +146,9 @@ def local_engine(monitored: bool) -> Iterator[Engine]:
     """The engine of this machine, with a monitor of its devices if `monitored`; both end with the block."""
     from specterm.engine.local import LocalEngine
 
-    with _monitor(monitored) as monitor:
+    with _monitor() as monitor:
+        if monitored:
+            monitor.start()
         engine = LocalEngine(monitor if monitored else None)
         try:
             yield engine
@@ -153,17 +157,14 @@ def local_engine(monitored: bool) -> Iterator[Engine]:
 
 
 @contextmanager
-def _monitor(started: bool) -> Iterator[Monitor]:
+def _monitor() -> Iterator[Monitor]:
     from specterm.telemetry.monitor import Monitor
 
     monitor = Monitor()
-    if started:
-        monitor.start()
     try:
         yield monitor
     finally:
-        if started:
-            monitor.stop()
+        monitor.stop()
 
 
 def _agree_on_utf8() -> None:

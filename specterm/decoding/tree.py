@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal, TypeAlias
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -47,17 +48,8 @@ class Topology:
     @staticmethod
     def of_parents(parents: Tensor, max_depth: int) -> Topology:
         """From the parents of draft nodes: int64 [R, N], -1 for the root, each smaller than its own index."""
-        rows = parents.shape[0]
-        root = torch.zeros((rows, 1), dtype=torch.int64, device=parents.device)
-        parents = torch.cat([root, parents + 1], dim=1)
-        size = parents.shape[1]
-        visible = torch.eye(size, dtype=torch.bool, device=parents.device).expand(rows, size, size).clone()
-        ancestor = parents
-        for _ in range(max_depth):
-            visible.scatter_(2, ancestor.unsqueeze(-1), True)
-            ancestor = parents.gather(1, ancestor)
-        depth = visible.sum(dim=2) - 1
-        return Topology(parents, depth, visible, max_depth)
+        make = _of_parents_on_host if parents.device.type == "cpu" else _of_parents_on_device
+        return make(parents, max_depth)
 
     def with_level(self, parents: Tensor) -> Topology:
         """With nodes more, all of them at the depth below the deepest: parents int64 [R, P], the node (0: the root)
@@ -77,6 +69,37 @@ class Topology:
         return Topology(
             torch.cat((above[0], parents), dim=1), torch.cat((above[1], level), dim=1), visible, self.max_depth + 1
         )
+
+
+def _of_parents_on_device(parents: Tensor, max_depth: int) -> Topology:
+    rows = parents.shape[0]
+    root = torch.zeros((rows, 1), dtype=torch.int64, device=parents.device)
+    parents = torch.cat([root, parents + 1], dim=1)
+    size = parents.shape[1]
+    visible = torch.eye(size, dtype=torch.bool, device=parents.device).expand(rows, size, size).clone()
+    ancestor = parents
+    for _ in range(max_depth):
+        visible.scatter_(2, ancestor.unsqueeze(-1), True)
+        ancestor = parents.gather(1, ancestor)
+    depth = visible.sum(dim=2) - 1
+    return Topology(parents, depth, visible, max_depth)
+
+
+def _of_parents_on_host(parents: Tensor, max_depth: int) -> Topology:
+    """Node by node, which on a CPU is quicker than a dozen operations on a few numbers."""
+    rows, size = parents.shape[0], parents.shape[1] + 1
+    above, depth = np.zeros((rows, size), dtype=np.int64), np.zeros((rows, size), dtype=np.int64)
+    above[:, 1:] = parents.numpy() + 1
+    visible = np.zeros((rows, size, size), dtype=np.bool_)
+    visible[:, 0, 0] = True
+    for row, own in enumerate(above.tolist()):
+        seen, depths = visible[row], [0]
+        for node, parent in enumerate(own[1:], start=1):
+            seen[node] = seen[parent]
+            seen[node, node] = True
+            depths.append(depths[parent] + 1)
+        depth[row] = depths
+    return Topology(torch.from_numpy(above), torch.from_numpy(depth), torch.from_numpy(visible), max_depth)
 
 
 @lru_cache(maxsize=64)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -126,8 +127,10 @@ class SlotCache:
     def compact(self, rows: Sequence[int], starts: Sequence[int], path: Tensor) -> None:
         """Move slot starts[b] + path[b, d] to starts[b] + d in every layer; path: int64 [B, D + 1]."""
         device = path.device
-        if device.type == "cpu" and torch.equal(path, torch.arange(path.shape[1]).expand_as(path)):
-            return  # every row keeps the first of its nodes, where they are
+        if device.type == "cpu":
+            for moved in zip(rows, starts, path.tolist(), strict=True):
+                self._compact_row(*moved)
+            return
         row = torch.tensor(rows, device=device).unsqueeze(1)
         base = torch.tensor(starts, device=device).unsqueeze(1)
         source, target = base + path, base + torch.arange(path.shape[1], device=device)
@@ -138,6 +141,19 @@ class SlotCache:
                     own.index_copy_(1, target[0], own.index_select(1, source[0]))
                 else:
                     buffer[row, :, target] = buffer[row, :, source]
+
+    def _compact_row(self, row: int, start: int, path: Sequence[int]) -> None:
+        """`compact` of one row on a CPU, where copies in numpy begin sooner. What is repeated at the end of its path,
+        and nodes that follow one another from the root, are not moved."""
+        steps = enumerate(pairwise(path), start=1)
+        moved = [(start + depth, start + node) for depth, (above, node) in steps if node > max(depth, above)]
+        if not moved:
+            return
+        for buffers in self._layers.values():
+            for buffer in buffers:
+                own = buffer[row].view(torch.int16).numpy()  # numpy does not know every number format
+                for target, source in moved:  # which is behind every target so far
+                    own[:, target] = own[:, source]
 
     def slots(self, layer: int, row: int, end: int) -> tuple[Tensor, Tensor]:
         """Keys and values of one row up to `end`, [kv_heads, end, head_dim]: for tests and inspection."""

@@ -4,9 +4,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from specterm.decoding.acceptance.walk import accepted_nodes, leading, node_states, path_of
+from specterm.decoding.acceptance.walk import accepted_nodes, leading, node_states, path_of, walk
 from specterm.decoding.ports import STATES
-from specterm.decoding.tree import DraftTree, Topology
+from specterm.decoding.tree import DraftTree, Topology, _of_parents_on_device
 
 CPU = torch.device("cpu")
 
@@ -77,6 +77,41 @@ def test_walk_follows_the_one_kept_child_of_each_node(parents, random):
     for i, state in enumerate(states):
         want = "accepted" if i in expected else "rejected" if parents[i] == node else "unused"
         assert state == want
+
+
+@st.composite
+def batches_of_trees(draw):
+    """The parents of each row, padded with -1, how many nodes each has, and which child of each node was kept."""
+    trees = draw(st.lists(parents_of_trees(), min_size=1, max_size=4))
+    counts = [len(parents) for parents in trees]
+    padded = [parents + [-1] * (max(counts) - len(parents)) for parents in trees]
+    kept = []
+    for parents in trees:
+        chosen = {
+            parent: draw(st.sampled_from([i for i, p in enumerate(parents) if p == parent])) for parent in parents
+        }
+        unlucky = draw(st.sets(st.integers(-1, len(parents) - 1)))
+        kept.append([chosen[parent] == i and parent not in unlucky for i, parent in enumerate(parents)])
+    return padded, counts, [own + [False] * (max(counts) - len(own)) for own in kept]
+
+
+@given(batches_of_trees(), st.integers(1, 2))
+@settings(max_examples=150, deadline=None)
+def test_host_and_device_walk_the_same_batch_the_same_way(batch, shared):
+    padded, counts, kept = batch
+    depth = max(len(ancestors(own, i)) - 1 for own, count in zip(padded, counts, strict=True) for i in range(count))
+    parents, kept = torch.tensor(padded), torch.tensor(kept)
+    if shared > 1:  # one shape for every row
+        parents, kept = parents[:1], kept[:1].repeat(shared, 1)
+    topology, made = Topology.of_parents(parents, depth), _of_parents_on_device(parents, depth)
+    for name in ("parents", "depth", "visible"):
+        assert torch.equal(getattr(topology, name), getattr(made, name)), name
+    accepted = accepted_nodes(topology, kept)
+    path, count = path_of(topology, accepted)
+    expected = path, count, node_states(topology, accepted, path[:, -1])
+    for here, there in zip(walk(topology, kept), expected, strict=True):
+        assert torch.equal(here, there)
+        assert here.dtype == there.dtype
 
 
 def test_chain_and_general_walk_agree():

@@ -14,14 +14,7 @@ from torch import Tensor
 
 from specterm.decoding.acceptance.chain import SampledChain
 from specterm.decoding.acceptance.multi_candidate import multi_candidate
-from specterm.decoding.acceptance.walk import (
-    accepted_nodes,
-    leading,
-    node_states,
-    path_of,
-    probability_at,
-    target_uniforms,
-)
+from specterm.decoding.acceptance.walk import leading, probability_at, target_uniforms, walk
 from specterm.decoding.ports import Judging, Verdict
 from specterm.decoding.sampling import draw, likeliest, probabilities
 from specterm.decoding.tree import DraftTree
@@ -59,10 +52,8 @@ class Exact:
             last = count.unsqueeze(1)
         else:
             parents = topology.parents.expand_as(drawn)[:, 1:]
-            accepted = accepted_nodes(topology, tree.where_drafted(tree.tokens == drawn.gather(1, parents)))
-            path, count = path_of(topology, accepted)
-            last = path[:, -1:]
-            walked = path, node_states(topology, accepted, path[:, -1])
+            path, count, states = walk(topology, tree.where_drafted(tree.tokens == drawn.gather(1, parents)))
+            last, walked = path[:, -1:], (path, states)
         next_token = drawn.gather(1, last).squeeze(1)
         if not judging.record:
             return Verdict(topology, count, next_token, walked)

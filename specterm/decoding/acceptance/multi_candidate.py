@@ -14,7 +14,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from specterm.decoding.acceptance.walk import ACCEPTED, REJECTED, UNUSED, path_of, probability_at
+from specterm.decoding.acceptance.walk import ACCEPTED, REJECTED, UNUSED, probability_at, walk
 from specterm.decoding.ports import Judging, Verdict
 from specterm.decoding.sampling import ROUND_STRIDE, Purpose, draw, purpose_keys, uniforms
 from specterm.decoding.tree import DraftTree
@@ -79,8 +79,7 @@ def multi_candidate(tree: DraftTree, probs: Tensor, judging: Judging, *, tempera
         law = torch.where(walking.unsqueeze(1), _normalised(probs[rows, last].to(exact)), law)
 
     refused_all = ((parents == last.unsqueeze(1)) & (states == REJECTED)).any(dim=1)
-    root = torch.ones_like(walking).unsqueeze(1)
-    path, count = path_of(tree.topology, torch.cat([root, states == ACCEPTED], dim=1))
+    path, count, _ = walk(tree.topology, states == ACCEPTED)
     positions = torch.tensor(judging.positions, device=device)
     keys = (purpose_keys(judging.keys, purpose, device) for purpose in (Purpose.RESIDUAL, Purpose.TARGET))
     u_correction, u_bonus = (

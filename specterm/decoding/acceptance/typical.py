@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from specterm.decoding.acceptance.exact import Exact
-from specterm.decoding.acceptance.walk import accepted_nodes, node_states, path_of, probability_at, target_uniforms
+from specterm.decoding.acceptance.walk import accepted_nodes, probability_at, target_uniforms, walk
 from specterm.decoding.ports import Judging, Verdict
 from specterm.decoding.sampling import draw, probabilities
 from specterm.decoding.tree import DraftTree
@@ -36,13 +36,11 @@ class Typical:
         entropy = torch.special.entr(probs).sum(dim=2)
         threshold = (self._delta * torch.exp(-entropy)).clamp(max=self._epsilon).gather(1, parents)
         whole = accepted_nodes(topology, (p > threshold) & tree.valid())
-        accepted = _best_path(tree, whole, p)
-        path, count = path_of(topology, accepted)
+        path, count, states = walk(topology, _best_path(tree, whole, p)[:, 1:])
         last = path[:, -1]
         law = probs[torch.arange(len(probs), device=probs.device), last]
         u = target_uniforms(judging, count.unsqueeze(1)).squeeze(1)
         next_token = draw(law, u)
-        states = node_states(topology, accepted, last)
         if not judging.record:
             return Verdict(topology, count, next_token, (path, states))
         return Verdict(

@@ -20,6 +20,37 @@ def leading(kept: Tensor) -> Tensor:
     return kept.cumprod(dim=1).sum(dim=1)
 
 
+def walk(topology: Topology, kept: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """From the root down along kept nodes: what `path_of` gives, and `node_states`.
+
+    kept: bool [B, N], whether each node is the one its parent's judgement chose; so at most one child of a node.
+    """
+    if kept.device.type == "cpu":  # one look at each node is quicker than a dozen operations on a few numbers
+        return _walk_on_host(topology, kept)
+    accepted = accepted_nodes(topology, kept)
+    path, count = path_of(topology, accepted)
+    return path, count, node_states(topology, accepted, path[:, -1])
+
+
+def _walk_on_host(topology: Topology, kept: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    parents, length = topology.parents[:, 1:].tolist(), topology.max_depth + 1
+    paths, counts, states = [], [], []
+    for above, own in zip(parents * (len(kept) // len(parents)), kept.tolist(), strict=True):
+        path = [0]
+        for node, (parent, here) in enumerate(zip(above, own, strict=True), start=1):
+            if here and parent == path[-1]:
+                path.append(node)
+        last = path[-1]
+        codes = [REJECTED if parent == last else UNUSED for parent in above]
+        for node in path[1:]:
+            codes[node - 1] = ACCEPTED
+        counts.append(len(path) - 1)
+        states.append(codes)
+        paths.append(path + [last] * (length - len(path)))
+    path, count, codes = (torch.from_numpy(np.array(found, dtype=np.int64)) for found in (paths, counts, states))
+    return path, count, codes
+
+
 def accepted_nodes(topology: Topology, kept: Tensor) -> Tensor:
     """Nodes whose every ancestor was kept, as they were: bool [B, T] with the root True.
 

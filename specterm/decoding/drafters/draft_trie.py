@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from typing import TypeAlias
 
+import numpy as np
 import torch
 
 from specterm.decoding.tree import DraftTree, Topology
@@ -84,22 +85,21 @@ def to_draft_tree(tries: Sequence[DraftTrie], device: torch.device, confidence: 
     if nodes == 0:
         return DraftTree.empty(len(tries), device)
 
-    def padded(rows: Sequence[Sequence[float]], fill: float, dtype: torch.dtype) -> torch.Tensor:
-        return torch.tensor([[*row, *[fill] * (nodes - len(row))] for row in rows], dtype=dtype, device=device)
+    def padded(rows: Sequence[Sequence[float]], fill: float, dtype: type[np.generic]) -> torch.Tensor:
+        whole = np.array([[*row, *[fill] * (nodes - len(row))] for row in rows], dtype=dtype)
+        return torch.from_numpy(whole).to(device)  # sooner there than by torch itself
 
     if all(trie.chain for trie in tries):
         topology = Topology.of_chain(nodes, device)
     else:
-        parents = padded([trie.parents for trie in tries], -1, torch.int64)
+        parents = padded([trie.parents for trie in tries], -1, np.int64)
         topology = Topology.of_parents(parents, max(trie.depth for trie in tries))
     return DraftTree(
         topology,
-        padded([trie.tokens for trie in tries], 0, torch.int64),
+        padded([trie.tokens for trie in tries], 0, np.int64),
         counts,
-        confidence=padded([trie.weights for trie in tries], 0.0, torch.float32) if confidence else None,
-        sources=padded([trie.sources for trie in tries], 0, torch.int64)
-        if any(trie.sources for trie in tries)
-        else None,
+        confidence=padded([trie.weights for trie in tries], 0.0, np.float32) if confidence else None,
+        sources=padded([trie.sources for trie in tries], 0, np.int64) if any(trie.sources for trie in tries) else None,
         alternatives=_alternatives(tries, nodes, device),
     )
 

@@ -120,7 +120,7 @@ class Session:
         runner = models.target.runner
         shared = {runner.head_weight().data_ptr(), runner.embedding_weight().data_ptr()}
         weights = [w for module in models.heads.values() for w in module.parameters() if w.data_ptr() not in shared]
-        packed = sum(module.packed_bytes for module in models.heads.values() if isinstance(module, FeatureHeads))
+        packed = sum(module.packed_bytes for module in models.heads.values())
         weight_bytes = packed + sum(weight.numel() * weight.element_size() for weight in weights)
         return Loaded(seconds, target, tuple(drafts), self._calibration, heads, weight_bytes)
 

@@ -19,7 +19,6 @@ from specterm.models.faults import is_device_failure, is_out_of_memory
 from specterm.models.folders import eos_ids, find_folder, find_heads, read_config
 from specterm.models.formats import quickest_format
 from specterm.models.heads import READERS
-from specterm.models.heads.feature_heads import FeatureHeads
 from specterm.models.progress import LoadMeter, Report, unreported
 from specterm.models.runners.llama import LlamaRunner, fits
 from specterm.models.tokenizer import TextCodec, has_tokenizer, load_codec
@@ -117,8 +116,7 @@ def read_models(found: FoundModels, report: Report = unreported) -> LoadedModels
     for kind, folder in found.heads.items():
         meter.begin(f"loading {HEADS[kind]}", weight_file_bytes(folder))
         heads[kind] = made = READERS[kind](folder, target.runner)
-        if isinstance(made, FeatureHeads):
-            made.pack()
+        made.pack()
     return LoadedModels(target, tuple(drafts), heads)
 
 

@@ -11,6 +11,7 @@ from specterm.decoding.tree import Topology
 from specterm.models import products
 from specterm.models.folders import BUILTIN_FOLDER
 from specterm.models.heads import READERS
+from specterm.models.heads.medusa import MedusaHeads, _Packed
 from specterm.models.loading import load_models
 from specterm.models.norm import RmsNorm
 from specterm.models.products import HalfPacked, Plain, ThreadedHalfPacked, narrowest, packs_exactly, quickest
@@ -140,3 +141,45 @@ def test_packed_heads_compute_what_they_did_before(kind, way, monkeypatch):
         assert torch.equal(packed.published()[name].to(weight.dtype), weight), name
     doubled = load_models(ModelSpec(dtype="float64").checked()).heads[kind]
     assert doubled.packed_bytes == 0
+
+
+@pytest.mark.parametrize("way", [HalfPacked, ThreadedHalfPacked, Plain])
+@pytest.mark.parametrize("kind", ["medusa", "mlp"])
+def test_packed_speculators_compute_what_they_did_before(kind, way, monkeypatch):
+    monkeypatch.setattr(f"specterm.models.heads.{kind}.quickest", lambda *_: way)
+    models = load_models(ModelSpec(dtype="float32").checked())
+    packed, plain = models.heads[kind], READERS[kind](BUILTIN_FOLDER / kind, models.target.runner)
+    assert bool(packed.packed_bytes) == (way is not Plain)
+    assert (packed.hidden_size, packed.dtype) == (plain.hidden_size, torch.float32) == (384, torch.float32)
+    before, left = (sum(weight.nbytes for weight in module.parameters()) for module in (plain, packed))
+    assert left + packed.packed_bytes <= before
+    random = torch.Generator().manual_seed(3)
+    for rows in (1, 5):
+        states, ids = torch.randn((rows, 384), generator=random), torch.randint(4096, (rows,), generator=random)
+        with torch.inference_mode():
+            found = [
+                (heads(states),) if kind == "medusa" else mlp_levels(heads, states, ids) for heads in (packed, plain)
+            ]
+        for a, b in zip(*found, strict=True):
+            assert a.shape == b.shape
+            torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
+    doubled = load_models(ModelSpec(dtype="float64").checked()).heads[kind]
+    assert doubled.packed_bytes == 0
+
+
+def test_packed_medusa_heads_of_several_layers():
+    random = torch.Generator().manual_seed(4)
+    weight, bias, lm_heads = (
+        torch.randn(shape, generator=random).half().float() / 8 for shape in ((3, 2, 64, 64), (3, 2, 64), (2, 50, 64))
+    )
+    states, made = torch.randn((4, 64), generator=random), MedusaHeads(weight, bias, lm_heads)
+    torch.testing.assert_close(_Packed(weight, lm_heads, HalfPacked)(states, bias), made(states), rtol=1e-4, atol=1e-4)
+
+
+def mlp_levels(speculator, states, ids):
+    """Logits of every level and its last state, reading the same tokens again and again."""
+    logits, states = [], speculator.begin(states)
+    for level in range(speculator.levels):
+        told, states = speculator(states, ids, level)
+        logits.append(told)
+    return [*logits, states]

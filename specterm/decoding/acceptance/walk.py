@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -47,8 +49,11 @@ def _walk_on_host(topology: Topology, kept: Tensor) -> tuple[Tensor, Tensor, Ten
         counts.append(len(path) - 1)
         states.append(codes)
         paths.append(path + [last] * (length - len(path)))
-    path, count, codes = (torch.from_numpy(np.array(found, dtype=np.int64)) for found in (paths, counts, states))
-    return path, count, codes
+    return _integers(paths), _integers(counts), _integers(states)
+
+
+def _integers(rows: Sequence[object]) -> Tensor:
+    return torch.from_numpy(np.array(rows, dtype=np.int64))  # sooner there than by torch itself
 
 
 def accepted_nodes(topology: Topology, kept: Tensor) -> Tensor:

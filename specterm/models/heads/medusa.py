@@ -11,6 +11,8 @@ layers there are is read from the tensors: published configs are wrong about it.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 
 import torch
@@ -20,11 +22,38 @@ from torch import Tensor, nn
 from specterm.decoding.ports import Runner
 from specterm.errors import ModelError
 from specterm.models.heads.checkpoint import Checkpoint
+from specterm.models.products import HalfPacked, packs_exactly, quickest
 
 FILES = ("medusa_lm_head.safetensors", "medusa_lm_head.pt", "model.safetensors", "pytorch_model.bin")
 _PREFIX = re.compile(r"^medusa_heads?\.")
 _PUBLISHED = re.compile(r"(\d+)\.(\d+)\.linear\.weight")
 _CONVERTED = re.compile(r"blocks\.(\d+)\.layers\.(\d+)\.weight")
+
+
+class _Packed:
+    """The products of heads that decode on a CPU: what reads the target's state is one of all heads, the others are one
+    a head."""
+
+    def __init__(self, weight: Tensor, lm_heads: Tensor, way: type[HalfPacked]) -> None:
+        """weight, lm_heads: see `MedusaHeads`."""
+        self._first = way(weight[0].flatten(0, 1))
+        self._further = [[way(own) for own in layer] for layer in weight[1:]]
+        self._last = [way(own) for own in lm_heads]
+        self.nbytes = sum(p.nbytes for p in (self._first, *chain(*self._further), *self._last))
+
+    def __call__(self, states: Tensor, biases: Tensor) -> Tensor:
+        """See `MedusaHeads.forward`."""
+        heads = len(self._last)
+        y = self._first(states).mul_(1.0 / self._first.gain).view(-1, heads, states.shape[1])
+        x = states.unsqueeze(1) + F.silu(y.add_(biases[0]))  # [N, heads, hidden]
+        for products, bias in zip(self._further, biases[1:], strict=True):
+            x = x + F.silu(self._by_head(products, x).transpose(0, 1) + bias)
+        return self._by_head(self._last, x)
+
+    @staticmethod
+    def _by_head(products: Sequence[HalfPacked], x: Tensor) -> Tensor:
+        """x[:, i], [N, hidden], through product i: [heads, N, out]."""
+        return torch.stack([product(x[:, i]).mul_(1.0 / product.gain) for i, product in enumerate(products)])
 
 
 class MedusaHeads(nn.Module):
@@ -42,6 +71,7 @@ class MedusaHeads(nn.Module):
         self.bias = nn.Parameter(bias, requires_grad=False)
         self.lm_heads = nn.Parameter(lm_heads, requires_grad=False)
         self.register_buffer("token_ids", token_ids)
+        self._packed: _Packed | None = None
 
     @staticmethod
     def untrained(lm_head: Tensor, heads: int, layers: int = 1) -> MedusaHeads:
@@ -56,20 +86,38 @@ class MedusaHeads(nn.Module):
     @property
     def heads(self) -> int:
         """How many tokens ahead they see, beyond the target's own."""
-        return self.lm_heads.shape[0]
+        return self.bias.shape[1]
 
     @property
     def hidden_size(self) -> int:
         """The width of the hidden states that they read."""
-        return self.lm_heads.shape[2]
+        return self.bias.shape[2]
 
     @property
     def dtype(self) -> torch.dtype:
         """The number format of the weights."""
-        return self.lm_heads.dtype
+        return self.bias.dtype
+
+    @property
+    def packed_bytes(self) -> int:
+        """What packed weights take, which are parameters no more."""
+        return 0 if self._packed is None else self._packed.nbytes
+
+    def pack(self) -> None:
+        """Hold the weights as a CPU multiplies with them fastest, where it loses nothing; for decoding alone: packed
+        heads are not to be trained, truncated or published."""
+        if self.dtype != torch.float32:
+            return
+        weight, lm_heads = self.weight.detach(), self.lm_heads.detach()
+        way = quickest(lm_heads[0], self.dtype)
+        if issubclass(way, HalfPacked) and all(packs_exactly(own) for own in (*weight.flatten(0, 1), *lm_heads)):
+            self._packed = _Packed(weight, lm_heads, way)
+            del self.weight, self.lm_heads
 
     def forward(self, states: Tensor) -> Tensor:
         """Logits [heads, N, W] from hidden states [N, hidden]."""
+        if self._packed is not None:
+            return self._packed(states, self.bias)
         x = states.expand(self.heads, -1, -1)
         for weight, bias in zip(self.weight, self.bias, strict=True):
             x = x + F.silu(torch.baddbmm(bias.unsqueeze(1), x, weight.transpose(1, 2)))

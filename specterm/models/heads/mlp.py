@@ -30,6 +30,9 @@ from specterm.decoding.ports import Runner
 from specterm.errors import ModelError
 from specterm.models.folders import read_config
 from specterm.models.heads.checkpoint import Checkpoint
+from specterm.models.heads.head_layer import Linear
+from specterm.models.norm import RmsNorm
+from specterm.models.products import HalfPacked, PackedLinear, packs_exactly, quickest
 
 FILES = ("model.safetensors", "pytorch_model.bin")
 _WANTED = "the target and the config need"
@@ -43,6 +46,11 @@ class MLPSpeculator(nn.Module):
     [V, inner].
     """
 
+    emb: Sequence[Tensor]
+    proj: Sequence[Tensor]
+    norm: Sequence[Tensor]
+    head: Sequence[Tensor]
+
     def __init__(
         self,
         levels: int,
@@ -54,10 +62,12 @@ class MLPSpeculator(nn.Module):
     ) -> None:
         super().__init__()
         self.levels, self.scale_input = levels, scale_input
-        self.emb, self.proj, self.norm, self.head = (
-            nn.ParameterList(nn.Parameter(weight, requires_grad=False) for weight in weights)
-            for weights in (emb, proj, norm, head)
-        )
+        for name, weights in {"emb": emb, "proj": proj, "norm": norm, "head": head}.items():
+            setattr(self, name, nn.ParameterList(nn.Parameter(weight, requires_grad=False) for weight in weights))
+        self._linear: Linear = F.linear
+        self._norms: list[RmsNorm] | None = None
+        self.packed_bytes = 0
+        """What packed weights take, which are parameters no more."""
         self._state_weight = 0.5 ** (0.5 / levels)
         self._token_weight = math.sqrt((1.0 - self._state_weight**2) * self.inner_size / 2.0)
 
@@ -93,8 +103,21 @@ class MLPSpeculator(nn.Module):
     @property
     def dtype(self) -> torch.dtype:
         """The number format of the weights."""
-        weight: Tensor = self.head[0]
-        return weight.dtype
+        return self.norm[0].dtype
+
+    def pack(self) -> None:
+        """Hold the weights as a CPU multiplies with them fastest, where it loses nothing; for decoding, not for
+        training. What is held is two layouts of 16 bits a weight instead of one of 32."""
+        if self.dtype != torch.float32:
+            return
+        way, packed = quickest(self.head[0].detach(), self.dtype), PackedLinear()
+        if not issubclass(way, HalfPacked) or not all(packs_exactly(weight) for weight in (*self.proj, *self.head)):
+            return
+        proj, head = ([packed.pack(weight.detach(), way) for weight in own] for own in (self.proj, self.head))
+        del self.proj, self.head
+        self.proj, self.head, self._linear = proj, head, packed
+        self._norms = [RmsNorm(norm[0].detach(), _EPS) for norm in self.norm]
+        self.packed_bytes = packed.nbytes
 
     def begin(self, hidden: Tensor) -> Tensor:
         """The first state from the target's, [..., hidden]."""
@@ -106,9 +129,13 @@ class MLPSpeculator(nn.Module):
         emb, proj, norm, head = (
             weights[min(level, len(weights) - 1)] for weights in (self.emb, self.proj, self.norm, self.head)
         )
-        mixed = self._state_weight * F.linear(states, proj) + self._token_weight * F.embedding(ids, emb)
-        states = F.gelu(F.rms_norm(mixed, mixed.shape[-1:], norm[0], _EPS) + norm[1])
-        return F.linear(states, head), states
+        mixed = self._state_weight * self._linear(states, proj) + self._token_weight * F.embedding(ids, emb)
+        if self._norms is None:
+            normed = F.rms_norm(mixed, mixed.shape[-1:], norm[0], _EPS)
+        else:
+            normed = self._norms[min(level, len(self._norms) - 1)](mixed)
+        states = F.gelu(normed + norm[1])
+        return self._linear(states, head), states
 
     def published(self) -> dict[str, Tensor]:
         """The tensors under their published names."""

@@ -26,7 +26,7 @@ class Curve:
     """
 
     def __init__(self, prior: Callable[[int], float]) -> None:
-        self._prior = prior
+        self._prior = lru_cache(maxsize=256)(prior)
         self._evidence: dict[int, tuple[float, float]] = {}  # weight, mean log of observed over prior
         self.weight = 0.0  # how many observations there are, the faded ones counted less
         self._everywhere = 0.0  # the correction where nothing near was observed
@@ -34,6 +34,10 @@ class Curve:
     def at(self, x: int) -> float:
         """The expected value at `x`."""
         return self._prior(x) * exp(self._correction(x))
+
+    def least(self) -> float:
+        """No expected value is less than this times its prior."""
+        return exp(min((self._everywhere, *(mean for _, mean in self._evidence.values()))))
 
     def observe(self, x: int, value: float) -> None:
         """It was `value` at `x`; a value of 0 teaches nothing."""

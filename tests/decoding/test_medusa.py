@@ -1,6 +1,6 @@
 """Medusa: trees of the heads' likeliest tokens, whose output is naive's, and the state that each round begins from."""
 
-from itertools import product
+from itertools import islice, product
 from math import prod
 
 import pytest
@@ -13,7 +13,7 @@ from specterm.bench.prompts import gather
 from specterm.config import ModelSpec
 from specterm.decoding.drafters.medusa import Medusa
 from specterm.decoding.drafters.memory import DraftMemory
-from specterm.decoding.drafters.rank_paths import likeliest_paths, static_paths
+from specterm.decoding.drafters.rank_paths import FoundPaths, likeliest_paths, static_paths
 from specterm.decoding.drafters.setup import DraftSetup
 from specterm.decoding.ports import Admission, ProposeRow, Recording
 from specterm.decoding.sampling import Warps
@@ -129,7 +129,10 @@ def test_paths_are_the_likeliest_of_the_cartesian_product(chances, count):
         for depth in range(1, len(chances) + 1)
         for path in product(*(range(len(level)) for level in chances[:depth]))
     ]
-    found = likeliest_paths(chances, count)
+    asked = FoundPaths(likeliest_paths(chances))
+    some = [*islice(asked.scores(), count // 2)]
+    found = asked.first(count)
+    assert some == [score for _, score in found[: len(some)]]
     assert [score for _, score in found] == pytest.approx(sorted(every, reverse=True)[:count])
     paths = [path for path, _ in found]
     assert len(set(paths)) == len(paths)

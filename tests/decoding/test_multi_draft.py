@@ -10,6 +10,7 @@ from specterm.bench.prompts import gather
 from specterm.config import ModelSpec
 from specterm.decoding.drafters.budget import CalibratedBudget
 from specterm.decoding.drafters.candidates import Candidates
+from specterm.decoding.estimates import spaced
 from specterm.decoding.ports import Recording
 from specterm.decoding.sampling import Warps
 from specterm.events import Calibration
@@ -129,6 +130,40 @@ def test_budget_weighs_hope_against_cost():
     assert free == 30
     assert 1 <= dear < 6
     assert CalibratedBudget(costs(0.01), 0.4, most=30, clock=stopped).choose([[0.001] * 30]) == 1
+
+
+SCORES = st.lists(st.floats(0.0, 1.0), max_size=40).map(lambda row: sorted(row, reverse=True))
+
+
+@given(
+    st.lists(SCORES, min_size=1, max_size=3).filter(any),
+    st.dictionaries(st.sampled_from((1, 2, 5, 17, 33)), st.floats(0.1, 4.0), min_size=2),
+    st.lists(st.tuples(st.integers(1, 40), st.floats(0.05, 5.0)), max_size=12),
+    st.floats(0.0, 2.0),
+)
+@settings(max_examples=300, deadline=None)
+def test_budget_chooses_the_best_size_without_seeing_every_candidate(rows, known, passes, draft_s):
+    """As if every size had been tried: against costs that fall with the width here and there, known and observed."""
+    budget = CalibratedBudget(Calibration(known, (), 64), draft_s, most=33, clock=stopped)
+    for width, took in passes:
+        budget._pass_s.observe(width, took)
+    rates = {}
+    for nodes in spaced(min(33, max(map(len, rows)))):
+        gained = len(rows) + sum(min(1.0, score) for row in rows for score in row[:nodes])
+        rates[nodes] = gained / (draft_s + budget._pass_s.at(nodes + 1))
+    assert rates[budget.choose(rows)] == pytest.approx(max(rates.values()))
+
+
+def test_budget_asks_for_no_candidate_that_cannot_be_worth_it():
+    asked = []
+
+    def falling():
+        for i in range(60):
+            asked.append(i)
+            yield 0.5 ** (i + 1)
+
+    assert CalibratedBudget(costs(0.1), 0.4, most=60, clock=stopped).choose([falling()]) < 5
+    assert len(asked) < 12
 
 
 def test_budget_learns_that_a_drafter_is_too_sure():

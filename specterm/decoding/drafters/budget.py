@@ -15,7 +15,8 @@ that reach it, as large a share is taken to be kept as was in the level before.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
 from typing import Protocol
 
 from specterm.decoding.estimates import Curve, spaced
@@ -35,7 +36,7 @@ class Budget(Protocol):
 
     def begin(self, drafters: int = 1) -> None: ...
     def goes_on(self, above: Sequence[float], reached: Sequence[float]) -> bool: ...
-    def choose(self, scores: Sequence[Sequence[float]]) -> int: ...
+    def choose(self, scores: Sequence[Iterable[float]]) -> int: ...
     def learn(self, expected: float, accepted: int) -> None: ...
 
 
@@ -52,7 +53,7 @@ class FixedBudget:
         """Always."""
         return True
 
-    def choose(self, scores: Sequence[Sequence[float]]) -> int:
+    def choose(self, scores: Sequence[Iterable[float]]) -> int:
         """Nodes to verify in each row."""
         return self.most
 
@@ -75,7 +76,9 @@ class CalibratedBudget:
         drafters together, as many as it then has."""
         self.most = most
         self._clock = clock or time.perf_counter
-        self._pass_s = Curve(lambda width: costs.forward_s(width))
+        self._pass_s = Curve(costs.forward_s)
+        self._sizes = spaced(most)
+        self._known_s = [(size, costs.forward_s(size + 1)) for size in self._sizes]
         self._draft_s = Curve(lambda grown: draft_s * grown / levels)
         self._levels = 1  # of this round
         self._rate = 1.0 / costs.forward_s(1)  # tokens a second as rounds are; naive's, before there was one
@@ -97,19 +100,31 @@ class CalibratedBudget:
         self._levels += pays
         return pays
 
-    def choose(self, scores: Sequence[Sequence[float]]) -> int:
+    def choose(self, scores: Sequence[Iterable[float]]) -> int:
         """Drafting is over. Nodes to verify in each row of the batch, at least one; `scores` are each row's candidates,
-        falling."""
+        falling, of which none is asked for that could not be worth it."""
         now = self._clock()
         if self._began is not None:
             self._draft_s.observe(self._levels, now - self._began)
         right, draft_s = self._accepted / self._expected, self._draft_s.at(self._levels)
-        best, best_rate, gained, at = 1, 0.0, float(len(scores)), 0
-        for nodes in spaced(min(self.most, max(len(row) for row in scores))):
-            gained += sum(min(1.0, right * score) for row in scores for score in row[at:nodes])
-            at = nodes
-            if (rate := gained / (draft_s + self._pass_s.at(nodes + 1))) > best_rate:
-                best, best_rate = nodes, rate
+        rows, cheapest = [iter(row) for row in scores], self._pass_s.least()
+        best, best_rate, gained, at = 1, 0.0, float(len(rows)), 0
+        for nodes in self._sizes:
+            new = [list(islice(row, nodes - at)) for row in rows]
+            if not (longest := max(map(len, new))):
+                break
+            gained += sum(min(1.0, right * score) for own in new for score in own)
+            last = sum(min(1.0, right * own[-1]) for own in new if len(own) == nodes - at)
+            at += longest
+            if (rate := gained / (draft_s + self._pass_s.at(at + 1))) > best_rate:
+                best, best_rate = at, rate
+            # Were all that follow as likely as the last, and passes as much cheaper than known as they ever were:
+            if at < nodes or not any(
+                gained + last * (more - at) > best_rate * (draft_s + cheapest * known_s)
+                for more, known_s in self._known_s
+                if more > at
+            ):
+                break
         self._judging = (best + 1, now)
         self._rate += _NEW * (best_rate - self._rate)
         return best

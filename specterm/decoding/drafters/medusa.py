@@ -19,7 +19,7 @@ from specterm.decoding.drafters.budget import Budget, FixedBudget, tree_budget
 from specterm.decoding.drafters.cost import median_seconds
 from specterm.decoding.drafters.draft_trie import DraftTrie, to_draft_tree
 from specterm.decoding.drafters.medusa_choices import read_choices
-from specterm.decoding.drafters.rank_paths import Path, likeliest_paths, static_paths, trie_of
+from specterm.decoding.drafters.rank_paths import FoundPaths, Path, likeliest_paths, static_paths, trie_of
 from specterm.decoding.drafters.setup import DraftSetup
 from specterm.decoding.ports import FINAL_NORM, Admission, Feedback, Needs, ProposeRow, Recording
 from specterm.decoding.tree import DraftTree
@@ -107,13 +107,14 @@ class Medusa:
         states = torch.stack([self._states[row.row] for row in rows])
         ids, chances = likeliest_tokens(self._heads, states, max(_RANKS, self._record.alternatives))
         host = list(zip(ids.tolist(), chances.tolist(), strict=True))
-        chosen = [
+        paths = [
             self._paths([level[:_RANKS] for level in own[: row.limit]])
             for (_, own), row in zip(host, rows, strict=True)
         ]
-        keep = self._budget.choose([[score for _, score in own] for own in chosen]) if any(chosen) else 0
-        self._promised = {row.row: sum(score for _, score in own[:keep]) for row, own in zip(rows, chosen, strict=True)}
-        tries = [self._trie(own[:keep], *heads) for own, heads in zip(chosen, host, strict=True)]
+        keep = self._budget.choose([own.scores() for own in paths])
+        chosen = [own.first(keep) for own in paths]
+        self._promised = {row.row: sum(score for _, score in own) for row, own in zip(rows, chosen, strict=True)}
+        tries = [self._trie(own, *heads) for own, heads in zip(chosen, host, strict=True)]
         return to_draft_tree(tries, self._device, self._record.shows_nodes)
 
     def catch_up(self, feedback: Sequence[Feedback]) -> None:
@@ -130,10 +131,10 @@ class Medusa:
     def close(self) -> None:
         """Nothing outlasts the run."""
 
-    def _paths(self, chances: Sequence[Sequence[float]]) -> list[tuple[Path, float]]:
+    def _paths(self, chances: Sequence[Sequence[float]]) -> FoundPaths:
         """Paths and scores, parents first; `chances` go as deep as the tree may be."""
         if not self._static:
-            return likeliest_paths(chances, self.max_nodes)
+            return FoundPaths(likeliest_paths(chances))
         found = []
         for path in self._static:
             if len(path) <= len(chances) and max(path) < len(chances[0]):
@@ -141,7 +142,7 @@ class Medusa:
                 for level, rank in enumerate(path):
                     score *= chances[level][rank]
                 found.append((path, score))
-        return found
+        return FoundPaths(found)
 
     def _trie(
         self,

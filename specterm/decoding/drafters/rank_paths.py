@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from heapq import heappop, heappush
+from itertools import islice
 from typing import TypeAlias
 
 from specterm.decoding.drafters.draft_trie import DraftTrie
@@ -12,28 +13,43 @@ Path: TypeAlias = tuple[int, ...]
 """A node of the tree: for every level from the root down, the rank of the token among the likeliest of its parent."""
 
 
-def likeliest_paths(chances: Sequence[Sequence[float]], count: int) -> list[tuple[Path, float]]:
-    """The `count` paths with the highest products of chances, and these; every path comes after its parent.
+def likeliest_paths(chances: Sequence[Sequence[float]]) -> Iterator[tuple[Path, float]]:
+    """All paths by falling product of their chances, with it; every path comes after its parent. Each is found when it
+    is asked for.
 
     chances: for each level, the chance of every rank, not rising and at most 1.
     """
-    paths: list[tuple[Path, float]] = []
-    open_paths: list[tuple[float, int, Path]] = []
+    ranks, levels = [len(level) for level in chances], len(chances)
+    # -product, length, path, product of the levels above
+    open_paths: list[tuple[float, int, Path, float]] = []
+    if levels and ranks[0]:
+        open_paths.append((-chances[0][0], 1, (0,), 1.0))
+    while open_paths:
+        negative, level, path, above = heappop(open_paths)
+        yield path, -negative
+        if (rank := path[-1] + 1) < ranks[level - 1]:
+            heappush(open_paths, (-above * chances[level - 1][rank], level, (*path[:-1], rank), above))
+        if level < levels and ranks[level]:
+            heappush(open_paths, (negative * chances[level][0], level + 1, (*path, 0), -negative))
 
-    def offer(before: float, path: Path) -> None:
-        level, rank = len(path) - 1, path[-1]
-        if level < len(chances) and rank < len(chances[level]):
-            heappush(open_paths, (-before * chances[level][rank], len(path), path))
 
-    offer(1.0, (0,))
-    before: dict[Path, float] = {(): 1.0}  # the product of the levels above, by path
-    while open_paths and len(paths) < count:
-        negative, _, path = heappop(open_paths)
-        before[path] = -negative
-        paths.append((path, -negative))
-        offer(before[path[:-1]], (*path[:-1], path[-1] + 1))
-        offer(-negative, (*path, 0))
-    return paths
+class FoundPaths:
+    """Paths with scores, falling, that are found as far as somebody asked for them."""
+
+    def __init__(self, paths: Iterable[tuple[Path, float]]) -> None:
+        self._further = iter(paths)
+        self._found: list[tuple[Path, float]] = []
+
+    def scores(self) -> Iterator[float]:
+        """The scores, from the first; to be asked for once."""
+        for found in self._further:
+            self._found.append(found)
+            yield found[1]
+
+    def first(self, count: int) -> list[tuple[Path, float]]:
+        """The first `count` of them, or all."""
+        self._found.extend(islice(self._further, max(0, count - len(self._found))))
+        return self._found[:count]
 
 
 def static_paths(depth: int, ranks: int, count: int, *, fading: float) -> list[Path]:
@@ -43,7 +59,7 @@ def static_paths(depth: int, ranks: int, count: int, *, fading: float) -> list[P
     `fading` times as often, and every further rank 0.4 times as often as the one before it.
     """
     assumed = [[0.5 * fading**level * 0.4**rank for rank in range(ranks)] for level in range(depth)]
-    return [path for path, _ in likeliest_paths(assumed, count)]
+    return [path for path, _ in islice(likeliest_paths(assumed), count)]
 
 
 def inner_paths(paths: Sequence[Path], depth: int) -> list[list[Path]]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import torch
 from torch import Tensor
@@ -70,7 +71,9 @@ def sampled_shape(drafters: int, width: int, depth: int, nodes: int, device: tor
     """`nodes` nodes shared among the drafters, none with more than `width` children of one drafter or below `depth`."""
     chances = [[_FIRST, *(_SECOND * _FADING**rank for rank in range(width - 1))]] * depth
     shares = [nodes // drafters + (drafter < nodes % drafters) for drafter in range(drafters)]
-    own_paths = [sorted((path for path, _ in likeliest_paths(chances, share)), key=_by_depth) for share in shares]
+    own_paths = [
+        sorted((path for path, _ in islice(likeliest_paths(chances), share)), key=_by_depth) for share in shares
+    ]
     placed = sorted(
         ((drafter, path) for drafter, paths in enumerate(own_paths) for path in paths),
         key=lambda node: (len(node[1]), node),

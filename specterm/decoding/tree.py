@@ -12,6 +12,7 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 Children: TypeAlias = Literal["fixed", "sampled", "without replacement"]
@@ -48,34 +49,24 @@ class Topology:
     @staticmethod
     def of_parents(parents: Tensor, max_depth: int) -> Topology:
         """From the parents of draft nodes: int64 [R, N], -1 for the root, each smaller than its own index."""
+        parents = F.pad(parents + 1, (1, 0))
         make = _of_parents_on_host if parents.device.type == "cpu" else _of_parents_on_device
         return make(parents, max_depth)
 
     def with_level(self, parents: Tensor) -> Topology:
         """With nodes more, all of them at the depth below the deepest: parents int64 [R, P], the node (0: the root)
         that each is below."""
-        size, (rows, new) = self.size, parents.shape
-        if self.chain and new == 1:
-            return _chain(size, parents.device)
-        before = self.visible
-        if before is None:
-            before = torch.ones((size, size), dtype=torch.bool, device=parents.device).tril_().expand(rows, -1, -1)
-        visible = torch.zeros((rows, size + new, size + new), dtype=torch.bool, device=parents.device)
-        visible[:, :size, :size] = before
-        visible[:, size:, :size] = before.gather(1, parents.unsqueeze(2).expand(-1, -1, size))
-        visible[:, size:, size:].diagonal(dim1=1, dim2=2).fill_(True)
-        level = torch.full((rows, new), self.max_depth + 1, device=parents.device)
-        above = [part.expand(rows, -1) for part in (self.parents, self.depth)]
-        return Topology(
-            torch.cat((above[0], parents), dim=1), torch.cat((above[1], level), dim=1), visible, self.max_depth + 1
-        )
+        if self.chain and parents.shape[1] == 1:
+            return _chain(self.size, parents.device)
+        whole = torch.cat((self.parents.expand(len(parents), -1), parents), dim=1)
+        if parents.device.type == "cpu":
+            return _of_parents_on_host(whole, self.max_depth + 1)
+        return _with_level_on_device(self, whole)
 
 
 def _of_parents_on_device(parents: Tensor, max_depth: int) -> Topology:
-    rows = parents.shape[0]
-    root = torch.zeros((rows, 1), dtype=torch.int64, device=parents.device)
-    parents = torch.cat([root, parents + 1], dim=1)
-    size = parents.shape[1]
+    """parents: see `Topology`."""
+    rows, size = parents.shape
     visible = torch.eye(size, dtype=torch.bool, device=parents.device).expand(rows, size, size).clone()
     ancestor = parents
     for _ in range(max_depth):
@@ -85,21 +76,35 @@ def _of_parents_on_device(parents: Tensor, max_depth: int) -> Topology:
     return Topology(parents, depth, visible, max_depth)
 
 
+def _with_level_on_device(before: Topology, parents: Tensor) -> Topology:
+    """parents: those of the tree as it was and of the new level; see `Topology`."""
+    size, (rows, whole), device = before.size, parents.shape, parents.device
+    seen = before.visible
+    if seen is None:
+        seen = torch.ones((size, size), dtype=torch.bool, device=device).tril_().expand(rows, -1, -1)
+    visible = torch.zeros((rows, whole, whole), dtype=torch.bool, device=device)
+    visible[:, :size, :size] = seen
+    visible[:, size:, :size] = seen.gather(1, parents[:, size:].unsqueeze(2).expand(-1, -1, size))
+    visible[:, size:, size:].diagonal(dim1=1, dim2=2).fill_(True)
+    level = torch.full((rows, whole - size), before.max_depth + 1, device=device)
+    depth = torch.cat((before.depth.expand(rows, -1), level), dim=1)
+    return Topology(parents, depth, visible, before.max_depth + 1)
+
+
 def _of_parents_on_host(parents: Tensor, max_depth: int) -> Topology:
-    """Node by node, which on a CPU is quicker than a dozen operations on a few numbers."""
-    rows, size = parents.shape[0], parents.shape[1] + 1
-    above, depth = np.zeros((rows, size), dtype=np.int64), np.zeros((rows, size), dtype=np.int64)
-    above[:, 1:] = parents.numpy() + 1
+    """Node by node, which on a CPU is quicker than a dozen operations on a few numbers; parents: see `Topology`."""
+    rows, size = parents.shape
+    depth = np.zeros((rows, size), dtype=np.int64)
     visible = np.zeros((rows, size, size), dtype=np.bool_)
     visible[:, 0, 0] = True
-    for row, own in enumerate(above.tolist()):
+    for row, own in enumerate(parents.tolist()):
         seen, depths = visible[row], [0]
         for node, parent in enumerate(own[1:], start=1):
             seen[node] = seen[parent]
             seen[node, node] = True
             depths.append(depths[parent] + 1)
         depth[row] = depths
-    return Topology(torch.from_numpy(above), torch.from_numpy(depth), torch.from_numpy(visible), max_depth)
+    return Topology(parents, torch.from_numpy(depth), torch.from_numpy(visible), max_depth)
 
 
 @lru_cache(maxsize=64)

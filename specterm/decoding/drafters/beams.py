@@ -75,8 +75,14 @@ def grow(
     [V], the target's ids of the drafter's tokens; None where they are the same. shown: how many alternatives to record.
     """
     width = min(width, logits.shape[-1])
+
+    def choose(_: int, score: Tensor) -> Tensor:
+        if score.shape[1] == 1:  # falling as they are
+            return torch.arange(width, device=score.device).expand(len(score), -1)
+        return score.flatten(1).topk(width, dim=1).indices
+
     return _grow(
-        logits, forward_level, width, depth, lambda _, score: score.flatten(1).topk(width, dim=1).indices,
+        logits, forward_level, width, depth, choose,
         goes_on if logits.device.type == "cpu" else None, token_ids, shown,
     )  # fmt: skip
 
@@ -118,6 +124,7 @@ def _grow(
     path_score = torch.ones((rows, 1), device=device)
     topology, above = Topology.of_chain(0, device), 0  # what went on, and the first node of the level above
     levels: list[Level] = []
+    reached = [1.0] * rows  # the summed scores of the paths that went on, where `goes_on` is asked
     for level in range(depth):
         top = torch.softmax(logits.float(), dim=-1).topk(min(max(ranks, shown), logits.shape[-1]), dim=-1)
         tokens = top.indices if token_ids is None else token_ids[top.indices]
@@ -128,9 +135,11 @@ def _grow(
         levels.append(Level(tokens, confidence, score, chosen, alternatives))
         if level + 1 == depth:
             break
-        above_score, path_score = path_score, score.flatten(1).gather(1, chosen)
-        if goes_on is not None and not goes_on(above_score.sum(dim=1).tolist(), path_score.sum(dim=1).tolist()):
-            break
+        path_score = score.flatten(1).gather(1, chosen)
+        if goes_on is not None:
+            before, reached = reached, path_score.sum(dim=1).tolist()
+            if not goes_on(before, reached):
+                break
         went_on = chosen // ranks
         topology, above = topology.with_level(went_on + above), topology.size
         logits = forward_level(Step(tokens.flatten(1).gather(1, chosen), went_on, topology))

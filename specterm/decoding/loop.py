@@ -253,7 +253,7 @@ class DecodeLoop:
                     tuple(token.id for token in parts[i].emitted),
                     outcomes[i].accepted,
                     outcomes[i].top_ids,
-                    None if taps is None else taps[i, [0, *outcomes[i].path]],
+                    None if taps is None else _along(taps[i], outcomes[i].path),
                 )
                 for i in alive
             ]
@@ -347,6 +347,11 @@ class DecodeLoop:
             if slot == 0 and row.settled:  # a cancelled prefill wrote nothing that is known of
                 self._target.keep((*row.prompt.ids, *row.output)[: row.settled])
             yield row.finished(self._clock(), row.shares(self._timer.totals()))
+
+
+def _along(taps: Tensor, path: Sequence[int]) -> Tensor:
+    """Of taps [T, F] those of the root and of the nodes of `path`; a view where these are the first."""
+    return taps[: len(path) + 1] if not path or path[-1] == len(path) else taps[[0, *path]]
 
 
 def _likeliest(logits: Tensor, top_k: int) -> Tensor | None:

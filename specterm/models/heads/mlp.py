@@ -65,7 +65,8 @@ class MLPSpeculator(nn.Module):
         for name, weights in {"emb": emb, "proj": proj, "norm": norm, "head": head}.items():
             setattr(self, name, nn.ParameterList(nn.Parameter(weight, requires_grad=False) for weight in weights))
         self._linear: Linear = F.linear
-        self._norms: list[RmsNorm] | None = None
+        self._norms: list[RmsNorm] = []  # of the levels, as far as weights are packed
+        self._first_norm: RmsNorm | None = None
         self.packed_bytes = 0
         """What packed weights take, which are parameters no more."""
         self._state_weight = 0.5 ** (0.5 / levels)
@@ -117,11 +118,16 @@ class MLPSpeculator(nn.Module):
         del self.proj, self.head
         self.proj, self.head, self._linear = proj, head, packed
         self._norms = [RmsNorm(norm[0].detach(), _EPS) for norm in self.norm]
+        self._first_norm = RmsNorm(torch.full((self.hidden_size,), math.sqrt(0.5)), _EPS)
         self.packed_bytes = packed.nbytes
 
     def begin(self, hidden: Tensor) -> Tensor:
         """The first state from the target's, [..., hidden]."""
-        return F.rms_norm(hidden, hidden.shape[-1:], eps=_EPS) / math.sqrt(2.0) if self.scale_input else hidden
+        if not self.scale_input:
+            return hidden
+        if self._first_norm is not None:
+            return self._first_norm(hidden)
+        return F.rms_norm(hidden, hidden.shape[-1:], eps=_EPS) / math.sqrt(2.0)
 
     def forward(self, states: Tensor, ids: Tensor, level: int) -> tuple[Tensor, Tensor]:
         """Read one more token at `level`, from 0: states [..., S] and the tokens after them, int64 [...], give logits
@@ -130,10 +136,10 @@ class MLPSpeculator(nn.Module):
             weights[min(level, len(weights) - 1)] for weights in (self.emb, self.proj, self.norm, self.head)
         )
         mixed = self._state_weight * self._linear(states, proj) + self._token_weight * F.embedding(ids, emb)
-        if self._norms is None:
-            normed = F.rms_norm(mixed, mixed.shape[-1:], norm[0], _EPS)
-        else:
+        if self._norms:
             normed = self._norms[min(level, len(self._norms) - 1)](mixed)
+        else:
+            normed = F.rms_norm(mixed, mixed.shape[-1:], norm[0], _EPS)
         states = F.gelu(normed + norm[1])
         return self._linear(states, head), states
 

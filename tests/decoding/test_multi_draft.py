@@ -204,7 +204,7 @@ def test_another_level_is_drafted_while_it_brings_tokens_faster_than_rounds_do()
         budget.learn(expected=1000.0, accepted=round(1000 * right))
         budget.begin()
         reached = 1
-        while reached < 8 and budget.goes_on([ratio ** (reached - 1)], [ratio**reached]):
+        while reached < 8 and budget.paths([ratio ** (reached - 1)], [[ratio**reached]]):
             reached += 1
         return reached
 
@@ -217,9 +217,25 @@ def test_another_level_is_drafted_while_it_brings_tokens_faster_than_rounds_do()
 def test_a_row_whose_scores_have_vanished_asks_for_no_further_level():
     budget = CalibratedBudget(costs(0.05), draft_s=1e-3, most=30, levels=8, clock=stopped)
     budget.begin()
-    assert not budget.goes_on([0.0], [0.0])
-    assert not budget.goes_on([1e-45], [0.0])
-    assert budget.goes_on([0.0, 0.9], [0.0, 0.8])  # beside a row that has some
+    assert budget.paths([0.0], [[0.0, 0.0]]) == 0
+    assert budget.paths([1e-45], [[0.0, 0.0]]) == 0
+    assert budget.paths([0.0, 0.9], [[0.0, 0.0], [0.7, 0.1]]) > 0  # beside a row that has some
+
+
+def test_the_next_level_has_as_many_paths_as_are_worth_it():
+    def widest(draft_s, *reached):
+        budget = CalibratedBudget(costs(0.05), draft_s, most=30, levels=8, clock=stopped)
+        budget.begin()
+        return budget.paths([1.0] * len(reached), reached)
+
+    falling = [0.5, 0.1, 0.02]
+    assert [widest(draft_s, falling) for draft_s in (0.5, 2.0, 4.0, 8.0)] == [3, 2, 1, 0]
+    assert [widest(draft_s, falling, falling) for draft_s in (1.0, 4.0, 8.0)] == [
+        3,
+        2,
+        1,
+    ]  # two rows share what a path costs
+    assert FixedBudget(5).paths([1.0], [falling]) == 3
 
 
 @given(st.integers(1, 64))

@@ -55,8 +55,8 @@ class Step:
 
 ForwardLevel: TypeAlias = Callable[[Step], Tensor]
 """Forwards the tokens of a step; returns the logits after them, [B, P, V]."""
-GoesOn: TypeAlias = Callable[[Sequence[float], Sequence[float]], bool]
-"""Whether to forward another level; see `Budget.goes_on`."""
+Paths: TypeAlias = Callable[[Sequence[float], Sequence[Sequence[float]]], int]
+"""With how many paths to forward another level; see `Budget.paths`."""
 
 
 def grow(
@@ -65,13 +65,13 @@ def grow(
     width: int,
     depth: int,
     *,
-    goes_on: GoesOn | None = None,
+    paths: Paths | None = None,
     token_ids: Tensor | None = None,
     shown: int = 0,
 ) -> list[Level]:
-    """Grow up to `depth` levels of `width` paths from the logits after the root, [B, V].
+    """Grow up to `depth` levels of up to `width` paths from the logits after the root, [B, V].
 
-    goes_on: None for always; asked on a CPU only, as elsewhere the host would wait for every level. token_ids: int64
+    paths: None for all, always; asked on a CPU only, as elsewhere the host would wait for every level. token_ids: int64
     [V], the target's ids of the drafter's tokens; None where they are the same. shown: how many alternatives to record.
     """
     width = min(width, logits.shape[-1])
@@ -83,7 +83,7 @@ def grow(
 
     return _grow(
         logits, forward_level, width, depth, choose,
-        goes_on if logits.device.type == "cpu" else None, token_ids, shown,
+        paths if logits.device.type == "cpu" else None, token_ids, shown,
     )  # fmt: skip
 
 
@@ -115,7 +115,7 @@ def _grow(
     ranks: int,
     depth: int,
     choose: Callable[[int, Tensor], Tensor],
-    goes_on: GoesOn | None,
+    paths: Paths | None,
     token_ids: Tensor | None,
     shown: int,
 ) -> list[Level]:
@@ -124,7 +124,7 @@ def _grow(
     path_score = torch.ones((rows, 1), device=device)
     topology, above = Topology.of_chain(0, device), 0  # what went on, and the first node of the level above
     levels: list[Level] = []
-    reached = [1.0] * rows  # the summed scores of the paths that went on, where `goes_on` is asked
+    reached = [1.0] * rows  # the summed scores of the paths that went on, where `paths` is asked
     for level in range(depth):
         top = torch.softmax(logits.float(), dim=-1).topk(min(max(ranks, shown), logits.shape[-1]), dim=-1)
         tokens = top.indices if token_ids is None else token_ids[top.indices]
@@ -132,14 +132,17 @@ def _grow(
         tokens, confidence = tokens[..., :ranks], top.values[..., :ranks]
         score = path_score.unsqueeze(2) * confidence  # [B, P, ranks]
         chosen = choose(level, score)
-        levels.append(Level(tokens, confidence, score, chosen, alternatives))
-        if level + 1 == depth:
-            break
+        last = level + 1 == depth
         path_score = score.flatten(1).gather(1, chosen)
-        if goes_on is not None:
-            before, reached = reached, path_score.sum(dim=1).tolist()
-            if not goes_on(before, reached):
-                break
+        if paths is not None and not last:
+            likeliest = path_score.tolist()
+            count = paths(reached, likeliest)
+            last, reached = not count, [sum(own[:count]) for own in likeliest]
+            if 0 < count < chosen.shape[1]:
+                chosen, path_score = chosen[:, :count], path_score[:, :count]
+        levels.append(Level(tokens, confidence, score, chosen, alternatives))
+        if last:
+            break
         went_on = chosen // ranks
         topology, above = topology.with_level(went_on + above), topology.size
         logits = forward_level(Step(tokens.flatten(1).gather(1, chosen), went_on, topology))

@@ -136,13 +136,11 @@ class Eagle:
         self, logits: Tensor, forward_level: ForwardLevel, depths: Sequence[int]
     ) -> Sequence[tuple[DraftTrie, float]]:
         """The tree of each row that is drafted for, no deeper than its own of `depths`, and the tokens it promises."""
-        token_ids, shown, goes_on = self._model.token_ids, self._record.alternatives, self._budget.goes_on
+        token_ids, shown, paths = self._model.token_ids, self._record.alternatives, self._budget.paths
         if self._static:
             levels = grow_ranks(logits, forward_level, self._static, max(depths), token_ids=token_ids, shown=shown)
             return [(trie, 0.0) for trie in rank_tries(self._static, levels, depths)]  # its budget learns nothing
-        levels = grow(
-            logits, forward_level, self._width, max(depths), goes_on=goes_on, token_ids=token_ids, shown=shown
-        )
+        levels = grow(logits, forward_level, self._width, max(depths), paths=paths, token_ids=token_ids, shown=shown)
         merged = [Candidates() for _ in depths]
         add_levels(merged, levels, depths)
         return worth_verifying(merged, self._budget)

@@ -13,7 +13,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from specterm.decoding.drafters.beams import GoesOn, Level, Step, add_levels, grow
+from specterm.decoding.drafters.beams import Level, Paths, Step, add_levels, grow
 from specterm.decoding.drafters.budget import Budget, tree_budget
 from specterm.decoding.drafters.candidates import Candidates, worth_verifying
 from specterm.decoding.drafters.cost import median_seconds
@@ -95,7 +95,7 @@ class MLP:
             roots = torch.tensor([self._roots[row.row] for row in rows], device=self._device)
             shown = self._record.alternatives
             levels = beams(
-                self._speculator, hidden, roots, self._width, max(depths), goes_on=self._budget.goes_on, shown=shown
+                self._speculator, hidden, roots, self._width, max(depths), paths=self._budget.paths, shown=shown
             )
             add_levels(merged, levels, depths)
         tries, promised = zip(*worth_verifying(merged, self._budget), strict=True)
@@ -120,7 +120,7 @@ class MLP:
 
 @torch.inference_mode()
 def beams(
-    speculator: Speculator, hidden: Tensor, roots: Tensor, width: int, depth: int, *, goes_on: GoesOn | None = None,
+    speculator: Speculator, hidden: Tensor, roots: Tensor, width: int, depth: int, *, paths: Paths | None = None,
     shown: int = 0,
 ) -> list[Level]:  # fmt: skip
     """Beams below `roots`, int64 [B], each of which follows the target's state in `hidden`, [B, hidden]."""
@@ -134,4 +134,4 @@ def beams(
         logits, states = speculator(own, step.ids, level)
         return logits
 
-    return grow(logits, forward_level, width, depth, goes_on=goes_on, shown=shown)
+    return grow(logits, forward_level, width, depth, paths=paths, shown=shown)

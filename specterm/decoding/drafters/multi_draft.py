@@ -126,8 +126,8 @@ class MultiDraft:
         # The root is in the cache already: it is node 0 of the scratch tree.
         starts = [length - 1 for length in prefix.lengths(cache_rows)]
         forward_level = scratch_forward(model, cache_rows, starts, self._vocab_size)
-        goes_on, shown = self._budget.goes_on, self._record.alternatives
-        return grow(logits, forward_level, self._width, depth, goes_on=goes_on, shown=shown)
+        paths, shown = self._budget.paths, self._record.alternatives
+        return grow(logits, forward_level, self._width, depth, paths=paths, shown=shown)
 
     def catch_up(self, feedback: Sequence[Feedback]) -> None:
         """A chain drafter keeps what it wrote of the true text, but for the next root; beams are forwarded again."""

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from specterm.decoding.ports import Runner
 from specterm.errors import ModelError
 from specterm.models.heads.checkpoint import Checkpoint
-from specterm.models.products import HalfPacked, packs_exactly, quickest
+from specterm.models.products import HalfPacked, Plain, packed_quickest, packs_exactly, quickest
 
 FILES = ("medusa_lm_head.safetensors", "medusa_lm_head.pt", "model.safetensors", "pytorch_model.bin")
 _PREFIX = re.compile(r"^medusa_heads?\.")
@@ -34,11 +34,11 @@ class _Packed:
     """The products of heads that decode on a CPU: what reads the target's state is one of all heads, the others are one
     a head."""
 
-    def __init__(self, weight: Tensor, lm_heads: Tensor, way: type[HalfPacked]) -> None:
+    def __init__(self, weight: Tensor, lm_heads: Tensor) -> None:
         """weight, lm_heads: see `MedusaHeads`."""
-        self._first = way(weight[0].flatten(0, 1))
-        self._further = [[way(own) for own in layer] for layer in weight[1:]]
-        self._last = [way(own) for own in lm_heads]
+        self._first = _packed(weight[0].flatten(0, 1))
+        self._further = [[_packed(own) for own in layer] for layer in weight[1:]]
+        self._last = [_packed(own) for own in lm_heads]
         self.nbytes = sum(p.nbytes for p in (self._first, *chain(*self._further), *self._last))
 
     def __call__(self, states: Tensor, biases: Tensor) -> Tensor:
@@ -109,9 +109,9 @@ class MedusaHeads(nn.Module):
         if self.dtype != torch.float32:
             return
         weight, lm_heads = self.weight.detach(), self.lm_heads.detach()
-        way = quickest(lm_heads[0], self.dtype)
-        if issubclass(way, HalfPacked) and all(packs_exactly(own) for own in (*weight.flatten(0, 1), *lm_heads)):
-            self._packed = _Packed(weight, lm_heads, way)
+        pays = quickest(lm_heads[0], self.dtype) is not Plain
+        if pays and all(packs_exactly(own) for own in (*weight.flatten(0, 1), *lm_heads)):
+            self._packed = _Packed(weight, lm_heads)
             del self.weight, self.lm_heads
 
     def forward(self, states: Tensor) -> Tensor:
@@ -221,3 +221,7 @@ class _Layouts:
     def _bias(self, name: str) -> Tensor:
         """The converted layout leaves out biases of 0."""
         return self._file.get(name, (self._hidden,)) if name in self._file else torch.zeros(self._hidden)
+
+
+def _packed(weight: Tensor) -> HalfPacked:
+    return packed_quickest(weight)(weight)

@@ -32,7 +32,7 @@ from specterm.models.folders import read_config
 from specterm.models.heads.checkpoint import Checkpoint
 from specterm.models.heads.head_layer import Linear
 from specterm.models.norm import RmsNorm
-from specterm.models.products import HalfPacked, PackedLinear, packs_exactly, quickest
+from specterm.models.products import PackedLinear, Plain, packs_exactly, quickest
 
 FILES = ("model.safetensors", "pytorch_model.bin")
 _WANTED = "the target and the config need"
@@ -111,10 +111,10 @@ class MLPSpeculator(nn.Module):
         training. What is held is two layouts of 16 bits a weight instead of one of 32."""
         if self.dtype != torch.float32:
             return
-        way, packed = quickest(self.head[0].detach(), self.dtype), PackedLinear()
-        if not issubclass(way, HalfPacked) or not all(packs_exactly(weight) for weight in (*self.proj, *self.head)):
+        packed, pays = PackedLinear(), quickest(self.head[0].detach(), self.dtype) is not Plain
+        if not pays or not all(packs_exactly(weight) for weight in (*self.proj, *self.head)):
             return
-        proj, head = ([packed.pack(weight.detach(), way) for weight in own] for own in (self.proj, self.head))
+        proj, head = ([packed.pack(weight.detach()) for weight in own] for own in (self.proj, self.head))
         del self.proj, self.head
         self.proj, self.head, self._linear = proj, head, packed
         self._norms = [RmsNorm(norm[0].detach(), _EPS) for norm in self.norm]

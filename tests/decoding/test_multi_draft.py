@@ -8,7 +8,7 @@ from tiny_models import save_pair
 
 from specterm.bench.prompts import gather
 from specterm.config import ModelSpec
-from specterm.decoding.drafters.budget import CalibratedBudget
+from specterm.decoding.drafters.budget import CalibratedBudget, FixedBudget
 from specterm.decoding.drafters.candidates import Candidates
 from specterm.decoding.estimates import spaced
 from specterm.decoding.ports import Recording

@@ -14,7 +14,15 @@ from specterm.models.heads import READERS
 from specterm.models.heads.medusa import MedusaHeads, _Packed
 from specterm.models.loading import load_models
 from specterm.models.norm import RmsNorm
-from specterm.models.products import HalfPacked, Plain, ThreadedHalfPacked, narrowest, packs_exactly, quickest
+from specterm.models.products import (
+    HalfPacked,
+    Plain,
+    ThreadedHalfPacked,
+    narrowest,
+    packed_quickest,
+    packs_exactly,
+    quickest,
+)
 from specterm.models.weights import tensor_reader
 
 CPU = torch.device("cpu")
@@ -102,6 +110,7 @@ def test_bfloat16_weights_that_are_packed_lose_nothing(name, monkeypatch):
         ("bfloat16", Plain, torch.bfloat16),
     ):
         monkeypatch.setattr("specterm.models.runners.llama.quickest", lambda *_, way=way: way)
+        monkeypatch.setattr("specterm.models.runners.llama.packed_quickest", lambda _, way=way: way)
         packed(stored(8, 8))
         runner = load_models(ModelSpec(target=f"builtin/{name}", dtype=dtype)).target.runner
         runner.allocate(1, 64)
@@ -117,6 +126,7 @@ def test_bfloat16_weights_that_are_packed_lose_nothing(name, monkeypatch):
 @pytest.mark.parametrize("kind", ["eagle", "eagle3"])
 def test_packed_heads_compute_what_they_did_before(kind, way, monkeypatch):
     monkeypatch.setattr("specterm.models.heads.feature_heads.quickest", lambda *_: way)
+    monkeypatch.setattr("specterm.models.products.packed_quickest", lambda _: way)
     models = load_models(ModelSpec(dtype="float32").checked())
     packed, plain = models.heads[kind], READERS[kind](BUILTIN_FOLDER / kind, models.target.runner)
     assert bool(packed.packed_bytes) == (way is not Plain)
@@ -147,6 +157,8 @@ def test_packed_heads_compute_what_they_did_before(kind, way, monkeypatch):
 @pytest.mark.parametrize("kind", ["medusa", "mlp"])
 def test_packed_speculators_compute_what_they_did_before(kind, way, monkeypatch):
     monkeypatch.setattr(f"specterm.models.heads.{kind}.quickest", lambda *_: way)
+    for place in ("products", "heads.medusa"):
+        monkeypatch.setattr(f"specterm.models.{place}.packed_quickest", lambda _: way)
     models = load_models(ModelSpec(dtype="float32").checked())
     packed, plain = models.heads[kind], READERS[kind](BUILTIN_FOLDER / kind, models.target.runner)
     assert bool(packed.packed_bytes) == (way is not Plain)
@@ -173,7 +185,7 @@ def test_packed_medusa_heads_of_several_layers():
         torch.randn(shape, generator=random).half().float() / 8 for shape in ((3, 2, 64, 64), (3, 2, 64), (2, 50, 64))
     )
     states, made = torch.randn((4, 64), generator=random), MedusaHeads(weight, bias, lm_heads)
-    torch.testing.assert_close(_Packed(weight, lm_heads, HalfPacked)(states, bias), made(states), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(_Packed(weight, lm_heads)(states, bias), made(states), rtol=1e-4, atol=1e-4)
 
 
 def mlp_levels(speculator, states, ids):
@@ -183,3 +195,20 @@ def mlp_levels(speculator, states, ids):
         told, states = speculator(states, ids, level)
         logits.append(told)
     return [*logits, states]
+
+
+def test_small_matrices_are_multiplied_by_one_thread_and_large_ones_as_was_measured(monkeypatch):
+    small, large = torch.empty(200, 300), torch.empty(2000, 300)
+    measured = []
+
+    def pays(*asked):
+        measured.append(asked)
+        return True
+
+    monkeypatch.setattr(products, "_threads_pay", pays)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
+    assert [packed_quickest(weight) for weight in (small, large)] == [HalfPacked, ThreadedHalfPacked]
+    assert measured == [(2000, 300, 4)]
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    assert packed_quickest(large) is HalfPacked
+    assert len(measured) == 1

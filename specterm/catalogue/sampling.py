@@ -1,4 +1,4 @@
-"""How tokens are drawn: the parameters that every method and rule shares."""
+"""How tokens are drawn: the parameters that every method and rule shares, those changed most often first."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from specterm.catalogue.parameter import Parameter
 
 SAMPLING: tuple[Parameter, ...] = (
     Parameter("temperature", "float", 0.7, "Sampling temperature; 0 is greedy.", minimum=0.0, maximum=100.0),
+    Parameter("max_tokens", "int", 100, "Tokens to generate at most; 0 generates none.", minimum=0, label="max tokens"),
+    Parameter("seed", "int", 0, "Seed of every random number.", minimum=0, maximum=2**63 - 1),
     Parameter(
         "top_k",
         "int",
@@ -35,16 +37,6 @@ SAMPLING: tuple[Parameter, ...] = (
         optional=True,
         none_means="off",
         label="min-p",
-    ),
-    Parameter(
-        "filter_value",
-        "float",
-        None,
-        "Logit that tokens get that top-k, top-p or min-p cut off (after temperature); at -inf they are never drawn.",
-        maximum=0.0,
-        optional=True,
-        none_means="-inf",
-        label="filter value",
     ),
     Parameter(
         "repetition_penalty",
@@ -83,7 +75,15 @@ SAMPLING: tuple[Parameter, ...] = (
         label="logit bias",
     ),
     Parameter("min_tokens", "int", 0, "Do not end before this many tokens.", minimum=0, label="min tokens"),
-    Parameter("max_tokens", "int", 100, "Tokens to generate at most; 0 generates none.", minimum=0, label="max tokens"),
-    Parameter("seed", "int", 0, "Seed of every random number.", minimum=0, maximum=2**63 - 1),
     Parameter("stop", "texts", (), "Stop at this text (repeatable); it is left out of the output."),
+    Parameter(
+        "filter_value",
+        "float",
+        None,
+        "Logit that tokens get that top-k, top-p or min-p cut off (after temperature); at -inf they are never drawn.",
+        maximum=0.0,
+        optional=True,
+        none_means="-inf",
+        label="filter value",
+    ),
 )

@@ -96,6 +96,28 @@ async def test_results_come_line_by_line(size, matches_snapshot) -> None:
     assert script.asked[0].rules == ()
 
 
+async def test_words_stay_clear_of_their_sign_in_any_width() -> None:
+    app = workbench()
+    async with app.run_test(size=(120, 40)) as pilot:
+        await settle(pilot)
+        screen = VerifyScreen(FakeEngine(), RunSpec().checked(), Script())
+        await app.push_screen(screen)
+        await pilot.press("a")
+        await comes(pilot, lambda: "FAILED" in head(screen))
+        await pilot.pause(0.3)
+        wide = [words.region for words in screen.query(".verify--words")]
+        await pilot.resize_terminal(60, 18)
+        await pilot.pause(0.3)
+        narrow = [words.region for words in screen.query(".verify--words")]
+        assert len(wide) == len(narrow) == len(RESULTS)
+        assert {region.x for region in (*wide, *narrow)} == {3}
+        assert sum(region.height for region in narrow) > sum(region.height for region in wide)
+        await pilot.press("enter")  # another verification begins with none of these
+        await comes(pilot, lambda: "FAILED" in head(screen))
+        await pilot.pause(0.3)
+        assert len(screen.query(".verify--words")) == len(RESULTS)
+
+
 async def still_of(app, pilot, screen) -> str:
     screen.query_one("#verify-body").scroll_home(animate=False)
     app.set_focus(None)

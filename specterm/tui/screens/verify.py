@@ -6,10 +6,9 @@ from collections.abc import Callable
 from typing import ClassVar
 
 import msgspec
-from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import VerticalScroll
+from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.screen import Screen
 from textual.widgets import Static
 
@@ -26,29 +25,27 @@ _INTERVAL_S = 0.25  # every paint takes time from the engine
 _SIGNS = {"different": ("✗", "verify--refuted"), "not_tested": ("?", "verify--open"), "measured": ("~", "verify--open")}
 
 
-class _Results(Static):
-    """The drawn results."""
-
-    COMPONENT_CLASSES: ClassVar[set[str]] = {"verify--proved", "verify--refuted", "verify--open"}
+class _Results(Vertical):
+    """The results: a sign each, and beside it the words, which wrap clear of it."""
 
     def __init__(self) -> None:
-        super().__init__("", id="verify-results", markup=False)
+        super().__init__(id="verify-results")
         self._shown: tuple[CheckResult, ...] = ()
 
     def show(self, results: tuple[CheckResult, ...]) -> None:
-        """Show these results, unless they are shown."""
-        if results != self._shown:
-            self._shown = results
-            self.draw()
+        """Show these results; those that are shown already stay as they are."""
+        kept = len(self._shown)
+        if results[:kept] != self._shown:
+            self.remove_children()
+            kept = 0
+        self.mount_all(_row(result) for result in results[kept:])
+        self._shown = results
 
-    def draw(self) -> None:
-        """Draw what is shown, in the colours of now."""
-        text = Text()
-        for result in self._shown:
-            sign, style = _SIGNS.get(result.result, ("✓", "verify--proved"))
-            text.append(f"{sign} ", self.get_component_rich_style(style, partial=True))
-            text.append(visible(result_line(result)) + "\n")
-        self.update(text)
+
+def _row(result: CheckResult) -> Horizontal:
+    sign, style = _SIGNS.get(result.result, ("✓", "verify--proved"))
+    words = Static(visible(result_line(result)), classes="verify--words", markup=False)
+    return Horizontal(Static(sign, classes=style), words, classes="verify--result")
 
 
 class VerifyScreen(Screen[None]):

@@ -9,12 +9,15 @@ from typing import Any
 import pytest
 from textual.pilot import Pilot
 from textual.widgets import Markdown
+from textual.widgets._toast import Toast
 from tui.fake_engine import CPU, GPU
 from tui.screens import settle, workbench
 
 from specterm.config import ModelSpec
 from specterm.metrics.verdict import Verdict
 from specterm.tui.screens import models
+from specterm.tui.screens.dialogs import AskPath, AskText, Confirm
+from specterm.tui.screens.library import PromptLibrary
 from specterm.tui.screens.models import ModelsScreen
 from specterm.tui.widgets.figures import FiguresPanel
 
@@ -75,6 +78,30 @@ async def test_a_verdict_pushes_no_pane_out_of_the_side_column(size: tuple[int, 
             region = app.workbench.query_one(f"#{pane}").region
             assert region.height >= 6, pane
             assert side.contains_region(region), pane
+
+
+DIALOGS = {
+    "confirm": lambda: Confirm("Delete this run?"),
+    "path": lambda: AskPath("Write to", "out.md"),
+    "text": lambda: AskText("System prompt", "Be kind."),
+    "library": lambda: PromptLibrary(Path("prompts"), ()),
+}
+
+
+@pytest.mark.parametrize("dialog", DIALOGS)
+@pytest.mark.parametrize("size", [(60, 18), (80, 24)], ids=str)
+async def test_what_is_told_over_a_dialog_leaves_its_fields_and_keys_free(size: tuple[int, int], dialog: str) -> None:
+    app = workbench()
+    async with app.run_test(size=size, notifications=True) as pilot:
+        await settle(pilot)
+        await app.push_screen(DIALOGS[dialog]())
+        app.notify("the output was sent to the terminal (OSC 52)", timeout=60)
+        await settle(pilot)
+        (toast,) = app.screen.query(Toast)
+        assert toast.is_on_screen
+        assert toast.region.height == 1
+        for control in app.screen.query("Input, TextArea, OptionList, KeyHints"):
+            assert not control.region.overlaps(toast.region), control
 
 
 async def _rows_shown(pilot: Pilot[None]) -> set[int]:

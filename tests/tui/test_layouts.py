@@ -20,6 +20,7 @@ from specterm.tui.screens.dialogs import AskPath, AskText, Confirm
 from specterm.tui.screens.library import PromptLibrary
 from specterm.tui.screens.models import ModelsScreen
 from specterm.tui.widgets.figures import FiguresPanel
+from specterm.tui.widgets.prompt_editor import PromptEditor
 
 
 class _Watched(ModelsScreen):
@@ -129,3 +130,18 @@ async def test_every_line_of_the_help_comes_into_sight_with_the_key_that_shows_i
         height = text.virtual_size.height
         assert height > 5
         assert await _rows_shown(pilot) >= set(range(height))
+
+
+@pytest.mark.parametrize("pane", ["f2", "f4"])
+async def test_keys_go_to_the_prompt_again_when_the_terminal_was_too_small_for_it(pane: str) -> None:
+    app = workbench(prompt="")
+    async with app.run_test(size=(80, 24)) as pilot:
+        await settle(pilot)
+        await pilot.press(pane)
+        await settle(pilot)
+        assert app.focused is not None
+        for size in ((20, 5), (80, 24)):
+            await pilot.resize_terminal(*size)
+            await settle(pilot)
+        await pilot.press("a")
+        assert app.workbench.query_one(PromptEditor).text == "a"

@@ -6,7 +6,15 @@ from textual.screen import Screen, ScreenResultType
 
 
 class SizedScreen(Screen[ScreenResultType]):
-    """A whole screen with the classes of the app's breakpoints, which `Screen` sets only after its first frame."""
+    """A whole screen with the classes of the app's breakpoints, which `Screen` sets only after its first frame.
+
+    What a small terminal hides loses the focus; with the place that it needs, the focus comes back to the screen, so
+    that keys are not typed into nothing.
+    """
+
+    def on_resize(self) -> None:
+        """Once the new layout stands, focus what the screen begins with, if nothing has the focus."""
+        self.call_after_refresh(self._update_auto_focus)
 
     def on_screen_resume(self) -> None:
         """Set the classes before the layout is made."""

@@ -9,10 +9,10 @@ import msgspec
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
-from textual.screen import Screen
 from textual.widgets import Static
 
 from specterm.config import RunSpec
+from specterm.tui.screens.sized import SizedScreen
 from specterm.tui.verification import Verifying
 from specterm.tui.widgets.key_hints import KeyHints
 from specterm.tui.widgets.visible_text import visible
@@ -48,7 +48,7 @@ def _row(result: CheckResult) -> Horizontal:
     return Horizontal(Static(sign, classes=style), words, classes="verify--result")
 
 
-class VerifyScreen(Screen[None]):
+class VerifyScreen(SizedScreen[None]):
     """Verifies what `spec`, a checked one, runs: its method and rule, or every lossless pair that its models allow."""
 
     CSS_PATH = "verify.tcss"

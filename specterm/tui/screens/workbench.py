@@ -44,6 +44,7 @@ class WorkbenchScreen(SizedScreen[None]):
     rest."""
 
     TITLE = "specterm"
+    AUTO_FOCUS = "#prompt"
     BINDINGS: ClassVar[list[BindingType]] = [*keys.OF_WORKBENCH]
 
     def __init__(

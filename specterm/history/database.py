@@ -202,9 +202,14 @@ def _explain(error: sqlite3.Error | OSError, path: Path) -> str:
     match _code(error):
         case sqlite3.SQLITE_FULL:
             return f"there is no room for the history in {path.parent}; make room there, or delete runs"
-        case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_PERM | sqlite3.SQLITE_IOERR:
+        case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_PERM:
             return (
                 f"the history {path} cannot be written ({error}); give yourself the right to write there, or set "
+                "SPECTERM_DATA_DIR to another folder"
+            )
+        case sqlite3.SQLITE_IOERR:
+            return (
+                f"the history {path} cannot be written ({error}); see whether its disk is full, or set "
                 "SPECTERM_DATA_DIR to another folder"
             )
         case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:

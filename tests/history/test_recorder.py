@@ -167,6 +167,7 @@ class FailingConnection(sqlite3.Connection):
     ("code", "words"),
     [
         (sqlite3.SQLITE_FULL, "there is no room for the history in"),
+        (sqlite3.SQLITE_IOERR, "see whether its disk is full"),
         (sqlite3.SQLITE_READONLY, "give yourself the right to write there"),
         (sqlite3.SQLITE_IOERR | (3 << 8), "cannot be written"),
         (sqlite3.SQLITE_BUSY, "is held by another program"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from textual import events, on
 from textual.screen import Screen, ScreenResultType
 
 
@@ -12,7 +13,8 @@ class SizedScreen(Screen[ScreenResultType]):
     that keys are not typed into nothing.
     """
 
-    def on_resize(self) -> None:
+    @on(events.Resize)
+    def _regain_focus(self) -> None:
         """Once the new layout stands, focus what the screen begins with, if nothing has the focus."""
         self.call_after_refresh(self._update_auto_focus)
 

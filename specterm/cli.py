@@ -110,6 +110,8 @@ def open_workbench(
     if not all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stdout)):
         raise ConfigError("no terminal: use --prompt or --batch")
     gc.disable()  # until the first frame: imports make hundreds of thousands of objects and no garbage
+    import signal
+
     from specterm.engine.local import LocalEngine
     from specterm.tui.app import SpectermApp
     from specterm.tui.memory import Memory
@@ -137,7 +139,10 @@ def open_workbench(
         if spec.monitor:
             app.call_after_refresh(monitor.start)  # its imports would hold up the first frame
         _log.info("specterm %s: the workbench opens on %s", __version__, spec.model.target)
+        # Until the terminal is taken there is nothing to lose, and a half-started program has nothing to say.
+        before = signal.signal(signal.SIGINT, signal.SIG_DFL)
         app.run()
+        signal.signal(signal.SIGINT, before)
         return app.return_code or ExitCode.OK
 
 

@@ -34,9 +34,9 @@ def test_rounds_cost_the_same_at_the_end_of_the_context(ours, method, monkeypatc
     clock = time.thread_time
     monkeypatch.setattr("specterm.decoding.timing.time.perf_counter", clock)
     spec = ours.spec(method, 40, **METHODS[method])
-    ratios = []
+    ratios, grown = [], []
     for _ in range(5):
-        medians = []
+        medians, more = [], 0
         for repeats in (4, 52):
             rounds, held = [], []
             with attention_timed(clock) as attention:
@@ -50,9 +50,14 @@ def test_rounds_cost_the_same_at_the_end_of_the_context(ours, method, monkeypatc
                         held.append(tensors())
                     attention[0] = 0.0
             assert (length > 850) == (repeats > 4)
-            assert held[-1] - held[2] < 4 < len(rounds) - 3  # some are kept, one for each width of a draft
+            assert len(rounds) > 7
+            more = max(more, held[-1] - held[2])
             medians.append(statistics.median(rounds))
         ratios.append(medians[1] / medians[0])
-        if min(ratios) < 1.25:
+        grown.append(more)
+        if min(ratios) < 1.25 and min(grown) < 4:  # some are kept for each width of a pass, when it first comes
             return
-    pytest.fail(f"rounds behind a long text take {min(ratios):.2f} times as long, attention left out")
+    pytest.fail(
+        f"rounds behind a long text take {min(ratios):.2f} times as long, attention left out; "
+        f"{min(grown)} more tensors are held after them"
+    )

@@ -18,6 +18,7 @@ from specterm.errors import SpectermError
 
 FILE_NAME = "history.db"
 BUSY_TIMEOUT_S = 5.0
+RETRY_S = 0.01
 
 Connect: TypeAlias = Callable[[Path], sqlite3.Connection]
 
@@ -74,7 +75,7 @@ def connect(path: Path) -> sqlite3.Connection:
         os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))  # SQLite gives its side files the same rights
     connection = sqlite3.connect(path, BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
     try:
-        connection.execute("PRAGMA journal_mode = WAL")
+        _use_wal(connection)
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.execute("PRAGMA foreign_keys = ON")
         connection.execute("PRAGMA secure_delete = ON")
@@ -82,6 +83,20 @@ def connect(path: Path) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def _use_wal(connection: sqlite3.Connection) -> None:
+    """Put a new file into WAL mode, in which it then stays. While another connection writes, SQLite refuses this change
+    at once, where a transaction would wait: of two programs that begin a history together one would fail."""
+    give_up = time.monotonic() + BUSY_TIMEOUT_S
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if _code(error) != sqlite3.SQLITE_BUSY or time.monotonic() > give_up:
+                raise
+        time.sleep(RETRY_S)
 
 
 def open_database(folder: Path, connect: Connect = connect) -> tuple[sqlite3.Connection, Path | None]:

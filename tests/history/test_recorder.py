@@ -7,6 +7,8 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -114,6 +116,21 @@ def test_two_processes_store_at_once(tmp_path: Path) -> None:
     prompts = {entry.prompt for entry in archive.entries()}
     assert prompts == {f"{whose} {number}" for whose in ("ours", "theirs") for number in range(20)}
     assert all(entry.state == "done" for entry in archive.entries())
+
+
+def test_a_history_that_another_program_begins_just_now_is_waited_for(tmp_path: Path) -> None:
+    other = sqlite3.connect(tmp_path / FILE_NAME, isolation_level=None, check_same_thread=False)
+    other.execute("BEGIN IMMEDIATE")
+    plain = sqlite3.connect(tmp_path / FILE_NAME, 30.0)
+    with pytest.raises(sqlite3.OperationalError, match="locked"):  # SQLite alone does not wait
+        plain.execute("PRAGMA journal_mode = WAL")
+    plain.close()
+    release = threading.Timer(0.2, other.rollback)
+    release.start()
+    with closing(database.connect(tmp_path / FILE_NAME)) as connection:
+        assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    release.join()
+    other.close()
 
 
 def test_a_corrupt_file_is_moved_aside_and_said(tmp_path: Path) -> None:

@@ -1,8 +1,9 @@
-"""What a pause of a pilot waits for."""
+"""What a pause of a pilot waits for, and how long a notice is to be seen."""
 
 import pytest
 from textual import pilot
 from textual.message_pump import MessagePump
+from textual.notifications import Notification
 
 
 def _busy(pump: MessagePump) -> bool:
@@ -26,3 +27,9 @@ def pauses_to_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
 
     plain = pilot.Pilot.pause
     monkeypatch.setattr(pilot.Pilot, "pause", pause)
+
+
+@pytest.fixture(autouse=True)
+def notices_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A notice is there until it is looked at: on a busy machine the seconds that it has may be over before."""
+    monkeypatch.setattr(Notification, "time_left", property(lambda notice: 600.0))

@@ -3,7 +3,7 @@
 import os
 import re
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 
 from textual.pilot import Pilot
 from tui.fake_engine import CPU, GPU, FakeEngine, FakeMonitor
@@ -55,6 +55,15 @@ async def settle(pilot: Pilot[None]) -> None:
         await pilot.pause(0.02)
     await pilot.pause(0.1)  # the layout follows on the screen's own timer
     await pilot.pause()
+
+
+async def comes(pilot: Pilot[None], condition: Callable[[], bool]) -> None:
+    """Wait until something is so and everything is painted, however slow the machine is."""
+    give_up = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < give_up, "it does not come"
+        await pilot.pause(0.02)
+    await settle(pilot)
 
 
 async def still(app: SpectermApp, pilot: Pilot[None]) -> str:

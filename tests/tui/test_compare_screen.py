@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from scripted_engine import ScriptedEngine
 from textual.pilot import Pilot
 from textual.widgets import Input, Select, Static
 from tui.fake_engine import FakeMonitor
-from tui.screens import PROMPT, settle, still, stills
+from tui.screens import PROMPT, comes, settle, still, stills
 
 from specterm.config import MethodSpec, PlanSpec, Request, RunSpec, SamplingSpec
 from specterm.engine.job import Job
@@ -78,14 +77,6 @@ def app_over(engine: ScriptedEngine, prompt: str = PROMPT, history: Path | None 
 def measurement(engine: ScriptedEngine, *prompts: str, repeats: int = 2) -> Measurement:
     plan = PlanSpec(methods=METHODS, sampling=GREEDY, repeats=repeats, prompts=("prompt",)).checked()
     return Measurement(engine, plan, [Request(prompt=p, prompt_id=f"p{n}") for n, p in enumerate(prompts or (PROMPT,))])
-
-
-async def comes(pilot: Pilot[None], condition: Callable[[], bool]) -> None:
-    give_up = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < give_up
-        await pilot.pause(0.05)
-    await settle(pilot)
 
 
 async def raced(pilot: Pilot[None]) -> RaceScreen:
@@ -202,8 +193,7 @@ async def test_play_seek_speed_and_prompts() -> None:
         assert text_of(draft) == "twothe cat sat on a mat and slept "
         assert draft.border_subtitle == "8/8 tokens ✓ 0.90 s"
         assert not screen._clock.playing
-        await pilot.pause(0.2)
-        assert not screen._race_timer._active.is_set()  # nothing runs while nothing moves
+        await comes(pilot, lambda: not screen._race_timer._active.is_set())  # nothing runs while nothing moves
         await pilot.press("b")
         assert "prompt 1 of 2" in said(screen, "head")
 

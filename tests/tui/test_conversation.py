@@ -7,7 +7,7 @@ import pytest
 from textual.pilot import Pilot
 from textual.widgets import Static, TextArea
 from tui.fake_engine import LOADED, FakeEngine
-from tui.screens import settle, still, workbench
+from tui.screens import comes, settle, still, workbench
 from tui.test_compare_screen import raced, said
 from tui.test_screens import SIZES, SNAPSHOTS, Compare
 
@@ -128,7 +128,7 @@ async def test_the_system_prompt_is_edited_and_goes_with_the_turns() -> None:
     async with app.run_test(size=SIZE) as pilot:
         await settle(pilot)
         await pilot.press("f10")
-        await pilot.pause(0.2)
+        await comes(pilot, lambda: app.screen is not app.workbench and bool(app.screen.query(TextArea)))
         app.screen.query_one(TextArea).text = "Be kind."
         await pilot.press("f10")
         await settle(pilot)

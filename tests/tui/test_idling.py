@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from textual.timer import Timer
 from tui.fake_engine import CPU, FakeEngine
-from tui.screens import settle, workbench
+from tui.screens import comes, settle, workbench
 
 from specterm.tui import idling
 from specterm.tui.idling import Pace
@@ -50,8 +50,7 @@ async def test_while_a_run_goes_the_devices_are_looked_at_often() -> None:
         app.workbench.idling._tick()
         assert app.workbench.idling.pace is Pace.QUIET
         await pilot.press("enter")
-        await pilot.pause(0.1)
-        assert app.workbench.idling.pace is Pace.BUSY
+        await comes(pilot, lambda: app.workbench.idling.pace is Pace.BUSY)
         await pilot.press("escape")
         await settle(pilot)
         app.workbench.idling._tick()

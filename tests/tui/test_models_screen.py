@@ -6,7 +6,7 @@ import pytest
 from textual.pilot import Pilot
 from textual.widgets import Input, OptionList, Select, Static
 from tui.fake_engine import GPU, LOADED, FakeEngine, model_info
-from tui.screens import settle, still, workbench
+from tui.screens import comes, settle, still, workbench
 from tui.test_screens import SIZES, SNAPSHOTS, Compare
 
 from specterm.catalogue import HEADS
@@ -39,18 +39,14 @@ def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 async def opened(app: SpectermApp, pilot: Pilot[None]) -> ModelsScreen:
     await settle(pilot)
     await pilot.press("f12")
-    await pilot.pause(0.3)
+    await comes(pilot, lambda: isinstance(app.screen, ModelsScreen))
     assert isinstance(app.screen, ModelsScreen)
     return app.screen
 
 
 async def listed(screen: ModelsScreen, pilot: Pilot[None]) -> None:
     """Wait until the tree has read its first folder."""
-    for _ in range(100):
-        if screen.query_one(ModelFolders).root.children:
-            return
-        await pilot.pause(0.05)
-    raise AssertionError("the folders are not listed")
+    await comes(pilot, lambda: bool(screen.query_one(ModelFolders).root.children))
 
 
 def field(screen: ModelsScreen, label: str) -> Input:
@@ -68,8 +64,8 @@ async def test_names_that_are_typed_are_loaded_with_drafts_in_order(folders: Pat
         screen = await opened(app, pilot)
         field(screen, "target").value = "some/model"
         for label, name in (("draft 1", "./one"), ("draft 2", "some/two")):
+            await comes(pilot, lambda: any(f.label == label for f in screen.query(NameField)))  # noqa: B023
             field(screen, label).value = name
-            await pilot.pause(0.1)
         field(screen, "eagle").value = "some/heads"
         await pilot.press("enter")
         await settle(pilot)
@@ -120,8 +116,7 @@ async def test_folders_are_marked_and_go_into_the_field_that_was_used_last(folde
         shown = [str(tree.render_label(node, tree.rich_style, tree.rich_style)) for node in tree.root.children]
         assert shown == ["◆ a-model", "▸ notes"]
         await pilot.press("down", "enter")
-        await pilot.pause(0.2)
-        assert field(screen, "draft 1").value == str(folders / "a-model")
+        await comes(pilot, lambda: field(screen, "draft 1").value == str(folders / "a-model"))
 
 
 async def test_a_name_is_completed(folders: Path) -> None:
@@ -136,7 +131,7 @@ async def test_a_name_is_completed(folders: Path) -> None:
         ):
             box.value = typed
             box.cursor_position = len(typed)
-            await pilot.pause(0.3)
+            await comes(pilot, lambda: box._suggestion == whole)  # noqa: B023
             await pilot.press("right")
             assert box.value == whole
 
@@ -152,7 +147,7 @@ async def test_what_was_loaded_is_offered_again_in_the_next_session(folders: Pat
         assert "./a + ./b · auto · cuda:0" in [str(option.prompt) for option in known.options]
         known.focus()
         await pilot.press("end", "enter")
-        await pilot.pause(0.3)
+        await comes(pilot, lambda: field(screen, "target").value == "./a")
         await pilot.press("f12")
         await settle(pilot)
         assert engine.loads[-1] == ModelSpec(target="./a", drafts=("./b",), device="cuda:0", max_model_len=64)

@@ -30,7 +30,8 @@ def test_no_text_from_outside_steers_the_terminal(tmp_path: Path) -> None:
             time.sleep(0.15)
         session.send(b"\x1bOQ\r")
         session.until(b"failure")
-        time.sleep(0.3)
+        for place in PLACES:
+            session.until(place.encode())
         session.send(b"\x11")
         assert session.ended(10) == 0
         output = bytes(session.output)

@@ -6,10 +6,10 @@ import threading
 from pathlib import Path
 
 import pytest
-from textual.pilot import Pilot
+from textual.geometry import Region
 from textual.widgets import Static
 from tui.fake_engine import FakeEngine
-from tui.screens import settle, still, workbench
+from tui.screens import comes, settle, still, workbench
 
 from specterm.config import MethodSpec, RunSpec, SamplingSpec
 from specterm.engine.local import LocalEngine
@@ -67,14 +67,6 @@ class Script:
         return found
 
 
-async def comes(pilot: Pilot[None], condition) -> None:
-    for _ in range(600):
-        if condition():
-            return
-        await pilot.pause(0.05)
-    raise AssertionError("it does not come")
-
-
 def head(screen) -> str:
     return str(screen.query_one("#verify-head", Static).content)
 
@@ -97,25 +89,28 @@ async def test_results_come_line_by_line(size, matches_snapshot) -> None:
 
 
 async def test_words_stay_clear_of_their_sign_in_any_width() -> None:
-    app = workbench()
+    app, script = workbench(), Script()
     async with app.run_test(size=(120, 40)) as pilot:
         await settle(pilot)
-        screen = VerifyScreen(FakeEngine(), RunSpec().checked(), Script())
+        screen = VerifyScreen(FakeEngine(), RunSpec().checked(), script)
         await app.push_screen(screen)
         await pilot.press("a")
         await comes(pilot, lambda: "FAILED" in head(screen))
-        await pilot.pause(0.3)
-        wide = [words.region for words in screen.query(".verify--words")]
+        await comes(pilot, lambda: [bool(region) for region in regions(screen)] == [True] * len(RESULTS))
+        wide = regions(screen)
         await pilot.resize_terminal(60, 18)
-        await pilot.pause(0.3)
-        narrow = [words.region for words in screen.query(".verify--words")]
-        assert len(wide) == len(narrow) == len(RESULTS)
+        await comes(pilot, lambda: max(region.right for region in regions(screen)) <= 60)
+        narrow = regions(screen)
+        assert len(narrow) == len(RESULTS)
         assert {region.x for region in (*wide, *narrow)} == {3}
         assert sum(region.height for region in narrow) > sum(region.height for region in wide)
         await pilot.press("enter")  # another verification begins with none of these
-        await comes(pilot, lambda: "FAILED" in head(screen))
-        await pilot.pause(0.3)
+        await comes(pilot, lambda: len(script.asked) == 2 and "FAILED" in head(screen))
         assert len(screen.query(".verify--words")) == len(RESULTS)
+
+
+def regions(screen) -> list[Region]:
+    return [words.region for words in screen.query(".verify--words")]
 
 
 async def still_of(app, pilot, screen) -> str:
@@ -159,7 +154,6 @@ async def test_the_built_in_models_are_verified_from_the_workbench() -> None:
     app = workbench(LocalEngine(), spec=spec)
     async with app.run_test(size=(120, 40)) as pilot:
         await comes(pilot, lambda: app.workbench.runs.jobs.load is None or app.workbench.runs.jobs.load.finished)
-        await pilot.pause(0.3)
         await pilot.press("f3", "v")
         await comes(pilot, lambda: isinstance(app.screen, VerifyScreen))
         await pilot.press("enter")

@@ -41,7 +41,7 @@ def at_rest(app: SpectermApp) -> bool:
     """Whether the form is there and everything that the engine has put so far has been taken in and wrapped."""
     jobs = app.workbench.runs.jobs
     taken_in = not any(job.finished or job._events for job in (jobs.load, jobs.run) if job is not None)
-    loaded = jobs.load is not None or not app.workbench._initial_load or bool(app._engine.loads)  # type: ignore[attr-defined]
+    loaded = jobs.load is not None or not app.workbench._initial_load or bool(getattr(app._engine, "loads", True))
     return app.query_one(SettingsPanel)._built and loaded and taken_in and not app.query_one(TokenLog)._unwrapped
 
 

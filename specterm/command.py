@@ -23,6 +23,7 @@ from specterm.events import Event
 from specterm.history.retention import DEFAULT_LIMIT, checked_limit
 from specterm.locations import PROMPTS_FILE, all_places, data_folder, log_file, state_folder
 from specterm.log_file import DEFAULT_LEVEL, start_log
+from specterm.models.folders import local_folder
 from specterm.options import DEFAULT_OUT, ENGINES, Given, load_named, signature
 from specterm.settings import Settings
 from specterm.version import __version__
@@ -163,7 +164,7 @@ def _prompt(open_engine: OpenEngine, given: Given) -> int:
     text = _prompt_text(given.values["prompt"])
     if "json" in given and "plain" in given:
         raise ConfigError("--json and --plain are both given; give one of them")
-    plan = given.plan(None, (MethodSpec(),))
+    plan = _plan(given, None, (MethodSpec(),))
     if "plain" in given and len(plan.methods) > 1:
         raise ConfigError(f"--plain prints one text and {len(plan.methods)} methods are named; name one with --method")
     rejected = "show_rejected" in given
@@ -206,6 +207,17 @@ def _tell_unused_drafts(plan: PlanSpec, *, named: bool) -> None:
         methods = ", ".join(method.name for method in plan.methods)
         told = f"{models} {', '.join(unused)} {verb} not used: --method {methods} takes {takes or 'none'}"
         print(visible(f"specterm: note: {told}; {several} take several"), file=sys.stderr)
+
+
+def _plan(given: Given, path: str | None, methods: tuple[MethodSpec, ...]) -> PlanSpec:
+    """`Given.plan`; where that is refused and the target is no model at all, this is said, for it is wrong first."""
+    try:
+        return given.plan(path, methods)
+    except ConfigError:
+        target = given.plan(path, methods, checked=False).model.target
+        if target.strip():
+            local_folder(target, "target")
+        raise
 
 
 def _runs(plan: PlanSpec, trace: str) -> list[RunSpec]:
@@ -258,7 +270,7 @@ def _prompt_text(given: str) -> str:
 def _batch(open_engine: OpenEngine, plan: str | None, given: Given) -> int:
     from specterm.console.batch import run_batch, show_plan
 
-    spec = given.plan(plan, PlanSpec().methods)
+    spec = _plan(given, plan, PlanSpec().methods)
     if "dry_run" in given:
         return show_plan(spec, sys.stdout)
     out = given.values.get("out", DEFAULT_OUT)
@@ -291,7 +303,7 @@ def _verify(open_engine: OpenEngine, plan: str | None, given: Given) -> int:
 
 
 def _workbench(given: Given, settings: Settings) -> int:
-    plan = given.plan(None, (MethodSpec(),))
+    plan = _plan(given, None, (MethodSpec(),))
     if len(plan.methods) > 1:
         raise ConfigError(f"--method names {len(plan.methods)} methods; the workbench starts with one")
     spec = _in_chat(_runs(plan, given.values.get("trace", "probs"))[0], given)

@@ -15,6 +15,18 @@ from specterm.cli import main
 from specterm.errors import ExitCode
 
 
+def test_what_is_wrong_with_the_targets_folder_is_said_before_the_draft_that_is_missing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "empty").mkdir()
+    for command in (["--prompt", "x"], ["--batch"]):
+        assert (
+            main([*command, "--method", "draft", "--target", str(tmp_path / "empty")], no_engine)
+            == ExitCode.UNAVAILABLE
+        )
+        assert f"the folder {tmp_path / 'empty'} holds no model" in capsys.readouterr().err
+
+
 def no_engine(monitored: bool) -> Never:
     raise AssertionError("bad input must be found before an engine is opened")
 

@@ -25,14 +25,27 @@ def find_folder(name: str, role: Literal["target", "draft"], report: Report = un
     Raises:
         ModelError: there is no such model; the text says what was tried.
     """
+    folder = local_folder(name, role)
+    return folder if folder is not None else _with_config(_from_hub(name, _HUB_FILES, report), name)
+
+
+def local_folder(name: str, role: Literal["target", "draft"]) -> Path | None:
+    """The folder of the model called `name`, None for a hub id, which is not looked up.
+
+    Raises:
+        ModelError: it is no hub id, and there is no such model.
+    """
     if name == "builtin":
         return BUILTIN_FOLDER / role
     if name.startswith("builtin/"):
         if name not in BUILTIN_NAMES:
             raise ModelError(f"there is no built-in model {name!r}; there are {', '.join(BUILTIN_NAMES)}")
         return BUILTIN_FOLDER / name.removeprefix("builtin/")
-    shape = "a model is a folder with config.json, weights and a tokenizer"
-    folder = _named(name, "model folder", shape, _HUB_FILES, report)
+    folder = _here(name, "model folder", "a model is a folder with config.json, weights and a tokenizer")
+    return None if folder is None else _with_config(folder, name)
+
+
+def _with_config(folder: Path, name: str) -> Path:
     if not (folder / "config.json").is_file():
         raise ModelError(f"the folder {name} holds no model: it has no config.json")
     return folder
@@ -48,11 +61,12 @@ def find_heads(name: str, kind: str, report: Report = unreported) -> Path:
         return BUILTIN_FOLDER / kind
     if name.startswith("builtin/"):
         raise ModelError(f"there are no built-in heads {name!r}; 'builtin' names those of the built-in target")
-    return _named(name, "folder of heads", "heads are a folder with their weights", _HEAD_FILES, report)
+    folder = _here(name, "folder of heads", "heads are a folder with their weights")
+    return folder if folder is not None else _from_hub(name, _HEAD_FILES, report)
 
 
-def _named(name: str, noun: str, shape: str, hub_files: list[str], report: Report) -> Path:
-    """The folder that `name` is, or that the hub has under it."""
+def _here(name: str, noun: str, shape: str) -> Path | None:
+    """The folder that `name` is; None for a hub id."""
     folder = Path(name).expanduser()
     if folder.is_dir():
         return folder
@@ -60,7 +74,7 @@ def _named(name: str, noun: str, shape: str, hub_files: list[str], report: Repor
         raise ModelError(f"{name} is a file; {shape}")
     if name.startswith((".", "/", "~")) or not _HUB_ID.fullmatch(name):
         raise ModelError(f"there is no {noun} {name}; name a folder, a hub id (owner/model) or 'builtin'")
-    return _from_hub(name, hub_files, report)
+    return None
 
 
 def _from_hub(name: str, files: list[str], report: Report) -> Path:

@@ -250,6 +250,20 @@ async def test_the_filter_narrows_the_list_and_escape_clears_it(tmp_path: Path) 
         assert app.screen is app.default_screen
 
 
+async def test_a_run_that_another_program_deleted_is_said_and_leaves_the_list(tmp_path: Path) -> None:
+    fill(tmp_path)
+    app = app_over(tmp_path)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await calm(pilot)
+        await pilot.press("ctrl+o")
+        await calm(pilot)
+        assert listed(app) == [4, 3, 2, 1]
+        Archive(tmp_path).delete([4])
+        await pilot.press("enter")
+        await comes(pilot, lambda: listed(app) == [3, 2, 1])
+        assert any("there is no run 4 in" in notice for notice in notices(app))
+
+
 async def test_deleting_and_purging_ask_first(tmp_path: Path) -> None:
     fill(tmp_path)
     archive = Archive(tmp_path)

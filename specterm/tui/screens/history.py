@@ -292,6 +292,7 @@ beyond `history-limit` of the configuration the oldest go.
                 await work()
             except SpectermError as error:
                 self._say(str(error), failed=True)
+                await self._list_or_say()  # another program may have deleted what was asked for
 
         self.run_worker(guarded(), group="history", exclusive=exclusive)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from history.stored_runs import store, until
+from textual import events
 from textual.events import Key
 from textual.pilot import Pilot
 from textual.widgets import Input, Static
@@ -262,6 +263,18 @@ async def test_a_run_that_another_program_deleted_is_said_and_leaves_the_list(tm
         await pilot.press("enter")
         await comes(pilot, lambda: listed(app) == [3, 2, 1])
         assert any("there is no run 4 in" in notice for notice in notices(app))
+
+
+async def test_a_filter_typed_in_one_write_loses_no_letter(tmp_path: Path) -> None:
+    fill(tmp_path)
+    app = app_over(tmp_path)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await calm(pilot)
+        await pilot.press("ctrl+o")
+        await calm(pilot)
+        for key, name in (("/", "slash"), ("a", "a"), ("b", "b"), ("c", "c")):
+            app.post_message(events.Key(name, key))
+        await comes(pilot, lambda: app.screen.query_one(Input).value == "abc")
 
 
 async def test_deleting_and_purging_ask_first(tmp_path: Path) -> None:

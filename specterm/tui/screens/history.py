@@ -168,8 +168,8 @@ beyond `history-limit` of the configuration the oldest go.
         self._table.focus()
 
     def action_filter(self) -> None:
-        """Go to the filter."""
-        self.query_one(Input).focus()
+        """Go to the filter, at once: what is typed behind the key is meant for it."""
+        self.set_focus(self.query_one(Input))
 
     def on_data_table_row_selected(self) -> None:
         self._open(None)

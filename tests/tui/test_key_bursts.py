@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 from textual import events
 from textual.pilot import Pilot
+from textual.widgets import Input
 from tui.fake_engine import FakeEngine
 from tui.screens import PROMPT, settle, workbench
 
@@ -15,6 +16,7 @@ from specterm.tui import key_order
 from specterm.tui.screens.models import ModelsScreen
 from specterm.tui.widgets.name_field import NameField
 from specterm.tui.widgets.prompt_editor import PromptEditor
+from specterm.tui.widgets.search_bar import SearchBar
 
 
 def burst(pilot: Pilot[None], *keys: str) -> None:
@@ -85,3 +87,16 @@ async def test_a_field_that_goes_away_holds_no_key_back() -> None:
         await app.pop_screen()
         burst(pilot, "b", "c")
         await comes(pilot, lambda: app.query_one(PromptEditor).text[-2:], "bc")
+
+
+async def test_a_search_typed_in_one_write_with_its_key_loses_no_letter() -> None:
+    app = workbench()
+    async with app.run_test(size=(80, 24)) as pilot:
+        await settle(pilot)
+        await pilot.press("enter")
+        await settle(pilot)
+        await pilot.press("f3")
+        await settle(pilot)
+        app.post_message(events.Key("slash", "/"))
+        burst(pilot, "a", "b", "c")
+        await comes(pilot, lambda: app.query_one(SearchBar).query_one(Input).value, "abc")

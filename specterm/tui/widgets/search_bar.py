@@ -63,7 +63,7 @@ same; **Escape** ends the search.
     def open(self) -> None:
         """Show the line and go to it."""
         self.display = True
-        self.query_one(Input).focus()
+        self.screen.set_focus(self.query_one(Input))  # at once: what is typed behind the key is meant for it
 
     @property
     def query_text(self) -> str:

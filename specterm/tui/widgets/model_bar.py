@@ -131,7 +131,7 @@ class ModelBar(Static):
                 break
             left.append_text(part)
         left.append(" " * max(1, width - left.cell_len - status.cell_len))
-        self.update(left.append_text(status))
+        self.update(left.append_text(status), layout=False)  # always one line
 
 
 def _memory(loaded: Loaded) -> str:

@@ -16,6 +16,7 @@ from specterm.engine.job import Engine
 from specterm.errors import ConfigError
 from specterm.locations import prompts_folder
 from specterm.tui import keys
+from specterm.tui.compositor import SparingCompositor
 from specterm.tui.device_loss import DeviceLoss
 from specterm.tui.idling import Idling
 from specterm.tui.memory import Memory
@@ -62,6 +63,7 @@ class WorkbenchScreen(SizedScreen[None]):
         memory: Memory,
     ) -> None:
         super().__init__()
+        self._compositor = SparingCompositor()
         self._engine, self._monitor, self._memory = engine, monitor, memory
         self._spec, self._first_prompt, self._initial_load = spec, prompt, initial_load
         self._devices, self._device_loss = DeviceHistory(), DeviceLoss()

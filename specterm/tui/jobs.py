@@ -11,7 +11,7 @@ from textual.message_pump import MessagePump
 from specterm.engine.job import Job
 from specterm.events import Event
 
-FRAMES_PER_SECOND = 12.0
+FRAMES_PER_SECOND = 10.0
 FRAMES_PER_SECOND_OVER_SSH = 8.0
 FRAMES_PER_SECOND_MEASURING = 4.0
 

@@ -141,8 +141,10 @@ def open_workbench(
         _log.info("specterm %s: the workbench opens on %s", __version__, spec.model.target)
         # Until the terminal is taken there is nothing to lose, and a half-started program has nothing to say.
         before = signal.signal(signal.SIGINT, signal.SIG_DFL)
-        app.run()
-        signal.signal(signal.SIGINT, before)
+        try:
+            app.run()
+        finally:
+            signal.signal(signal.SIGINT, before)
         return app.return_code or ExitCode.OK
 
 

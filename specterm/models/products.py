@@ -25,6 +25,8 @@ _SUBNORMAL = 2.0**-25
 _PROBED_WEIGHTS = 1 << 21
 _FEW_WEIGHTS = 1 << 18
 """One thread has multiplied so many before others have begun."""
+_MANY_WEIGHTS = 1 << 22
+"""What is quicker with so many is so with more."""
 _PROBED_WIDTHS = (1, 5)
 _PASSES = 5
 
@@ -155,22 +157,26 @@ def quickest(weight: Tensor, dtype: torch.dtype) -> type[Plain] | type[HalfPacke
     full = part.float()
     if not packs_exactly(full):
         return Plain
-    ways = (HalfPacked, ThreadedHalfPacked) if torch.get_num_threads() > 1 else (HalfPacked,)
     took: dict[type[Plain] | type[HalfPacked], float] = {Plain: _probe(Plain(part), dtype, full.shape[1])}
-    for way in ways:
-        # Torch may be without FBGEMM, or the CPU too old for it.
-        with contextlib.suppress(AttributeError, RuntimeError):
-            took[way] = _probe(way(full), torch.float32, full.shape[1])
+    # Torch may be without FBGEMM, or the CPU too old for it.
+    with contextlib.suppress(AttributeError, RuntimeError):
+        way = packed_quickest(full)
+        took[way] = _probe(way(full), torch.float32, full.shape[1])
     return min(took, key=took.__getitem__)
 
 
 def packed_quickest(weight: Tensor) -> type[HalfPacked]:
     """How a matrix of the shape of `weight` is packed for products that take the least time: threads that must be
-    woken for a small one cost more than they bring."""
+    woken for a small one cost more than they bring.
+
+    Raises:
+        AttributeError, RuntimeError: torch cannot pack here.
+    """
     threads = torch.get_num_threads()
     if threads == 1 or weight.numel() < _FEW_WEIGHTS:
         return HalfPacked
-    return ThreadedHalfPacked if _threads_pay(weight.shape[0], weight.shape[1], threads) else HalfPacked
+    rows, columns = weight.shape
+    return ThreadedHalfPacked if _threads_pay(min(rows, _MANY_WEIGHTS // columns + 1), columns, threads) else HalfPacked
 
 
 @lru_cache

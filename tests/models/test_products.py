@@ -73,6 +73,8 @@ def test_what_is_faster_is_taken(fastest, monkeypatch):
     weight = stored(64, 64)
     packed(weight)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    monkeypatch.setattr(products, "_FEW_WEIGHTS", 0)
+    products._threads_pay.cache_clear()
     monkeypatch.setattr(products, "_probe", lambda product, *_: 1.0 if type(product) is fastest else 2.0)
     for dtype in (torch.float32, torch.bfloat16):
         assert quickest(weight.to(dtype), dtype) is fastest
@@ -198,7 +200,7 @@ def mlp_levels(speculator, states, ids):
 
 
 def test_small_matrices_are_multiplied_by_one_thread_and_large_ones_as_was_measured(monkeypatch):
-    small, large = torch.empty(200, 300), torch.empty(2000, 300)
+    small, large, huge = torch.empty(200, 300), torch.empty(2000, 300), torch.empty(20000, 300)
     measured = []
 
     def pays(*asked):
@@ -207,8 +209,9 @@ def test_small_matrices_are_multiplied_by_one_thread_and_large_ones_as_was_measu
 
     monkeypatch.setattr(products, "_threads_pay", pays)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
-    assert [packed_quickest(weight) for weight in (small, large)] == [HalfPacked, ThreadedHalfPacked]
-    assert measured == [(2000, 300, 4)]
+    found = [packed_quickest(weight) for weight in (small, large, huge)]
+    assert found == [HalfPacked, ThreadedHalfPacked, ThreadedHalfPacked]
+    assert measured == [(2000, 300, 4), (13982, 300, 4)]  # no more than need be, however large it is
     monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
     assert packed_quickest(large) is HalfPacked
-    assert len(measured) == 1
+    assert len(measured) == 2

@@ -18,7 +18,7 @@ FRAMES_PER_SECOND_MEASURING = 4.0
 SHARE = 0.15
 SHARE_MEASURING = 0.02
 """Of one core, what the screen's thread may take while there is a job. While it computes, the engine waits for the
-interpreter: this is what a run may lose. A frame takes 15 to 30 ms (160 x 48, 2-core AMD EPYC virtual machine)."""
+interpreter: this is what a run may lose. A frame takes about 8 ms (160 x 48, 2-core AMD EPYC virtual machine)."""
 
 LONGEST_S = 0.2
 """From one frame to the next, whatever they cost: more looks like a standstill."""

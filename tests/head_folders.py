@@ -31,7 +31,13 @@ def target(hidden=HIDDEN, vocab=VOCAB, layers=LAYERS, dtype=torch.float64):
     made = randoms({"embedding": (vocab, hidden), "head": (vocab, hidden)}, seed=9)
     weights = {f"{name}_weight": (lambda tensor=tensor: tensor.to(dtype)) for name, tensor in made.items()}
     return SimpleNamespace(
-        hidden_size=hidden, vocab_size=vocab, layers=layers, dtype=dtype, device=torch.device("cpu"), **weights
+        hidden_size=hidden,
+        vocab_size=vocab,
+        layers=layers,
+        dtype=dtype,
+        device=torch.device("cpu"),
+        through_head=lambda states: states @ weights["head_weight"]().T,
+        **weights,
     )
 
 

@@ -87,6 +87,9 @@ class Runner(LanguageModel, Protocol):
     def head_weight(self) -> Tensor:
         """The weight of the language-model head, [V, hidden]."""
 
+    def through_head(self, states: Tensor) -> Tensor:
+        """`states`, [..., hidden], times the transposed weight of the language-model head, [..., V]."""
+
     def embedding_weight(self) -> Tensor:
         """The table of token embeddings, [V, hidden], before any scaling that the model applies."""
 

@@ -140,6 +140,10 @@ class RememberedRunner(Remembered):
         """See `Runner`."""
         return self._cached.head_weight()
 
+    def through_head(self, states: Tensor) -> Tensor:
+        """See `Runner`."""
+        return self._cached.through_head(states)
+
     def embedding_weight(self) -> Tensor:
         """See `Runner`."""
         return self._cached.embedding_weight()

@@ -25,3 +25,4 @@ def test_layers_embeddings_and_head(saved_pair, kind, scale):
     logits, states = runner.forward_tapped(block, (0, FINAL_NORM))
     torch.testing.assert_close(states[0, :, :64], runner.embedding_weight().detach()[IDS[0]] * scale)
     torch.testing.assert_close(states[0, :, 64:] @ runner.head_weight().detach().T, logits[0])
+    torch.testing.assert_close(runner.through_head(states[0, :, 64:]), logits[0])

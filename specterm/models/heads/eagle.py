@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from specterm.decoding.ports import FINAL_NORM, Runner
@@ -25,6 +26,7 @@ class EagleHeads(FeatureHeads):
     """See `FeatureHeads`."""
 
     taps = (FINAL_NORM,)
+    lm_head: Tensor | None
 
     def __init__(self, config: HeadConfig, file: Checkpoint, target: Runner) -> None:
         """Raises:
@@ -39,6 +41,13 @@ class EagleHeads(FeatureHeads):
         bias = config.options.get("bias", "fc.bias" in file)
         self.fc_bias = nn.Parameter(file.get("fc.bias", (hidden,)), requires_grad=False) if bias else None
         self.register_buffer("lm_head", target.head_weight().detach(), persistent=False)
+        self._through_head = target.through_head
+
+    def pack(self) -> None:
+        """See `FeatureHeads`; the target has packed its head already."""
+        super().pack()
+        if self.packed_bytes:
+            self.register_buffer("lm_head", None, persistent=False)
 
     def fuse(self, taps: Tensor) -> Tensor:
         """The feature is the target's state itself."""
@@ -53,7 +62,7 @@ class EagleHeads(FeatureHeads):
 
     def logits(self, features: Tensor) -> Tensor:
         """See `FeatureHeads`."""
-        return self.linear(features, self.get_buffer("lm_head"))
+        return self._through_head(features) if self.lm_head is None else F.linear(features, self.lm_head)
 
     def published(self) -> dict[str, Tensor]:
         """The tensors under their published names, without the embeddings, which are the target's."""

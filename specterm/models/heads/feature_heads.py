@@ -23,7 +23,7 @@ from specterm.models.cached import Cached
 from specterm.models.heads.head_config import HeadConfig
 from specterm.models.heads.head_layer import Attend, HeadLayer, Linear, Rotary, Through
 from specterm.models.masks import Masks
-from specterm.models.products import PackedLinear, Plain, packs_exactly, quickest
+from specterm.models.products import PackedLinear, Plain, narrowest, packs_exactly, quickest
 from specterm.models.rope import rope_tables
 from specterm.models.row_layers import MOST_TOKENS, RowLayers, places
 from specterm.models.runners.graphs import ForwardGraphs, Update
@@ -93,12 +93,12 @@ class FeatureHeads(Cached, nn.Module, ABC):
         modules: list[FeatureHeads | HeadLayer] = [self, *self.layers]
         for module in modules:
             module.linear = packed
-            held = {**dict(module.named_parameters(recurse=False)), "lm_head": getattr(module, "lm_head", None)}
-            for name, weight in held.items():
-                if weight is not None and weight.ndim == 2 and packs_exactly(weight):
+            for name, weight in list(module.named_parameters(recurse=False)):
+                if weight.ndim == 2 and packs_exactly(weight):
                     narrow = packed.pack(weight.detach())
                     delattr(module, name)
                     module.register_buffer(name, narrow, persistent=False)
+        self.register_buffer("embedding", narrowest(self.get_buffer("embedding")), persistent=False)
         self.packed_bytes = packed.nbytes
         if all(layer.norms_agree for layer in self.layers):
             tables = self.get_buffer("_cos"), signed(self.get_buffer("_sin"))
@@ -173,7 +173,7 @@ class FeatureHeads(Cached, nn.Module, ABC):
 
     def embed(self, ids: Tensor) -> Tensor:
         """The embeddings of the target's tokens `ids`: [B, T] -> [B, T, H]."""
-        return F.embedding(ids, self.get_buffer("embedding"))
+        return F.embedding(ids, self.get_buffer("embedding")).to(self.dtype)
 
     @abstractmethod
     def fuse(self, taps: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import Cache, PreTrainedModel
 
@@ -79,6 +80,10 @@ class CausalLMRunner(Cached):
         """See `Runner`."""
         weight: Tensor = self._model.get_output_embeddings().weight
         return weight
+
+    def through_head(self, states: Tensor) -> Tensor:
+        """See `Runner`."""
+        return F.linear(states, self.head_weight().detach())
 
     def embedding_weight(self) -> Tensor:
         """See `Runner`."""

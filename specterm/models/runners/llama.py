@@ -161,6 +161,10 @@ class LlamaRunner(Cached):
         """See `Runner`."""
         return self._head.to(self.dtype)
 
+    def through_head(self, states: Tensor) -> Tensor:
+        """See `Runner`."""
+        return self._judge(states).mul_(1.0 / self._judge.gain)
+
     def embedding_weight(self) -> Tensor:
         """See `Runner`."""
         return self._embedding.to(self.dtype)

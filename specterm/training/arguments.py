@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
 
 from specterm.errors import ConfigError
@@ -10,9 +11,13 @@ from specterm.training.clock import CLOCKS
 
 
 def add_training_arguments(
-    parser: argparse.ArgumentParser, *, learning_rate: float, batch_tokens: int, lengths: tuple[int, ...]
+    parser: argparse.ArgumentParser,
+    *,
+    learning_rate: float | Mapping[str, float],
+    batch_tokens: int,
+    lengths: tuple[int, ...],
 ) -> None:
-    """Add them, with these defaults."""
+    """Add them, with these defaults. A learning rate for each of several kinds is for the command to look up."""
     parser.add_argument(
         "--text", type=Path, nargs="+", required=True,
         help="documents, separated by <|endoftext|>; of several files in turn, and one may stand there twice",
@@ -26,7 +31,11 @@ def add_training_arguments(
         "--lengths", type=int, nargs="+", default=list(lengths),
         help=f"tokens of a block; each batch has one of these, drawn by chance ({' '.join(map(str, lengths))})",
     )  # fmt: skip
-    parser.add_argument("--learning-rate", type=float, default=learning_rate, help="at its highest (%(default)s)")
+    if isinstance(learning_rate, float):
+        rate, told = learning_rate, f"{learning_rate:g}"
+    else:
+        rate, told = None, ", ".join(f"{kind}: {of:g}" for kind, of in learning_rate.items())
+    parser.add_argument("--learning-rate", type=float, default=rate, help=f"at its highest ({told})")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     parser.add_argument("--seed", type=int, default=0, help="of the order of the documents, and of fresh weights")
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")

@@ -13,7 +13,7 @@ from specterm.errors import ConfigError
 from specterm.models.heads import READERS
 from specterm.models.heads.feature_heads import FeatureHeads
 from specterm.training.features import Features, target_features
-from specterm.training.learner import adam
+from specterm.training.learner import adam, model_optimizers
 
 
 class Recipe(Protocol):
@@ -41,7 +41,10 @@ class HeadLearner:
         return self._recipe.loss(target_features(self._target, ids, self._recipe.taps))
 
     def optimizers(self, learning_rate: float) -> list[Optimizer]:
-        """AdamW for all: heads begin near what they are to be."""
+        """Muon for the matrices of heads with layers, and AdamW at a share of its rate for the rest; AdamW for all of
+        the others."""
+        if isinstance(self.module, FeatureHeads):
+            return model_optimizers(self.module, learning_rate)
         return [adam(list(self.module.parameters()), learning_rate)]
 
     def save(self, folder: Path) -> None:

@@ -35,8 +35,9 @@ def adam(parameters: list[nn.Parameter], learning_rate: float) -> Optimizer:
 
 
 def model_optimizers(model: nn.Module, learning_rate: float) -> list[Optimizer]:
-    """Muon for the matrices of a language model's layers, AdamW for embeddings, head and norms."""
-    matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and "layers." in name]
+    """Muon for the matrices of a model's layers, and for the `fc` in front of those of heads; AdamW for embeddings,
+    head and norms."""
+    matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and ("layers." in name or name == "fc")]
     kept = {id(p) for p in matrices}
     others = [p for p in model.parameters() if id(p) not in kept]
     return [Muon(matrices, learning_rate), adam(others, _ADAM_SHARE * learning_rate)]

@@ -98,6 +98,24 @@ def test_the_tokens_that_a_text_has_most_often(target):
 
 
 @pytest.mark.parametrize(
+    ("kind", "of_muon"),
+    [
+        ("medusa", None),
+        ("eagle", {"fc", "_layers.0.qkv", "_layers.0.out", "_layers.0.gate_up", "_layers.0.down"}),
+        ("eagle3", {"fc", "_layers.0.qkv", "_layers.0.out", "_layers.0.gate_up", "_layers.0.down"}),
+    ],
+)
+def test_who_updates_what(target, kind, of_muon):
+    learner = HeadLearner(KINDS[kind](RecipeSetup(target.runner, "builtin", heads=2)), target.runner)
+    names = {id(p): name for name, p in learner.module.named_parameters()}
+    *muon, adam = learner.optimizers(0.02)
+    found = [{names[id(p)] for group in each.param_groups for p in group["params"]} for each in (*muon, adam)]
+    assert [type(each).__name__ for each in muon] == ([] if of_muon is None else ["Muon"])
+    assert found == ([] if of_muon is None else [of_muon]) + [set(names.values()) - (of_muon or set())]
+    assert adam.param_groups[0]["lr"] == pytest.approx(0.02 if of_muon is None else 0.003)
+
+
+@pytest.mark.parametrize(
     ("kind", "options"),
     [
         ("medusa", {"heads": 2}),

@@ -145,14 +145,24 @@ class SpectermApp(App[None]):
                 if isinstance(widget, Drawn):
                     self.call_after_refresh(widget.draw)
 
-    def action_toggle_help(self) -> None:
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Escape closes the help where it is open."""
+        return action != "close_help" or bool(self.screen.query_children("HelpPanel"))
+
+    async def action_toggle_help(self) -> None:
         """Show help; page on where it is longer than its place; at its end, hide it."""
-        if not self.screen.query("HelpPanel"):
+        if not self.screen.query_children("HelpPanel"):
             self.action_show_help_panel()
+            self.screen.refresh_bindings()
         elif (text := self.screen.query_one("#widget-help")).scroll_offset.y < text.max_scroll_y:
             text.scroll_page_down(animate=False)
         else:
-            self.action_hide_help_panel()
+            await self.action_close_help()
+
+    async def action_close_help(self) -> None:
+        """Hide the help."""
+        await self.screen.query_children("HelpPanel").remove()
+        self.screen.refresh_bindings()
 
     async def action_quit(self) -> None:
         """Cancel what runs, close the engine off the screen's thread, and leave; what takes long is not waited for."""

@@ -8,6 +8,10 @@ from textual.binding import Binding
 
 QUIT = Binding("ctrl+q", "app.quit", "Quit", id="app.quit", tooltip="Leave specterm", priority=True)
 HELP = Binding("f1", "app.toggle_help", "Help", id="app.help", tooltip="Show, page and hide help on the focused pane")
+# Before what the key does on the screen, which is not meant while the help is read.
+CLOSE_HELP = Binding(
+    "escape", "app.close_help", "Close help", id="app.close_help", tooltip="Hide the help", priority=True
+)
 PALETTE = Binding(
     "ctrl+p",
     "app.command_palette",
@@ -18,9 +22,10 @@ PALETTE = Binding(
 )
 THEME = Binding("ctrl+t", "app.next_theme", "Theme", id="app.theme", tooltip="Change to the next theme")
 
-OF_APP = (QUIT, HELP, PALETTE, THEME)
+OF_APP = (CLOSE_HELP, QUIT, HELP, PALETTE, THEME)
 
 OF_WORKBENCH = (
+    CLOSE_HELP,
     Binding("escape", "cancel", "Cancel", id="app.cancel", tooltip="Cancel the run, or the loading"),
     # Without either the second binding of the key takes it.
     Binding("escape", "leave_pane", "Back", id="app.back", tooltip="Go back to the stream and the prompt"),

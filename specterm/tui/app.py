@@ -149,7 +149,7 @@ class SpectermApp(App[None]):
         """Escape closes the help where it is open."""
         return action != "close_help" or bool(self.screen.query_children("HelpPanel"))
 
-    async def action_toggle_help(self) -> None:
+    def action_toggle_help(self) -> None:
         """Show help; page on where it is longer than its place; at its end, hide it."""
         if not self.screen.query_children("HelpPanel"):
             self.action_show_help_panel()
@@ -157,12 +157,16 @@ class SpectermApp(App[None]):
         elif (text := self.screen.query_one("#widget-help")).scroll_offset.y < text.max_scroll_y:
             text.scroll_page_down(animate=False)
         else:
-            await self.action_close_help()
+            self.action_close_help()
 
-    async def action_close_help(self) -> None:
+    def action_close_help(self) -> None:
         """Hide the help."""
-        await self.screen.query_children("HelpPanel").remove()
-        self.screen.refresh_bindings()
+        # Not waited for here: what is being removed may wait for the app in turn.
+        self.run_worker(self._remove_help(self.screen), group="help")
+
+    async def _remove_help(self, screen: Screen[object]) -> None:
+        await screen.query_children("HelpPanel").remove()
+        screen.refresh_bindings()
 
     async def action_quit(self) -> None:
         """Cancel what runs, close the engine off the screen's thread, and leave; what takes long is not waited for."""

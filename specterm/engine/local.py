@@ -32,12 +32,34 @@ _CLOSE_TIMEOUT_S = 10.0
 _Answer = TypeVar("_Answer")
 
 
+class _Queued(Job):
+    """A job that waits for its turn. Cancelled meanwhile it ends at once, whatever is done before it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._turn = threading.RLock()  # a signal may cancel what is just being cancelled
+        self._begun = False
+
+    def begin(self) -> bool:
+        """Its turn has come: whether there is something left to do."""
+        with self._turn:
+            self._begun = not self.finished
+        return self._begun
+
+    def cancel(self) -> None:
+        """See `Job`."""
+        with self._turn:
+            super().cancel()
+            if not self._begun and not self.finished:
+                self.put(RunFinished(0.0, "cancelled", exit_code=ExitCode.INTERRUPTED))
+
+
 class LocalEngine:
     """See `Engine`. `monitor`, where given, adds device readings to every run whose spec asks for them."""
 
     def __init__(self, monitor: Monitor | None = None) -> None:
         self._monitor = monitor
-        self._commands: queue.SimpleQueue[tuple[Job, Callable[[Session, Job], None]] | None] = queue.SimpleQueue()
+        self._commands: queue.SimpleQueue[tuple[_Queued, Callable[[Session, Job], None]] | None] = queue.SimpleQueue()
         self._current: Job | None = None
         self._session: Session | None = None  # the thread's alone
         self._lost: Failure | None = None  # what took the device from this process for good
@@ -108,7 +130,7 @@ class LocalEngine:
         self._thread.join(_CLOSE_TIMEOUT_S)
 
     def _submit(self, command: Callable[[Session, Job], None]) -> Job:
-        job = Job()
+        job = _Queued()
         if self._closed:
             job.put(RunFinished(0.0, "failed", "the engine is closed", ExitCode.RUN_FAILED))
         else:
@@ -118,6 +140,8 @@ class LocalEngine:
     def _work(self) -> None:
         while (item := self._commands.get()) is not None:
             job, command = item
+            if not job.begin():
+                continue
             self._current = job
             self._origin = time.perf_counter()
             if self._closed:

@@ -26,7 +26,7 @@ OF_APP = (CLOSE_HELP, QUIT, HELP, PALETTE, THEME)
 
 OF_WORKBENCH = (
     CLOSE_HELP,
-    Binding("escape", "cancel", "Cancel", id="app.cancel", tooltip="Cancel the run, or the loading"),
+    Binding("escape", "cancel", "Cancel", id="app.cancel", tooltip="Cancel the run, or else the loading"),
     # Without either the second binding of the key takes it.
     Binding("escape", "leave_pane", "Back", id="app.back", tooltip="Go back to the stream and the prompt"),
     HELP,

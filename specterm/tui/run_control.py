@@ -75,6 +75,7 @@ class RunControl:
         self.choice = ModelChoice(app, spec.model, state)
         self.history = RunHistory(app, history, memory, history_limit, lambda prompts: self._prompt.forget(prompts))
         self.output = RunOutput(app)
+        self._loading = Status("loading", "busy")
 
     def start(self) -> None:
         """The panes of the screen are there now."""
@@ -109,7 +110,8 @@ class RunControl:
     def load(self, model: ModelSpec) -> None:
         """Load models."""
         self.jobs.load = self._engine.load(model)
-        self.show_status(Status("loading", "busy"))
+        self._loading = Status("loading", "busy")
+        self.show_status(self._loading)
         self.jobs.wake()
         self._screen.refresh_bindings()
 
@@ -160,12 +162,21 @@ class RunControl:
             told += f", with {visible(loaded)}; it was with {visible(run.target)}"
         self._app.notify(told, markup=False)
 
-    def cancel(self) -> None:
-        """Cancel the run; without one, the loading."""
+    @property
+    def cancellable(self) -> Job | None:
+        """The run; without one, the loading; None where there is neither, or it is stopping already."""
         job = self.jobs.run or self.jobs.load
-        if job is not None and not job.cancelled:
+        return None if job is None or job.cancelled else job
+
+    def cancel(self) -> None:
+        """Cancel the run; without one, the loading. A run that waits for the loading leaves it alone."""
+        if (job := self.cancellable) is not None:
             job.cancel()
-            self.show_status(Status("stopping", "busy"))
+            stopping = Status("stopping", "busy")
+            if job is self.jobs.load:
+                self._loading = stopping
+            self.show_status(stopping)
+            self._screen.refresh_bindings()
 
     def measure(self, on: bool) -> None:
         """Paint seldom and record only counts, so that the screen costs the engine as little as it can; or do not."""
@@ -212,8 +223,9 @@ class RunControl:
             self._use_models(told)
         self.conversation.observe(event, of_run=job is self.jobs.run)
         match event:
-            case LoadProgress():
-                self.show_status(Status(event.stage, "busy", event.fraction))
+            case LoadProgress() if not job.cancelled:
+                self._loading = Status(event.stage, "busy", event.fraction)
+                self.show_status(self._loading)
             case Loaded():
                 self._models.show_loaded(event)
                 self._prompt.show_mode()
@@ -257,4 +269,6 @@ class RunControl:
                 self._app.notify(error, title=f"{what} failed", severity="error", markup=False)
         if self.jobs.run is not None:
             self.show_status(Status("starting", "busy"))
+        elif self.jobs.load is not None:  # a run that waited for it was cancelled
+            self.show_status(self._loading)
         self._screen.refresh_bindings()

@@ -210,8 +210,10 @@ async def test_escape_stops_within_a_round_and_what_was_measured_is_partial() ->
         assert "repeat 2, p0" in said(screen, "head")
         assert "…" in _cells(screen)  # speedups so far, outputs not compared yet
         assert screen.check_action("export", ()) is False
+        assert screen.active_bindings["escape"].binding.description == "Stop"
         await pilot.press("escape")
         await raced(pilot)
+        assert screen.active_bindings["escape"].binding.description == "Back"
         assert len(engine.ran) == 8
         assert "PARTIAL" in said(screen, "head")
         assert said(screen, "words").endswith("partial")

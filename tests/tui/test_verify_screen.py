@@ -119,6 +119,25 @@ async def still_of(app, pilot, screen) -> str:
     return await still(app, pilot)
 
 
+def escape_does(screen) -> str:
+    return screen.active_bindings["escape"].binding.description
+
+
+async def test_a_fault_of_the_checks_is_told_and_can_be_left() -> None:
+    def faulty(*_: object, **__: object) -> Verification:
+        raise RuntimeError("no such kernel")
+
+    app = workbench()
+    async with app.run_test(size=(120, 40)) as pilot:
+        await settle(pilot)
+        screen = VerifyScreen(FakeEngine(), RunSpec().checked(), faulty)
+        await app.push_screen(screen)
+        await pilot.press("enter")
+        await comes(pilot, lambda: "not verified: no such kernel" in head(screen))
+        await pilot.press("escape")
+        await comes(pilot, lambda: app.screen is app.workbench)
+
+
 async def test_escape_stops_and_then_goes_back() -> None:
     app, script = workbench(), Script(hold=True)
     async with app.run_test(size=(120, 40)) as pilot:
@@ -128,9 +147,11 @@ async def test_escape_stops_and_then_goes_back() -> None:
         await pilot.press("enter")
         await comes(pilot, lambda: "5 of 5" in head(screen))
         assert "50%" in head(screen)
+        assert escape_does(screen) == "Stop"
         await pilot.press("a")  # one at a time
         await pilot.press("escape")
         await comes(pilot, lambda: "stopped" in head(screen))
+        assert escape_does(screen) == "Back"
         assert len(script.asked) == 1
         assert script.asked[0].rules == ("exact",)
         assert [method.name for method in script.asked[0].methods] == ["draft"]

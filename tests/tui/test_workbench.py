@@ -8,7 +8,7 @@ from textual.message import Message
 from textual.pilot import Pilot
 from textual.widgets import Input, Select, Static
 from tui.fake_engine import FakeEngine, FakeMonitor, round_of
-from tui.screens import PROMPT, settle, workbench
+from tui.screens import PROMPT, comes, settle, workbench
 
 from specterm.catalogue import HEADS, METHODS
 from specterm.config import ModelSpec, RunSpec
@@ -131,6 +131,25 @@ async def test_rejected_tokens_show_where_they_were_proposed_and_struck_through(
         await pilot.press("f3", "r")
         await settle(pilot)
         assert shown(app) == PROMPT + OUTPUT
+
+
+async def test_escape_cancels_a_run_that_waits_for_the_models_and_leaves_the_loading_alone() -> None:
+    engine = FakeEngine(load=(LoadProgress(0.0, "loading target", 0.4),), hold=True)
+    app = workbench(engine)
+    async with app.run_test(size=SIZE) as pilot:
+        await settle(pilot)
+        await pilot.press("enter")
+        await comes(pilot, lambda: bool(engine.jobs))
+        await pilot.press("escape")
+        await comes(pilot, lambda: app.workbench.runs.jobs.run is None)
+        loading = app.workbench.runs.jobs.load
+        assert loading is not None
+        assert not loading.cancelled
+        assert "40% loading target" in status(app)
+        await pilot.press("escape")
+        await comes(pilot, lambda: loading.cancelled)
+        assert "stopping" in status(app)
+        assert "escape" not in app.screen.active_bindings, "there is nothing left to cancel"
 
 
 async def test_escape_cancels_and_the_app_goes_on() -> None:

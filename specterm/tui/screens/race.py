@@ -51,7 +51,8 @@ the report that `--batch` writes. The history keeps the comparison.
 """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("tab", "lane(1)", "Lane", id="race.lane", tooltip="Go to the next lane"),
-        Binding("escape", "back", "Back", id="race.back", tooltip="Stop measuring, or go back to the lanes"),
+        Binding("escape", "stop", "Stop", id="race.stop", tooltip="Stop measuring, and keep what was measured"),
+        Binding("escape", "back", "Back", id="race.back", tooltip="Go back to where the race was opened"),
         Binding("space", "play", "Play", id="race.play", tooltip="Play or pause"),
         Binding("d", "deploy", "Deploy", id="race.deploy", tooltip="How to deploy the setting that won"),
         Binding("e", "export", "Export", id="race.export", tooltip="Write the report of --batch into a folder"),
@@ -267,18 +268,25 @@ the report that `--batch` writes. The history keeps the comparison.
     # Actions
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """The race has keys when there is one, and a report when there are trials."""
-        if action == "prompt":
-            return len(self._heats) > 1
+        """The race has keys when there is one, and a report when there are trials; Escape stops them before it leaves."""
+        match action:
+            case "prompt":
+                return len(self._heats) > 1
+            case "stop":
+                return not self._ended and not self._measurement.cancelled
+            case "back":
+                return self._ended
         return action not in _RACING or bool(self._heats)
 
+    def action_stop(self) -> None:
+        """Stop measuring."""
+        self._measurement.cancel()
+        self._poll()
+        self.refresh_bindings()
+
     def action_back(self) -> None:
-        """Stop measuring; when nothing is measured, go back to the lanes."""
-        if self._ended:
-            self.dismiss(None)
-        else:
-            self._measurement.cancel()
-            self._poll()
+        """Go back to the lanes, or to the history."""
+        self.dismiss(None)
 
     def action_deploy(self) -> None:
         """Say how to deploy the setting that won."""

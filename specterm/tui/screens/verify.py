@@ -62,7 +62,8 @@ rows are held against the target's own law, by a chi-square test. A lossy rule i
 **✗** refuted, **?** not tested, **~** measured. **Escape** stops within a second or two, and then goes back.
 """
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape", "back", "Back", id="verify.back", tooltip="Stop, or go back to the workbench"),
+        Binding("escape", "stop", "Stop", id="verify.stop", tooltip="Stop, and keep what was found"),
+        Binding("escape", "back", "Back", id="verify.back", tooltip="Go back to the workbench"),
         Binding("enter", "verify(False)", "This method", id="verify.one", tooltip="Verify this method and rule"),
         Binding("a", "verify(True)", "All", id="verify.all", tooltip="Verify every lossless method and rule"),
     ]
@@ -91,12 +92,15 @@ rows are held against the target's own law, by a chi-square test. A lossy rule i
             self._verifying.cancel()
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """One verification at a time."""
-        return action != "verify" or not self._busy
+        """One verification at a time, which Escape stops before it leaves."""
+        if action == "stop":
+            return self._busy and self._verifying is not None and not self._verifying.cancelled
+        return action not in ("verify", "back") or not self._busy
 
     @property
     def _busy(self) -> bool:
-        return self._verifying is not None and not self._verifying.standing.ended
+        verifying = self._verifying
+        return verifying is not None and not verifying.standing.ended and not self._worker.is_finished
 
     def action_verify(self, everything: bool) -> None:
         """Begin."""
@@ -112,13 +116,16 @@ rows are held against the target's own law, by a chi-square test. A lossy rule i
         self._poll()
         self.refresh_bindings()
 
+    def action_stop(self) -> None:
+        """Stop what goes on."""
+        assert self._verifying is not None
+        self._verifying.cancel()
+        self._poll()
+        self.refresh_bindings()
+
     def action_back(self) -> None:
-        """Stop what goes on; where nothing does, go back."""
-        if self._busy and self._verifying is not None:
-            self._verifying.cancel()
-            self._poll()
-        else:
-            self.app.pop_screen()
+        """Go back to the workbench."""
+        self.app.pop_screen()
 
     def _poll(self) -> None:
         """Show how it stands."""
@@ -128,7 +135,7 @@ rows are held against the target's own law, by a chi-square test. A lossy rule i
         self._results.show(standing.results)
         if follow:
             body.scroll_end(animate=False)
-        if standing.ended or self._worker.is_finished:
+        if not self._busy:
             self._timer.pause()
             self._head(_summary(standing.verification, standing.error or self._fault))
             self.refresh_bindings()

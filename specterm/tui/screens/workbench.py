@@ -196,7 +196,7 @@ class WorkbenchScreen(SizedScreen[None]):
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Escape is offered only while it does something."""
         if action == "cancel":
-            return not self.runs.jobs.idle
+            return self.runs.cancellable is not None
         return action != "leave_pane" or any(self.has_class(f"-view-{view}") for view in _VIEWS)
 
     def action_cancel(self) -> None:

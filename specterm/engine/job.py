@@ -70,8 +70,8 @@ class Engine(Protocol):
 
     `load` makes the models of a spec ready (a job of `LoadProgress`, then `Loaded`). `run` decodes prompts (a job of
     `RunStarted`, ..., `RunFinished`), loading the spec's models first where they are not the loaded ones. A failure is
-    a `RunFinished` with an error; no method raises for what a model or device does. A command that is cancelled while it
-    waits for another ends at once. `close` cancels what runs and returns when the engine's thread has ended.
+    a `RunFinished` with an error; no method raises for what a model or device does. A command that is cancelled while
+    it waits for another ends at once. `close` cancels what runs and returns when the engine's thread has ended.
     """
 
     def load(self, model: ModelSpec) -> Job:

@@ -158,6 +158,10 @@ async def test_two_runs_side_by_side(size: tuple[int, int], tmp_path: Path, matc
         assert isinstance(app.screen, HistoryScreen)
 
 
+def offered(app: SpectermApp) -> list[str]:
+    return [hint.description for hint in app.screen.query_one(KeyHints)._hints]
+
+
 async def test_an_empty_history_says_so(tmp_path: Path, matches_snapshot: Compare) -> None:
     app = app_over(tmp_path)
     async with app.run_test(size=(80, 24)) as pilot:
@@ -170,7 +174,8 @@ async def test_an_empty_history_says_so(tmp_path: Path, matches_snapshot: Compar
         assert "OFF" in str(app.screen.query_one("#history-head", Static).render())
         app.screen.query_one("#history-head", Static).update("History · 0 runs · OFF: new runs are not stored")
         matches_snapshot(await still(app, pilot), SNAPSHOTS / "history-empty-80x24.svg")
-        await pilot.press("enter", "p", "space", "e", "d", "h", "escape")
+        assert offered(app)[:3] == ["Back", "On/off", "Quit"], "there is no run to do anything with"
+        await pilot.press("enter", "p", "space", "c", "e", "d", "P", "h", "escape")
         await calm(pilot)
         assert app.screen is app.default_screen
         assert Archive(tmp_path).standing().recording
@@ -235,6 +240,7 @@ async def test_the_filter_narrows_the_list_and_escape_clears_it(tmp_path: Path) 
         await pilot.press("slash", *"boxk", "enter")
         await calm(pilot)
         assert listed(app) == [4]
+        assert offered(app)[:6] == ["Reopen", "Clear filter", "Filter", "Play", "Mark", "Compare"]
         assert "1 of 4 runs" in str(app.screen.query_one("#history-head", Static).render())
         await pilot.press("escape")
         await calm(pilot)
@@ -245,6 +251,7 @@ async def test_the_filter_narrows_the_list_and_escape_clears_it(tmp_path: Path) 
         app.screen.query_one(Input).value = "nowhere"
         await calm(pilot)
         assert listed(app) == []
+        assert offered(app)[:4] == ["Clear filter", "Filter", "Purge", "On/off"]
         assert "no run matches" in str(app.screen.query_one("#history-empty", Static).render())
         await pilot.press("ctrl+o", "ctrl+o")
         await calm(pilot)

@@ -16,6 +16,7 @@ from specterm.tui.keymap import binding_ids
 from specterm.tui.memory import Memory
 from specterm.tui.palette import Actions
 from specterm.tui.screens.library import PromptLibrary
+from specterm.tui.widgets.key_hints import KeyHints
 from specterm.tui.widgets.prompt_editor import PromptEditor
 
 
@@ -44,8 +45,8 @@ async def test_the_palette_offers_every_action_of_the_workbench_with_its_keys() 
         missing = {name for name in binding_ids() if name.startswith(panes)} - ids
         # The same action under another id, and what cannot be done now.
         assert missing <= {
-            "app.back", "app.cancel", "prompt.figures", "prompt.setup", "stream.rejected", "stream.end",
-            "stream.home", "stream.line-down", "stream.line-up", "stream.up", "stream.down", "stream.start",
+            "app.back", "app.cancel", "app.close_help", "prompt.figures", "prompt.setup", "stream.rejected",
+            "stream.end", "stream.home", "stream.line-down", "stream.line-up", "stream.up", "stream.down", "stream.start",
             "stream.follow", "stream.end-search", "stream.next-match", "stream.previous-match",
         }  # fmt: skip
 
@@ -97,6 +98,12 @@ async def test_a_prompt_is_chosen_from_the_library(folder: Path) -> None:
         await settle(pilot)
         assert options.option_count == 1
         assert str(options.get_option_at_index(0).prompt).endswith("Write [bold]a sonnet␛[2J")
+        screen.query_one(Input).value = "nowhere"
+        await settle(pilot)
+        hints = screen.query_one(KeyHints)
+        assert hints.render_line(0).text.split() == ["esc", "Cancel"]
+        await pilot.press("up", "down", "enter")
+        assert app.screen is screen
         screen.query_one(Input).value = "mine"
         await settle(pilot)
         await pilot.press("down", "up", "enter")

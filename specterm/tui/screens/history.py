@@ -48,7 +48,9 @@ under the cursor, with their prompts, **P** all of them, **h** stops and starts 
 beyond `history-limit` of the configuration the oldest go.
 """
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape,ctrl+o", "back", "Back", id="history.back", tooltip="Clear the filter, or go back"),
+        Binding("escape,ctrl+o", "clear_filter", "Clear filter", id="history.clear", tooltip="List every run again"),
+        # Without a filter the second binding of the key takes it.
+        Binding("escape,ctrl+o", "back", "Back", id="history.back", tooltip="Go back to the workbench"),
         Binding("slash", "filter", "Filter", id="history.filter", tooltip="Filter and search the runs"),
         Binding("p", "play", "Play", id="history.play", tooltip="Show the run in the workbench at its own pace"),
         Binding("space", "mark", "Mark", id="history.mark", tooltip="Mark a run to compare or delete"),
@@ -62,6 +64,7 @@ beyond `history-limit` of the configuration the oldest go.
     def __init__(self, archive: Archive, forget: Callable[[Collection[str] | None], None]) -> None:
         super().__init__()
         self._archive, self._forget = archive, forget
+        self._table = RunTable(id="history-runs")
         self._standing: Standing | None = None
         self._more = False
 
@@ -69,13 +72,12 @@ beyond `history-limit` of the configuration the oldest go.
         yield Static("specterm needs a terminal of at least 60 x 18", id="too-small")
         yield Static("History", id="history-head")
         yield Input(placeholder="/ filters: words, method:draft, model:..., state:failed", id="history-filter")
-        yield RunTable(id="history-runs")
+        yield self._table
         yield Static("", id="history-empty")
         yield Static("", id="history-entry")
         yield KeyHints()
 
     def on_mount(self) -> None:
-        self._table = self.query_one(RunTable)
         self._again = self.set_interval(RUNNING_INTERVAL_S, self._reload_running, pause=True)
         self.call_after_refresh(self._reload)
 
@@ -93,9 +95,11 @@ beyond `history-limit` of the configuration the oldest go.
             await self._list()
         except SpectermError as error:
             self._table.show(())
+            self._standing = None
             self.query_one("#history-head", Static).update("History · it cannot be read")
             self.query_one("#history-empty", Static).update(Text(visible(str(error))))
             self.add_class("-empty")
+            self.refresh_bindings()
 
     def _reload_running(self) -> None:
         """Bring the list up to date while a run is going and nobody has moved far down."""
@@ -150,6 +154,7 @@ beyond `history-limit` of the configuration the oldest go.
         self.query_one("#history-empty", Static).update(why)
         self.set_class(not self._table.entries, "-empty")
         self._tell_entry()
+        self.refresh_bindings()
 
     def _tell_entry(self) -> None:
         """The run under the cursor in full."""
@@ -158,14 +163,32 @@ beyond `history-limit` of the configuration the oldest go.
 
     # Actions
 
-    def action_back(self) -> None:
-        """Clear the filter; without one, go back to the workbench."""
-        box = self.query_one(Input)
-        if box.value:
-            box.value = ""
-        elif not box.has_focus:
-            self.dismiss(None)
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """What takes runs is offered where there are some."""
+        table, standing = self._table, self._standing
+        match action:
+            case "clear_filter":
+                return any(box.value or box.has_focus for box in self.query(Input))
+            case "play" | "mark" | "export":
+                return table.current is not None
+            case "compare" | "delete":
+                return table.current is not None or bool(table.marked)
+            case "filter":  # it may be typed ahead
+                return standing is None or standing.runs > 0
+            case "purge":
+                return standing is not None and standing.runs > 0
+            case "toggle_storing":
+                return standing is not None
+        return True
+
+    def action_clear_filter(self) -> None:
+        """List every run again."""
+        self.query_one(Input).value = ""
         self._table.focus()
+
+    def action_back(self) -> None:
+        """Go back to the workbench."""
+        self.dismiss(None)
 
     def action_filter(self) -> None:
         """Go to the filter, at once: what is typed behind the key is meant for it."""
@@ -273,8 +296,7 @@ beyond `history-limit` of the configuration the oldest go.
 
     def action_toggle_storing(self) -> None:
         """Store runs from the next one on, or do not."""
-        if self._standing is None:
-            return  # not read yet
+        assert self._standing is not None
         storing = self._standing.recording
 
         async def toggle() -> None:

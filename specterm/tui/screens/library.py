@@ -86,11 +86,15 @@ class PromptLibrary(ModalScreen[str | None]):
     def on_input_changed(self, message: Input.Changed) -> None:
         self._list(message.value)
 
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Without a prompt there is none to go to or to take."""
+        return action not in ("use", "move") or bool(self._shown)
+
     def action_use(self) -> None:
         """Close with the prompt under the cursor."""
         at = self.query_one(OptionList).highlighted
-        if at is not None:
-            self.dismiss(self._shown[at].prompt)
+        assert at is not None
+        self.dismiss(self._shown[at].prompt)
 
     def on_option_list_option_selected(self, message: OptionList.OptionSelected) -> None:
         self.dismiss(self._shown[message.option_index].prompt)
@@ -103,6 +107,7 @@ class PromptLibrary(ModalScreen[str | None]):
         options.clear_options()
         options.add_options([Option(_line(entry)) for entry in self._shown])
         options.highlighted = 0 if self._shown else None
+        self.refresh_bindings()
         more = f", {len(matching) - MAX_SHOWN:,} more" if len(matching) > MAX_SHOWN else ""
         own = f"your own files (.txt, .json, .jsonl): {self._folder}"
         self.query_one("#library-more", Static).update(Text(f"{len(matching):,} prompts{more} · {visible(own)}"))
@@ -110,8 +115,7 @@ class PromptLibrary(ModalScreen[str | None]):
     def action_move(self, by: int) -> None:
         """Go up or down in the list."""
         options = self.query_one(OptionList)
-        if self._shown:
-            options.highlighted = max(0, min(len(self._shown) - 1, (options.highlighted or 0) + by))
+        options.highlighted = max(0, min(len(self._shown) - 1, (options.highlighted or 0) + by))
 
     def action_leave(self) -> None:
         """Close without a choice."""

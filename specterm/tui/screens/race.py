@@ -30,7 +30,7 @@ MEASURING_INTERVAL_S = 1.0  # every paint takes time from the engine that is bei
 FRAMES_PER_SECOND = 10.0
 _SEEK_SHARE = 0.05
 _MEDIUM, _WIDE = 80, 110  # columns from which two lanes, or all, are shown
-_RACING = frozenset(("play", "pace", "seek", "restart", "export", "deploy"))
+_RACING = frozenset(("play", "pace", "seek", "restart"))
 
 
 class RaceScreen(SizedScreen[None]):
@@ -268,10 +268,12 @@ the report that `--batch` writes. The history keeps the comparison.
     # Actions
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """The race has keys when there is one, and a report when there are trials; Escape stops them before it leaves."""
+        """The race has keys when there is one, and a report when there are trials, which Escape stops first."""
         match action:
             case "prompt":
                 return len(self._heats) > 1
+            case "export" | "deploy":
+                return bool(self._heats) and self._document is not None
             case "stop":
                 return not self._ended and not self._measurement.cancelled
             case "back":
@@ -292,10 +294,10 @@ the report that `--batch` writes. The history keeps the comparison.
         """Say how to deploy the setting that won."""
         from specterm.tui.screens.deploy import DeployScreen
 
-        if self._document is not None:
-            self.app.push_screen(DeployScreen(self._document.deployment))
+        assert self._document is not None
+        self.app.push_screen(DeployScreen(self._document.deployment))
 
     def action_export(self) -> None:
         """Ask for a folder and write the report into it."""
-        if self._document is not None:
-            export_report(self, self._document, self._measurement.plan.formats)
+        assert self._document is not None
+        export_report(self, self._document, self._measurement.plan.formats)

@@ -194,9 +194,11 @@ class WorkbenchScreen(SizedScreen[None]):
     # Actions
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Escape is offered only while it does something."""
+        """Escape is offered while it does something, and emptying the stream while nothing is written to it."""
         if action == "cancel":
             return self.runs.cancellable is not None
+        if action == "clear_stream":
+            return self.runs.jobs.run is None
         return action != "leave_pane" or any(self.has_class(f"-view-{view}") for view in _VIEWS)
 
     def action_cancel(self) -> None:
@@ -226,11 +228,10 @@ class WorkbenchScreen(SizedScreen[None]):
         self.runs.output.save()
 
     def action_clear_stream(self) -> None:
-        """Empty the stream, unless a run is writing to it."""
-        if self.runs.jobs.run is None:
-            self._stream.clear()
-            self.runs.transcript.clear()
-            self._rounds.flush()
+        """Empty the stream."""
+        self._stream.clear()
+        self.runs.transcript.clear()
+        self._rounds.flush()
 
     def action_toggle_alternatives(self) -> None:
         """Record the likeliest tokens of target and drafter from the next run on, or no longer."""

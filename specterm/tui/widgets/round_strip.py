@@ -65,6 +65,10 @@ kept. **Dotted**: it was refused on the way. **×**: nothing was kept. **·**: t
         self._painted = 0
         self._selected: int | None = None
 
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Without rounds there is none to go to."""
+        return action not in ("step", "end") or len(self._record) > 0
+
     def flush(self) -> None:
         """Paint what was recorded since the last call."""
         if len(self._record) != self._painted:
@@ -139,5 +143,4 @@ kept. **Dotted**: it was refused on the way. **×**: nothing was kept. **·**: t
 
     def action_end(self, step: int) -> None:
         """Go to the last part (`step` 1) or the first."""
-        if self._painted:
-            self._choose(len(self._record) - 1 if step > 0 else 0)
+        self._choose(len(self._record) - 1 if step > 0 else 0)

@@ -84,6 +84,10 @@ class RunTable(DataTable[Text]):
         """The run under the cursor."""
         return self.entries[self.cursor_row] if 0 <= self.cursor_row < len(self.entries) else None
 
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Without a run there is none to show."""
+        return action != "select_cursor" or bool(self.entries)
+
     def on_resize(self) -> None:
         if self._columns_shown != columns_for(self.size.width):
             self.show(self.entries)

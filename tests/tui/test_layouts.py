@@ -11,7 +11,7 @@ from textual.pilot import Pilot
 from textual.widgets import Markdown
 from textual.widgets._toast import Toast
 from tui.fake_engine import CPU, GPU
-from tui.screens import settle, workbench
+from tui.screens import comes, settle, workbench
 
 from specterm.config import ModelSpec
 from specterm.metrics.verdict import Verdict
@@ -20,6 +20,7 @@ from specterm.tui.screens.dialogs import AskPath, AskText, Confirm
 from specterm.tui.screens.library import PromptLibrary
 from specterm.tui.screens.models import ModelsScreen
 from specterm.tui.widgets.figures import FiguresPanel
+from specterm.tui.widgets.key_hints import KeyHints
 from specterm.tui.widgets.prompt_editor import PromptEditor
 
 
@@ -79,6 +80,25 @@ async def test_a_verdict_pushes_no_pane_out_of_the_side_column(size: tuple[int, 
             region = app.workbench.query_one(f"#{pane}").region
             assert region.height >= 6, pane
             assert side.contains_region(region), pane
+
+
+@pytest.mark.parametrize("size", [(60, 18), (80, 24), (120, 28), (120, 40)], ids=str)
+async def test_what_is_told_covers_neither_the_prompt_nor_a_field_nor_the_keys(size: tuple[int, int]) -> None:
+    app = workbench()
+    async with app.run_test(size=size, notifications=True) as pilot:
+        await settle(pilot)
+        app.notify("the prompt is empty; write one, or choose one with Ctrl+L", title="Cannot generate", timeout=60)
+        await comes(pilot, lambda: any(toast.region for toast in app.screen.query(Toast)))
+        (toast,) = app.screen.query(Toast)
+        told = app.screen.find_widget(toast)
+        assert told.visible_region == told.region, "it is to be read to its end"
+        controls = [c for c in app.screen.query("Input, TextArea, Select, Checkbox, KeyHints, TokenStream") if c.region]
+        assert len(controls) > 2
+        for control in controls:
+            region = app.screen.find_widget(control).visible_region.intersection(control.content_region)
+            assert not region.intersection(toast.region), control
+        bottom = app.screen.query_one(KeyHints).region.y
+        assert bottom - toast.region.bottom <= 1, "it stands right above the keys"
 
 
 DIALOGS = {

@@ -117,6 +117,26 @@ async def test_folders_are_marked_and_go_into_the_field_that_was_used_last(folde
         assert shown == ["◆ a-model", "▸ notes"]
         await pilot.press("down", "enter")
         await comes(pilot, lambda: field(screen, "draft 1").value == str(folders / "a-model"))
+        assert screen.query_one("#known").border_subtitle == tree.border_subtitle == "Enter fills draft 1"
+        await pilot.press("down", "enter")  # it holds no model, and is only opened
+        await comes(pilot, lambda: tree.cursor_node.is_expanded)
+        assert field(screen, "draft 1").value == str(folders / "a-model")
+        await pilot.press("left")
+        assert not tree.cursor_node.is_expanded
+        await pilot.press("right")
+        assert tree.cursor_node.is_expanded
+        await pilot.press("left", "left")
+        assert tree.cursor_node is tree.root
+
+
+async def test_down_and_up_go_from_name_to_name(folders: Path) -> None:
+    app = workbench()
+    async with app.run_test(size=(80, 24)) as pilot:
+        screen = await opened(app, pilot)
+        await pilot.press("down")
+        assert app.focused is field(screen, "draft 1")
+        await pilot.press("up")
+        assert app.focused is field(screen, "target")
 
 
 async def test_a_name_is_completed(folders: Path) -> None:

@@ -48,15 +48,21 @@ class CompareScreen(SizedScreen[None]):
 Two to four lanes, each a method with its own settings. Models, acceptance rule and sampling are the workbench's, the
 same for all. **F9** measures them one after the other, interleaved over the repeats, then replays them side by side.
 A lane with **Naive** gives speedups and says whether outputs are the same. **Ctrl+N** adds a lane, **Ctrl+L** removes
-the one that has the focus. **prompts** may name sets (builtin, stories, code, arithmetic) or files; empty means the
-workbench's prompt, which in a conversation is its next turn, or else the one that was sent last, with the system prompt
-and the turns before it. Prompts of sets and files are completed as they stand.
+the one that has the focus, or else the last. **prompts** may name sets (builtin, stories, code, arithmetic) or files;
+empty means the workbench's prompt, which in a conversation is its next turn, or else the one that was sent last, with
+the system prompt and the turns before it. Prompts of sets and files are completed as they stand.
 """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "app.pop_screen", "Back", id="compare.back", tooltip="Back to the workbench"),
         Binding("f9", "measure", "Measure", id="compare.measure", tooltip="Measure the lanes, then race them"),
         Binding("ctrl+n", "add_lane", "Add lane", id="compare.add", tooltip="Add a lane"),
-        Binding("ctrl+l", "remove_lane", "Remove lane", id="compare.remove", tooltip="Remove the focused lane"),
+        Binding(
+            "ctrl+l",
+            "remove_lane",
+            "Remove lane",
+            id="compare.remove",
+            tooltip="Remove the focused lane, or else the last",
+        ),
     ]
 
     def __init__(self, engine: Engine, spec: RunSpec, request: Request, mode: str, history: RunHistory) -> None:
@@ -80,7 +86,6 @@ and the turns before it. Prompts of sets and files are completed as they stand.
 
     def on_mount(self) -> None:
         self._number_lanes()
-        self._lanes[0].form.focus_first()
 
     @property
     def _lanes(self) -> Sequence[_Lane]:

@@ -10,6 +10,7 @@ from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
+from textual.widget import Widget
 from textual.widgets import DirectoryTree, OptionList, Static
 from textual.widgets.option_list import Option
 
@@ -19,7 +20,7 @@ from specterm.errors import ConfigError
 from specterm.tui.screen_words import on_screen
 from specterm.tui.screens.sized import SizedScreen
 from specterm.tui.widgets.key_hints import KeyHints
-from specterm.tui.widgets.model_folders import ModelFolders
+from specterm.tui.widgets.model_folders import ModelFolders, holds_model
 from specterm.tui.widgets.model_form import ModelForm, as_asked
 from specterm.tui.widgets.name_field import NameField
 from specterm.tui.widgets.parameter_field import ParameterField
@@ -34,10 +35,10 @@ class ModelsScreen(SizedScreen[ModelSpec | None]):
 ## Models
 
 **target**, **draft** 1, 2, ... and the heads each take a built-in name, a folder, or a hub id (owner/model), which is
-fetched where it is not in the cache yet. **Right** takes a completion. **Enter** in a name, or **F12**, loads; the
-workbench stays usable meanwhile, and **Escape** there cancels. **Enter** on a built-in name or a folder puts it into
-the field that was used last; on an earlier choice it fills the whole form. **â—†** marks a folder that holds a model,
-**Backspace** begins the folders one further up.
+fetched where it is not in the cache yet. **Right** takes a completion, **Down** goes to the next field. **Enter** in a
+name, or **F12**, loads; the workbench stays usable meanwhile, and **Escape** there cancels. **Enter** on a built-in
+name or a model's folder puts it into the field that was used last, as their lower edge says; on an earlier choice it
+fills the whole form. **â—†** marks a folder that holds a model; **Right** opens one, **Backspace** begins one further up.
 """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "back", "Back", id="models.back", tooltip="Keep the models as they are"),
@@ -74,6 +75,12 @@ the field that was used last; on an earlier choice it fills the whole form. **â—
             *(Option(visible(_told(spec)), id=f"recent:{number}") for number, spec in enumerate(self._recent)),
         ]
 
+    def on_descendant_focus(self) -> None:
+        """Say which field a name or a folder goes into."""
+        told = f"Enter fills {self.query_one(ModelForm).aim}"
+        for source in ("#known", "#folders"):
+            self.query_one(source, Widget).border_subtitle = told
+
     @on(OptionList.OptionSelected)
     async def _known_chosen(self, event: OptionList.OptionSelected) -> None:
         chosen = event.option_id or ""
@@ -84,7 +91,8 @@ the field that was used last; on an earlier choice it fills the whole form. **â—
 
     @on(DirectoryTree.DirectorySelected)
     def _folder_chosen(self, event: DirectoryTree.DirectorySelected) -> None:
-        self.query_one(ModelForm).fill(str(event.path))
+        if holds_model(event.path):  # another is only opened
+            self.query_one(ModelForm).fill(str(event.path))
 
     @on(NameField.Edited)
     @on(ParameterField.Edited)

@@ -148,8 +148,12 @@ class WorkbenchScreen(SizedScreen[None]):
         for view in _VIEWS:
             self.set_class(pane == view, f"-view-{view}")
         if focus:
-            go = self._settings.focus_first if pane == "settings" else self.query_one(f"#{pane}").focus
-            self.call_after_refresh(go)
+            there = self.query_one(f"#{pane}")
+            go = self._settings.focus_first if pane == "settings" else there.focus
+            if there.is_on_screen:  # at once: what is typed behind the key is meant for it
+                go()
+            else:
+                self.call_after_refresh(go)
         self.refresh_bindings()
 
     @on(SettingsPanel.MethodChosen)

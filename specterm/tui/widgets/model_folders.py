@@ -18,10 +18,21 @@ from specterm.tui.widgets.visible_text import visible
 _MARK = "◆ "
 
 
+def holds_model(path: Path) -> bool:
+    """Whether a folder looks like a model or heads.
+
+    Raises:
+        OSError: it may not be looked into.
+    """
+    return (path / "config.json").is_file()
+
+
 class ModelFolders(DirectoryTree):
     """Folders only; one with a config.json is marked."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("right", "open", "Open", id="folders.open", tooltip="Show what is in the folder"),
+        Binding("left", "close", "Close", id="folders.close", tooltip="Hide what is in the folder", show=False),
         Binding("backspace", "up", "Up", id="folders.up", tooltip="Begin one folder further up"),
     ]
 
@@ -36,7 +47,7 @@ class ModelFolders(DirectoryTree):
             try:
                 if path.name.startswith(".") or not path.is_dir():
                     continue
-                if (path / "config.json").is_file():
+                if holds_model(path):
                     self._models.add(path)
             except OSError:  # a folder that may not be looked into
                 continue
@@ -50,6 +61,18 @@ class ModelFolders(DirectoryTree):
         name = visible(data.path.name or str(data.path))
         mark = _MARK if data.path in self._models else "▾ " if node.is_expanded else "▸ "
         return Text(mark + name, style, no_wrap=True)
+
+    def action_open(self) -> None:
+        """Show what is in the folder under the cursor."""
+        if self.cursor_node is not None:
+            self.cursor_node.expand()
+
+    def action_close(self) -> None:
+        """Hide what is in the folder under the cursor; where nothing is shown, go to the one that it is in."""
+        if self.cursor_node is not None and self.cursor_node.is_expanded:
+            self.cursor_node.collapse()
+        else:
+            self.action_cursor_parent()
 
     def action_up(self) -> None:
         """Begin the tree one folder further up."""

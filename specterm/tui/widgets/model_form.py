@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 from textual import on
 from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
 from textual.widgets import Input
 
@@ -20,6 +21,11 @@ from specterm.tui.widgets.parameter_field import ParameterField
 
 class ModelForm(VerticalScroll, can_focus=False):
     """Starts from `spec`. There is always one more field for a draft than there are drafts; they are used in order."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("down", "app.focus_next", "Next", False, id="names.next", tooltip="To the next field"),
+        Binding("up", "app.focus_previous", "Before", False, id="names.before", tooltip="To the field before"),
+    ]
 
     def __init__(self, spec: ModelSpec, devices: Sequence[str], known: Sequence[str], *, id: str | None = None) -> None:  # noqa: A002
         super().__init__(id=id)
@@ -66,6 +72,7 @@ class ModelForm(VerticalScroll, can_focus=False):
         """Put a name into the field that was used last, at first the target's."""
         field = self._last or self.query(NameField).first()
         field.text = name
+        field.scroll_visible(animate=False)
 
     def focus_first(self) -> None:
         """Go to the target."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import ClassVar
 
@@ -91,8 +92,9 @@ fills the whole form. **◆** marks a folder that holds a model; **Right** opens
 
     @on(DirectoryTree.DirectorySelected)
     def _folder_chosen(self, event: DirectoryTree.DirectorySelected) -> None:
-        if holds_model(event.path):  # another is only opened
-            self.query_one(ModelForm).fill(str(event.path))
+        with suppress(OSError):  # it may not be looked into
+            if holds_model(event.path):  # another is only opened
+                self.query_one(ModelForm).fill(str(event.path))
 
     @on(NameField.Edited)
     @on(ParameterField.Edited)

@@ -48,6 +48,7 @@ class RunFigures:
         self._drafts_reused = []
         # The form may be edited before the figures are read: they say which setting they belong to.
         self._panel.border_subtitle = self._bar.label = label
+        self._panel.remove_class("-lossy")
         self._show(kind.value[0])
 
     def disturb(self) -> None:
@@ -59,6 +60,7 @@ class RunFigures:
         """Count an event of the run; the first one says whether its rule is lossless."""
         if isinstance(event, RunStarted) and lossless(event.spec) is False:
             self._panel.border_subtitle = f"{self._panel.border_subtitle} · NOT lossless"
+            self._panel.add_class("-lossy")
         self._live.observe(event)
         if isinstance(event, Prefilled):
             self._prompt_tokens += event.prompt_tokens

@@ -80,7 +80,7 @@ async def test_results_come_line_by_line(size, matches_snapshot) -> None:
         await app.push_screen(screen)
         await pilot.press("a")
         await comes(pilot, lambda: "FAILED" in head(screen))
-        assert head(screen) == "2 passed · 1 FAILED · 1 not tested · 1 measured · builtin in float32"
+        assert head(screen) == "Verify · 2 passed · 1 FAILED · 1 not tested · 1 measured · builtin in float32"
         svg = await still_of(app, pilot, screen)
         assert "\x1b" not in svg
         matches_snapshot(svg, SNAPSHOTS / f"verify-{size[0]}x{size[1]}.svg")
@@ -179,5 +179,5 @@ async def test_the_built_in_models_are_verified_from_the_workbench() -> None:
         await comes(pilot, lambda: isinstance(app.screen, VerifyScreen))
         await pilot.press("enter")
         await comes(pilot, lambda: "passed" in head(app.screen))
-        assert head(app.screen).startswith("1 passed · 0 FAILED")
+        assert head(app.screen).startswith("Verify · 1 passed · 0 FAILED")
     app._engine.close()

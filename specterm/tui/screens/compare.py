@@ -16,6 +16,7 @@ from specterm.config import MethodSpec, Request, RunSpec
 from specterm.engine.job import Engine
 from specterm.errors import ConfigError
 from specterm.tui import lanes
+from specterm.tui.head_line import head_line
 from specterm.tui.measurement import Measurement
 from specterm.tui.run_history import RunHistory
 from specterm.tui.screen_words import on_screen
@@ -71,7 +72,7 @@ the system prompt and the turns before it. Prompts of sets and files are complet
 
     def compose(self) -> ComposeResult:
         yield Static("specterm needs a terminal of at least 60 x 18", id="too-small")
-        yield Static("Compare · one after the other, then side by side", id="compare-head")
+        yield Static(head_line("Compare", "one after the other, then side by side"), id="compare-head")
         with VerticalScroll(id="compare-body", can_focus=False):
             with Container(id="workload"):
                 yield from (ParameterField(parameter, parameter.default) for parameter in lanes.WORKLOAD)

@@ -17,6 +17,7 @@ from specterm.errors import SpectermError
 from specterm.history.archive import Archive, Entry, Standing
 from specterm.history.export import export
 from specterm.history.query import Query
+from specterm.tui.head_line import head_line
 from specterm.tui.run_history import StoredRun
 from specterm.tui.screens.dialogs import AskPath, Confirm
 from specterm.tui.screens.sized import SizedScreen
@@ -96,7 +97,7 @@ beyond `history-limit` of the configuration the oldest go.
         except SpectermError as error:
             self._table.show(())
             self._standing = None
-            self.query_one("#history-head", Static).update("History · it cannot be read")
+            self.query_one("#history-head", Static).update(head_line("History", "it cannot be read"))
             self.query_one("#history-empty", Static).update(Text(visible(str(error))))
             self.add_class("-empty")
             self.refresh_bindings()
@@ -146,8 +147,7 @@ beyond `history-limit` of the configuration the oldest go.
         runs = f"{standing.runs:,} runs" if standing.runs != 1 else "1 run"
         parts = [f"{standing.matching:,} of {runs}" if line else runs, size]
         parts.append("new runs are stored" if standing.recording else "OFF: new runs are not stored")
-        head = Text("History", "bold", no_wrap=True).append(" · " + " · ".join(parts), "not bold")
-        self.query_one("#history-head", Static).update(head)
+        self.query_one("#history-head", Static).update(head_line("History", *parts))
         why = "no run matches the filter; Escape clears it" if line else "no runs are stored yet"
         if not line and not standing.recording:
             why += "; h stores the next ones"

@@ -125,4 +125,4 @@ class PromptLibrary(ModalScreen[str | None]):
 def _line(entry: Entry) -> Text:
     """An entry on one line."""
     origin = visible(entry.origin)[: _ORIGIN_CELLS - 1].ljust(_ORIGIN_CELLS)
-    return Text(origin, "dim", no_wrap=True, overflow="ellipsis").append(visible(entry.prompt[:500]), "not dim")
+    return Text(origin, "italic", no_wrap=True, overflow="ellipsis").append(visible(entry.prompt[:500]), "not italic")

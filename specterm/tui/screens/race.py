@@ -14,6 +14,7 @@ from textual.widgets import Static
 
 from specterm.bench.summary import Summary
 from specterm.report.document import Document
+from specterm.tui.head_line import head_line
 from specterm.tui.measurement import Measured
 from specterm.tui.race import Heat, RaceClock, heats
 from specterm.tui.report_export import export_report
@@ -162,8 +163,7 @@ the report that `--batch` writes. The history keeps the comparison.
         return plan.chat and (plan.chat_template is not None or own)
 
     def _head(self, text: str) -> None:
-        told = " · ".join(filter(None, ("Compare", self._title_told, text)))
-        self.query_one("#race-head", Static).update(visible(told))
+        self.query_one("#race-head", Static).update(head_line("Compare", self._title_told, text))
 
     # The race
 

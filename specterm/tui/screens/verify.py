@@ -12,6 +12,7 @@ from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.widgets import Static
 
 from specterm.config import RunSpec
+from specterm.tui.head_line import head_line
 from specterm.tui.screens.sized import SizedScreen
 from specterm.tui.verification import Verifying
 from specterm.tui.widgets.key_hints import KeyHints
@@ -22,6 +23,15 @@ from specterm.verify.result import PROVED, CheckResult, Verification
 from specterm.verify.words import result_line
 
 _INTERVAL_S = 0.25  # every paint takes time from the engine
+_INTRODUCTION = """\
+Nothing is verified yet.
+
+Greedy output is compared with that of naive decoding, token for token; sampled output seed for seed, or with the \
+target's own law by a chi-square test. Every check adds a line here: ✓ passed, ✗ refuted, ? not tested, ~ measured \
+(a lossy rule is).
+
+Enter checks what the workbench runs; a checks every lossless rule with every method that the models \
+allow, which takes longer."""
 _SIGNS = {"different": ("✗", "verify--refuted"), "not_tested": ("?", "verify--open"), "measured": ("~", "verify--open")}
 
 
@@ -77,6 +87,7 @@ rows are held against the target's own law, by a chi-square test. A lossy rule i
         yield Static("specterm needs a terminal of at least 60 x 18", id="too-small")
         yield Static("", id="verify-head", markup=False)
         with VerticalScroll(id="verify-body"):
+            yield Static(_INTRODUCTION, id="verify-introduction", markup=False)
             yield _Results()
         yield KeyHints()
 
@@ -84,7 +95,7 @@ rows are held against the target's own law, by a chi-square test. A lossy rule i
         self._results = self.query_one(_Results)
         self._timer = self.set_interval(_INTERVAL_S, self._poll, pause=True)
         method, rule = self._spec.method.label, self._spec.sampling.acceptance
-        self._head(f"Verify · Enter: {method} / {rule} · a: every lossless rule with every method")
+        self._head(f"Enter: {method} / {rule} · a: every lossless rule with every method")
         self.query_one("#verify-body").focus()
 
     def on_unmount(self) -> None:
@@ -113,6 +124,7 @@ rows are held against the target's own law, by a chi-square test. A lossy rule i
         self._verifying = Verifying(self._engine, asked, **run)
         self._worker = self.run_worker(self._verifying.run, thread=True, exit_on_error=False)
         self._timer.resume()
+        self.query_one("#verify-introduction").display = False
         self._poll()
         self.refresh_bindings()
 
@@ -151,7 +163,7 @@ rows are held against the target's own law, by a chi-square test. A lossy rule i
         return str(self._worker.error) if self._worker.error else ""
 
     def _head(self, text: str) -> None:
-        self.query_one("#verify-head", Static).update(visible(text))
+        self.query_one("#verify-head", Static).update(head_line("Verify", text))
 
 
 def _summary(found: Verification | None, error: str) -> str:

@@ -6,12 +6,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+from rich.measure import Measurement
 from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 from textual.widgets import Static
 
 from specterm.bench.summary import Summary
+from specterm.report.figures import NOT_MEASURED
 from specterm.tui.verdict_words import energy_text, mean_text, output_text, speedup_text
 from specterm.tui.widgets.visible_text import visible
 
@@ -19,26 +21,36 @@ POINTER = "›"
 ALL_COLUMNS_WIDTH = 100
 """Cells from which every column is shown."""
 
+_ANY_WIDTH = 10_000
 _COMPARED_LATER = "…"
 _NO_SPEEDUP = "1x"  # of the reference, by definition
 
 
 @dataclass(frozen=True, slots=True)
 class _Column:
-    """A column that is shown where the table has at least `from_width` cells."""
+    """A column that is shown where the table has `from_width` cells and less than `to_width`."""
 
     title: str
     cell: Callable[[Summary], str]
     from_width: int = 0
+    to_width: int = _ANY_WIDTH
 
 
 def _lossless(entry: Summary) -> str:
     return {True: "✓ yes", False: "✗ NO", None: "n/a"}[entry.lossless]
 
 
-_SPEEDUP = _Column("speedup (95 %)", lambda entry: speedup_text(entry.speedup))
+def _speedup_alone(entry: Summary) -> str:
+    return NOT_MEASURED if entry.speedup is None else f"{entry.speedup.ratio:.2f}x"
+
+
+# A small table would have to cut the names of the lanes off; the words below it tell the interval of the chosen one.
+_SPEEDUPS = (
+    _Column("speedup", _speedup_alone, to_width=70),
+    _Column("speedup (95 %)", lambda entry: speedup_text(entry.speedup), 70),
+)
 _COLUMNS = (
-    _SPEEDUP,
+    *_SPEEDUPS,
     _Column("length", lambda entry: mean_text(entry.figures.get("mean_acceptance_length"), 2), 70),
     _Column("tok/s", lambda entry: mean_text(entry.figures.get("throughput_tok_s"), 1), 78),
     _Column("J/token", energy_text, ALL_COLUMNS_WIDTH),
@@ -69,7 +81,7 @@ class VerdictTable(Static):
 
     def draw(self) -> None:
         """Draw the rows, with the columns that there is room for."""
-        columns = [column for column in _COLUMNS if column.from_width <= self.size.width]
+        columns = [column for column in _COLUMNS if column.from_width <= self.size.width < column.to_width]
         table = Table(box=None, pad_edge=False, expand=True, header_style=self._style("head"))
         table.add_column("  lane", no_wrap=True, overflow="ellipsis", ratio=1)
         for column in columns:
@@ -81,10 +93,13 @@ class VerdictTable(Static):
             name = Text(f"{pointer} {visible(entry.configuration)}", style)
             reference = entry.configuration == self._reference
             cells = (
-                Text(_NO_SPEEDUP if reference and column is _SPEEDUP else column.cell(entry), style)
+                Text(_NO_SPEEDUP if reference and column in _SPEEDUPS else column.cell(entry), style)
                 for column in columns
             )
             table.add_row(name, *cells, self._output(entry, style))
+        # Wide, it would take the figures away from their lanes.
+        needed = Measurement.get(self.app.console, self.app.console.options.update(max_width=_ANY_WIDTH), table)
+        table.expand = needed.maximum > self.size.width
         self.update(table)
 
     def _output(self, entry: Summary, style: Style) -> Text:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from textual.command import CommandPalette
+from textual.command import CommandList, CommandPalette
 from textual.widgets import Input, OptionList
 from tui.fake_engine import FakeEngine, FakeMonitor
 from tui.screens import settle, workbench
@@ -61,6 +61,7 @@ async def test_an_action_of_the_palette_is_done_where_it_belongs() -> None:
         await app.workers.wait_for_complete()
         await settle(pilot)
         assert CommandPalette.is_open(app)
+        assert app.screen.query_one(CommandList).region.width == 100  # not as wide as the terminal
         assert "Change to the next theme" in await offered(app)
         assert "Go to the figures" in await offered(app)
         await pilot.press("down", "enter")

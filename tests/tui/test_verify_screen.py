@@ -144,8 +144,11 @@ async def test_escape_stops_and_then_goes_back() -> None:
         await settle(pilot)
         screen = VerifyScreen(FakeEngine(), RunSpec().checked(), script)
         await app.push_screen(screen)
+        introduction = screen.query_one("#verify-introduction", Static)
+        assert introduction.is_on_screen
         await pilot.press("enter")
         await comes(pilot, lambda: "5 of 5" in head(screen))
+        assert not introduction.display
         assert "50%" in head(screen)
         assert escape_does(screen) == "Stop"
         await pilot.press("a")  # one at a time

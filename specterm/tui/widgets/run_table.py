@@ -22,17 +22,25 @@ LAW_SIGNS = {True: "✓", False: "✗", None: "?"}
 STATE_SIGNS = {"done": "✓", "cancelled": "◌", "failed": "✗", "running": "…", "interrupted": "!"}
 _PADDING = 1  # on either side of a cell
 _LEAST_PROMPT = 10
+WIDE = 180
+"""Cells from which a table has room for long names beside the prompts."""
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column; shown where the table has at least `from_width` cells. A width of 0 takes what is left."""
+    """One column; shown where the table has at least `from_width` cells. A width of 0 takes what is left; with `wide`
+    it has that width in a table of `WIDE` cells."""
 
     title: str
     width: int
     cell: Callable[[Entry], str]
     from_width: int = 0
     right: bool = False
+    wide: int = 0
+
+    def width_in(self, cells: int) -> int:
+        """Its width in a table of so many cells; 0 is what is left."""
+        return self.wide if self.wide and cells >= WIDE else self.width
 
 
 def when(entry: Entry) -> str:
@@ -44,10 +52,10 @@ COLUMNS = (
     Column("run", 5, lambda entry: str(entry.id), 90, right=True),
     Column("when", 11, when),
     Column("", 1, lambda entry: STATE_SIGNS[entry.state]),
-    Column("method", 14, lambda entry: entry.method),
+    Column("method", 14, lambda entry: entry.method, wide=40),
     Column("law", 3, lambda entry: LAW_SIGNS[entry.lossless] if entry.kind == "run" else "", 76),
     Column("rule", 11, lambda entry: entry.acceptance, 140),
-    Column("models", 20, lambda entry: short(entry.models), 100),
+    Column("models", 20, lambda entry: short(entry.models), 100, wide=32),
     Column("prompt", 0, lambda entry: entry.prompt),
     Column("tokens", 6, lambda entry: number(scalar(entry.figures, "output_tokens")), 90, right=True),
     Column("tok/s", 7, lambda entry: number(scalar(entry.figures, "throughput_tok_s"), 1), right=True),
@@ -58,8 +66,8 @@ COLUMNS = (
 def columns_for(width: int) -> list[tuple[Column, int]]:
     """The columns that a table of `width` cells has room for, with their widths."""
     shown = [column for column in COLUMNS if column.from_width <= width]
-    taken = sum(column.width for column in shown) + 2 * _PADDING * (len(shown) + 1) + len(MARK)
-    return [(column, column.width or max(_LEAST_PROMPT, width - taken)) for column in shown]
+    taken = sum(column.width_in(width) for column in shown) + 2 * _PADDING * (len(shown) + 1) + len(MARK)
+    return [(column, column.width_in(width) or max(_LEAST_PROMPT, width - taken)) for column in shown]
 
 
 class RunTable(DataTable[Text]):

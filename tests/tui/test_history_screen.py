@@ -237,7 +237,10 @@ async def test_the_filter_narrows_the_list_and_escape_clears_it(tmp_path: Path) 
         await calm(pilot)
         await pilot.press("ctrl+o")
         await calm(pilot)
-        await pilot.press("slash", *"boxk", "enter")
+        await pilot.press("slash", *"boxk")
+        await calm(pilot)
+        assert offered(app)[:2] == ["Clear filter", "Quit"], "the letters go into the filter"
+        await pilot.press("enter")
         await calm(pilot)
         assert listed(app) == [4]
         assert offered(app)[:6] == ["Reopen", "Clear filter", "Filter", "Play", "Mark", "Compare"]

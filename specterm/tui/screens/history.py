@@ -166,15 +166,16 @@ beyond `history-limit` of the configuration the oldest go.
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """What takes runs is offered where there are some."""
         table, standing = self._table, self._standing
+        filtering = any(box.has_focus for box in self.query(Input))
         match action:
             case "clear_filter":
-                return any(box.value or box.has_focus for box in self.query(Input))
+                return filtering or any(box.value for box in self.query(Input))
             case "play" | "mark" | "export":
                 return table.current is not None
             case "compare" | "delete":
                 return table.current is not None or bool(table.marked)
             case "filter":  # it may be typed ahead
-                return standing is None or standing.runs > 0
+                return not filtering and (standing is None or standing.runs > 0)
             case "purge":
                 return standing is not None and standing.runs > 0
             case "toggle_storing":

@@ -81,7 +81,7 @@ class PromptLibrary(ModalScreen[str | None]):
         self._list("")
         if problems:
             told = "\n".join(visible(problem) for problem in problems)
-            self.notify(told, title="Prompts skipped", severity="warning", markup=False)
+            self.notify(f"Prompts skipped: {told}", severity="warning", markup=False)
 
     def on_input_changed(self, message: Input.Changed) -> None:
         self._list(message.value)

@@ -38,6 +38,18 @@ async def test_other_keys_leave_a_screen_as_it_is(opener: str, tmp_path: Path) -
         assert not app._notifications
 
 
+@pytest.mark.parametrize(
+    ("key", "pane"), [("f3", "stream"), ("f5", "devices"), ("f6", "figures"), ("f7", "inspector"), ("f8", "rounds")]
+)
+async def test_the_prompt_lets_the_keys_of_the_panes_through(key: str, pane: str, tmp_path: Path) -> None:
+    app = app_over(FakeEngine(), tmp_path)
+    async with app.run_test(size=(120, 40)) as pilot:
+        await settle(pilot)
+        assert app.focused is not None and app.focused.id == "prompt"
+        await pilot.press(key)
+        await comes(pilot, lambda: app.focused is not None and app.focused.id == pane)
+
+
 async def test_a_measurement_goes_on_whatever_function_key_is_pressed(tmp_path: Path) -> None:
     engine = HeldEngine(hold_at=2)
     app = app_over(engine, tmp_path)

@@ -35,9 +35,17 @@ class PromptEditor(TextArea):
         Binding("ctrl+n", "new", "New", id="chat.new", tooltip="Begin a new conversation"),
         Binding("f10", "system", "System", id="chat.system", tooltip="Edit the system prompt"),
         Binding("ctrl+g", "mode", "Mode", id="chat.mode", tooltip="Chat, or complete the text as it stands"),
-        # TextArea selects a line with F6, which is the way to the figures here.
+        # TextArea selects a line with F6, and everything with F7.
         Binding(
             "f6", "screen.show_pane('figures')", "Figures", False, id="prompt.figures", tooltip="Go to the figures"
+        ),
+        Binding(
+            "f7",
+            "screen.show_pane('inspector')",
+            "Inspector",
+            False,
+            id="prompt.inspector",
+            tooltip="Go to the inspector",
         ),
         # TextArea redoes with this key.
         Binding("ctrl+y", "screen.take_setup", "Setup", False, id="prompt.setup", tooltip="Copy or write this setup"),

@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterable
 
 from textual.pilot import Pilot
+from textual.widgets import Input
 from tui.fake_engine import CPU, GPU, FakeEngine, FakeMonitor
 
 from specterm.config import RunSpec
@@ -68,7 +69,8 @@ async def comes(pilot: Pilot[None], condition: Callable[[], bool]) -> None:
 
 async def still(app: SpectermApp, pilot: Pilot[None]) -> str:
     """The screen as SVG, with the ids that differ from process to process made equal."""
-    app.query_one(PromptEditor)._pause_blink(visible=True)
+    for box in (app.query_one(PromptEditor), *app.screen.query(Input)):
+        box._pause_blink(visible=True)
     app.clear_notifications()
     await settle(pilot)
     return re.sub(r"terminal-\d+-", "terminal-", app.export_screenshot())

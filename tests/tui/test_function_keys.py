@@ -45,7 +45,8 @@ async def test_the_prompt_lets_the_keys_of_the_panes_through(key: str, pane: str
     app = app_over(FakeEngine(), tmp_path)
     async with app.run_test(size=(120, 40)) as pilot:
         await settle(pilot)
-        assert app.focused is not None and app.focused.id == "prompt"
+        assert app.focused is not None
+        assert app.focused.id == "prompt"
         await pilot.press(key)
         await comes(pilot, lambda: app.focused is not None and app.focused.id == pane)
 

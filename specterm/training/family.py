@@ -41,6 +41,10 @@ class Stage:
     options: str = ""
 
 
+def _heads(kind: str, share: float, sizes: str) -> Stage:
+    return Stage(kind, heads, share, heads.LEARNING_RATES[kind], sizes, f"--kind {kind}")
+
+
 @dataclass(frozen=True, slots=True)
 class Size:
     """How large the members of a family are, and on how much text at a time they learn."""
@@ -58,10 +62,10 @@ SIZES = {
             Stage(ANSWERS, answers, 0.04, options="--max-tokens 160 --batch-size 32"),
             Stage("draft", draft, 0.12, 0.02, "--hidden 256 --layers 1 --kv-heads 1 --intermediate 768"),
             Stage("draft-b", draft, 0.08, 0.02, "--hidden 192 --layers 2 --kv-heads 1 --intermediate 512"),
-            Stage("medusa", heads, 0.05, 1e-3, "--heads 3 --draft-vocab 1526", "--kind medusa"),
-            Stage("eagle", heads, 0.09, 0.01, "--intermediate 1024", "--kind eagle"),
-            Stage("eagle3", heads, 0.09, 0.01, "--draft-vocab 2048 --intermediate 896", "--kind eagle3"),
-            Stage("mlp", heads, 0.05, 0.02, "--heads 3 --inner-dim 120", "--kind mlp"),
+            _heads("medusa", 0.05, "--heads 3 --draft-vocab 1526"),
+            _heads("eagle", 0.09, "--intermediate 1024"),
+            _heads("eagle3", 0.09, "--draft-vocab 2048 --intermediate 896"),
+            _heads("mlp", 0.05, "--heads 3 --inner-dim 120"),
         ),
         "--lengths 256 256 512 1024",
     ),
@@ -72,10 +76,10 @@ SIZES = {
             Stage(ANSWERS, answers, 0.05, options="--max-tokens 40"),
             Stage("draft", draft, 0.1, 0.02, "--hidden 64 --layers 1 --kv-heads 1 --intermediate 64"),
             Stage("draft-b", draft, 0.1, 0.02, "--hidden 64 --layers 1 --kv-heads 1 --intermediate 96"),
-            Stage("medusa", heads, 0.1, 1e-3, "--heads 2 --draft-vocab 300", "--kind medusa"),
-            Stage("eagle", heads, 0.1, 0.01, "--intermediate 64", "--kind eagle"),
-            Stage("eagle3", heads, 0.1, 0.01, "--draft-vocab 300 --intermediate 64", "--kind eagle3"),
-            Stage("mlp", heads, 0.1, 0.02, "--heads 2 --inner-dim 32", "--kind mlp"),
+            _heads("medusa", 0.1, "--heads 2 --draft-vocab 300"),
+            _heads("eagle", 0.1, "--intermediate 64"),
+            _heads("eagle3", 0.1, "--draft-vocab 300 --intermediate 64"),
+            _heads("mlp", 0.1, "--heads 2 --inner-dim 32"),
         ),
         "--lengths 32 64 --batch-tokens 512",
     ),

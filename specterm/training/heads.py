@@ -27,7 +27,7 @@ KINDS: dict[str, Callable[[RecipeSetup], Recipe]] = {
     "eagle3": Eagle3Recipe,
     "mlp": MLPRecipe,
 }
-_LEARNING_RATES = {"medusa": 1e-3, "eagle": 0.01, "eagle3": 0.01, "mlp": 0.02}
+LEARNING_RATES = {"medusa": 1e-3, "eagle": 0.01, "eagle3": 0.01, "mlp": 0.02}
 _TAKES = {
     "heads": ("medusa", "mlp"),
     "draft_vocab": ("medusa", "eagle3"),
@@ -47,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--intermediate", type=int, help="width of the feed-forward part (the target's)")
     parser.add_argument("--inner-dim", type=int, help="the width of the states of mlp (the target's)")
     parser.add_argument("--dtype", default="auto", help="the target's number format; heads are trained in float32")
-    add_training_arguments(parser, learning_rate=_LEARNING_RATES, batch_tokens=1024, lengths=(256,))
+    add_training_arguments(parser, learning_rate=LEARNING_RATES, batch_tokens=1024, lengths=(256,))
 
 
 def run(given: argparse.Namespace) -> None:
@@ -57,7 +57,7 @@ def run(given: argparse.Namespace) -> None:
         ConfigError, ModelError, DeviceError: what was given cannot be used.
     """
     if given.learning_rate is None:
-        given.learning_rate = _LEARNING_RATES[given.kind]
+        given.learning_rate = LEARNING_RATES[given.kind]
     for option, kinds in _TAKES.items():
         flag = f"--{option.replace('_', '-')}"
         if getattr(given, option) is not None and given.kind not in kinds:

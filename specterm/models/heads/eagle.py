@@ -44,7 +44,7 @@ class EagleHeads(FeatureHeads):
         self._through_head = target.through_head
 
     def pack(self) -> None:
-        """See `FeatureHeads`; the target has packed its head already."""
+        """See `FeatureHeads`; the head stays the target's, as the target holds it."""
         super().pack()
         if self.packed_bytes:
             self.register_buffer("lm_head", None, persistent=False)

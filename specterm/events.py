@@ -38,8 +38,8 @@ FinishReason: TypeAlias = Literal["eos", "stop", "length", "context", "cancelled
 class ModelInfo:
     """A loaded model, as it really is (not as it was asked for).
 
-    format_s: the number formats that were tried where "auto" had a choice, with the seconds of a one-token pass through
-    the model's first layer in each; else None.
+    format_s: the number formats that were tried where "auto" had a choice, with the seconds of a few passes through the
+    model's first layer in each; else None.
     """
 
     name: str
@@ -63,13 +63,15 @@ class ModelInfo:
 class Calibration:
     """Measured costs, in seconds: target forwards by number of tokens, and one step of each draft model.
 
-    drafts_together_s: a step of all draft models in threads of their own, where there are several on a CPU.
+    drafts_together_s: a step of all draft models in threads of their own, where there are several on a CPU. threads:
+    how many of torch's threads computed, which is how many decode.
     """
 
     target_forward_s: dict[int, float]
     draft_step_s: tuple[float, ...]
     context_tokens: int
     drafts_together_s: float | None = None
+    threads: int | None = None
 
     def forward_s(self, tokens: int) -> float:
         """The cost of a target forward of `tokens` tokens: between the calibrated widths by straight lines, beyond the

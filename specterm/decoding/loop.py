@@ -30,7 +30,7 @@ from specterm.decoding.ports import (
     Rule,
     Runner,
 )
-from specterm.decoding.prefill import prefill
+from specterm.decoding.prefill import computing_with, prefill
 from specterm.decoding.processing import LogitsProcessor, Processing
 from specterm.decoding.readback import Outcome, read_outcomes
 from specterm.decoding.row import Prompt, Row
@@ -66,6 +66,8 @@ class Settings:
     batch_size: int = 1
     record: Recording = Recording()
     processing: Processing = Processing()
+    prefill_threads: int | None = None
+    """Torch's threads on a CPU while a prompt is read, which pay sooner than while decoding; None: as always."""
 
 
 class DecodeLoop:
@@ -163,7 +165,8 @@ class DecodeLoop:
         self._timer.start()
         ids, needs = torch.tensor(prompt.ids, dtype=torch.int64), self._drafter.needs
         reused, of_drafts = self._recall(slot, prompt.ids)
-        filled = prefill(self._target, slot, ids[reused:], reused, needs.taps, self._cancelled)
+        with computing_with(settings.prefill_threads):
+            filled = prefill(self._target, slot, ids[reused:], reused, needs.taps, self._cancelled)
         if filled is None:
             return
         row.settled = len(prompt.ids)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -11,6 +12,20 @@ from specterm.decoding.ports import Block, Runner
 from specterm.decoding.tree import Topology
 
 CHUNK_TOKENS = {"cpu": 256, "cuda": 2048, "mps": 512}
+
+
+@contextmanager
+def computing_with(threads: int | None) -> Iterator[None]:
+    """Meanwhile torch computes with so many threads on the CPU, None: with those that it has."""
+    usual = torch.get_num_threads()
+    if threads is None or threads == usual:
+        yield
+        return
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(usual)
 
 
 def chunks(row: int, ids: Tensor, start: int, device: torch.device) -> Iterator[Block]:

@@ -1,6 +1,7 @@
 """A short measurement when a pair is loaded: what a forward costs by its number of tokens, and a step of each draft.
 
-The costs feed predictions and notices. They are the quickest of a few passes at a short context: ratios, no benchmarks.
+The costs feed predictions and notices, and say how many threads decode. They are the quickest of a few passes at a
+short context: ratios, no benchmarks.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
+from statistics import fmean
 
 import torch
 
@@ -22,6 +24,23 @@ _CONTEXT = 64
 _PASSES = 5
 _STEPS = 4  # of each draft model between two meetings of their threads
 _BUDGET_S = 0.25  # of one figure: a slow model is measured by fewer passes, not by a long wait
+_SHORT_S = 0.02  # where a pass takes longer, what it takes to wake threads is nothing
+
+
+def calibrate_quickest(models: LoadedModels) -> Calibration:
+    """`calibrate` with as many of torch's threads as decode in the least time, which are set when this returns: all of
+    those that are set now, or one, where waking the others takes longer than they save, as it may with small models and
+    does on many virtual machines."""
+    together = calibrate(models)
+    if together.threads == 1 or models.target.runner.device.type != "cpu" or together.forward_s(1) > _SHORT_S:
+        return together
+    torch.set_num_threads(1)
+    alone = calibrate(models)
+    of_all, of_one = ([*costs.target_forward_s.values(), *costs.draft_step_s] for costs in (together, alone))
+    if fmean(one / all_ for one, all_ in zip(of_one, of_all, strict=True)) < 1.0:
+        return alone
+    torch.set_num_threads(together.threads or 1)
+    return together
 
 
 def calibrate(models: LoadedModels) -> Calibration:
@@ -31,7 +50,10 @@ def calibrate(models: LoadedModels) -> Calibration:
     widths = [width for width in _WIDTHS if context + width <= target.max_positions]
     runners = [draft.runner for draft in models.drafts]
     steps = [_forward_s(draft, [1], min(context, draft.max_positions - 1))[1] for draft in runners]
-    return Calibration(_forward_s(target, widths, context), tuple(steps), context, _together_s(runners, context))
+    return Calibration(
+        _forward_s(target, widths, context), tuple(steps), context, _together_s(runners, context),
+        torch.get_num_threads(),
+    )  # fmt: skip
 
 
 def _forward_s(runner: Runner, widths: Sequence[int], context: int) -> dict[int, float]:

@@ -23,7 +23,7 @@ from specterm.decoding.processing import LogitsProcessor, Processing
 from specterm.decoding.row import Prompt
 from specterm.decoding.sampling import row_key
 from specterm.decoding.tree import DraftTree, Topology
-from specterm.engine.calibration import calibrate
+from specterm.engine.calibration import calibrate, calibrate_quickest
 from specterm.engine.draws import Draws, TextModels, warps_of
 from specterm.errors import Cancelled, ConfigError
 from specterm.events import Calibration, Event, Loaded, LoadProgress, Notice
@@ -98,15 +98,15 @@ class Session:
         try:
             models = read_models(found, report)
             report("measuring costs", None)
-            calibration = calibrate(models)
+            calibration = calibrate_quickest(models) if spec.threads is None else calibrate(models)
             report("ready", 1.0)  # the last chance to cancel
             self._calibration = calibration
             self._models, self._spec = models, spec
             self._text_models = None
             self._memories.clear()  # they hold for one pair
         finally:
-            if self._spec is not None:
-                torch.set_num_threads(self._spec.threads or self._threads)
+            if self._calibration is not None:
+                torch.set_num_threads(self._calibration.threads or self._threads)
             gc.collect()
             gc.freeze()
 
@@ -216,6 +216,7 @@ class Session:
             batch_size=spec.batch_size,
             record=record,
             processing=self._processing(sampling),
+            prefill_threads=spec.model.threads or self._threads,
         )
         drafter = build_drafter(spec.method.name, setup)
         try:

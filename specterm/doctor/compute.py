@@ -129,11 +129,14 @@ def _measured_formats() -> str:
     """What a CPU that has the choice makes of it for the built-in target."""
     from specterm.models.folders import BUILTIN_FOLDER, read_config
     from specterm.models.formats import quickest_format
+    from specterm.models.products import TARGET_WIDTHS
 
     folder = BUILTIN_FOLDER / "target"
-    dtype, took = quickest_format(folder, read_config(folder))
+    dtype, took = quickest_format(folder, read_config(folder), TARGET_WIDTHS)
     each = ", ".join(f"{1e3 * seconds:.2f} ms in {name}" for name, seconds in (took or {}).items())
-    return f"the built-in target runs in {str(dtype).removeprefix('torch.')}: a layer takes {each}"
+    widths = ", ".join(map(str, TARGET_WIDTHS))
+    in_dtype = str(dtype).removeprefix("torch.")
+    return f"the built-in target runs in {in_dtype}: passes of {widths} tokens through a layer take {each}"
 
 
 def _gib(size: int) -> str:

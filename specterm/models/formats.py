@@ -1,14 +1,14 @@
 """Which number format a model gets on a CPU with bfloat16 instructions: that in which its own first layer is quicker.
 
-Half the bytes are no gain where they lie in the processor's cache anyway, and float32 has passes of its own for few
-tokens (see `OneRow`) and products of 16-bit weights (see `HalfPacked`). Without the instructions there is nothing to
-measure: bfloat16 is converted in every product then.
+float32 has products with 16-bit weights too (see `HalfPacked`), and with one token they may be the quicker ones;
+bfloat16 (see `Bfloat16Packed`) takes many tokens at once in the time of one. Without the instructions there is nothing
+to measure: bfloat16 is converted in every product then.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +26,17 @@ time, and `quickest` measures those when the model is loaded."""
 _MOST_VOCABULARY = 1024
 _CONTEXT = 64
 _PASSES = 5
-_WORTH = 0.95  # bfloat16 rounds more: it must take less than this part of the time
+_WORTH = 0.7  # bfloat16 rounds more, and a measurement that comes out now so, now so, would change what is said
 
-_MEASURED: dict[Shape, dict[str, float]] = {}
+_MEASURED: dict[tuple[Shape, tuple[int, ...]], dict[str, float]] = {}
 
 
-def quickest_format(folder: Path, config: Mapping[str, Any]) -> tuple[torch.dtype, dict[str, float] | None]:
+def quickest_format(
+    folder: Path, config: Mapping[str, Any], widths: tuple[int, ...]
+) -> tuple[torch.dtype, dict[str, float] | None]:
     """The format for the bfloat16 weights in `folder`, which the fused runner `fits`, on a CPU that has the choice; and
-    what was measured, seconds by format, None where the model is too large for it. A shape is measured once a process.
+    what was measured, seconds by format, None where the model is too large for it. A shape is measured once a process,
+    by passes of `widths` tokens.
 
     Raises:
         ModelError: see `tensor_reader`.
@@ -44,30 +47,35 @@ def quickest_format(folder: Path, config: Mapping[str, Any]) -> tuple[torch.dtyp
     layer = shape.hidden * (shape.head_dim * 2 * (shape.heads + shape.kv_heads) + 3 * ff)
     if layer + 2 * probed["vocab_size"] * shape.hidden > _MOST_WEIGHTS:
         return torch.bfloat16, None
-    if shape not in _MEASURED:
-        _MEASURED[shape] = _measure(folder, probed)
-    took = _MEASURED[shape]
+    if (shape, widths) not in _MEASURED:
+        _MEASURED[shape, widths] = _measure(folder, probed, widths)
+    took = _MEASURED[shape, widths]
     worth = took["bfloat16"] < _WORTH * took["float32"]
     return torch.bfloat16 if worth else torch.float32, took
 
 
-def _measure(folder: Path, config: Mapping[str, Any]) -> dict[str, float]:
-    """Seconds of a pass of one token through what `config` names of the model in `folder`, by format; the formats take
-    turns, and the quickest pass of each counts."""
-    device = torch.device("cpu")
+def _measure(folder: Path, config: Mapping[str, Any], widths: Sequence[int]) -> dict[str, float]:
+    """Seconds of passes of `widths` tokens, one after the other, through what `config` names of the model in `folder`,
+    by format; the formats take turns, and the quickest pass of each width counts."""
+    device, slots = torch.device("cpu"), _CONTEXT + max(widths)
     first = dict.fromkeys(("model.embed_tokens.weight", "lm_head.weight"), int(config["vocab_size"]))
     runners = {}
     for dtype in _FORMATS:
         read = tensor_reader(folder, device, dtype, first_rows=first)
-        native = dtype == torch.bfloat16
-        runner = runners[dtype] = LlamaRunner(read, config, device, dtype, _CONTEXT + 1, plain=native)
-        runner.allocate(1, _CONTEXT + 1)
-    block = Block((0,), (_CONTEXT,), torch.tensor([[0]]), Topology.of_chain(0, device))
-    took: dict[torch.dtype, list[float]] = {dtype: [] for dtype in _FORMATS}
+        runner = runners[dtype] = LlamaRunner(read, config, device, dtype, slots, widths)
+        runner.allocate(1, slots)
+    blocks = [_block(width) for width in widths]
+    took: dict[torch.dtype, list[list[float]]] = {dtype: [[] for _ in widths] for dtype in _FORMATS}
     for _ in range(2 + _PASSES):
         for dtype, runner in runners.items():
-            began = time.perf_counter()
-            runner.forward(block)
-            took[dtype].append(time.perf_counter() - began)
+            for own, block in zip(took[dtype], blocks, strict=True):
+                began = time.perf_counter()
+                runner.forward(block)
+                own.append(time.perf_counter() - began)
     # The first passes of a shape are not like the others.
-    return {str(dtype).removeprefix("torch."): min(own[2:]) for dtype, own in took.items()}
+    return {str(dtype).removeprefix("torch."): sum(min(each[2:]) for each in own) for dtype, own in took.items()}
+
+
+def _block(width: int) -> Block:
+    ids = torch.zeros((1, width), dtype=torch.int64)
+    return Block((0,), (_CONTEXT,), ids, Topology.of_chain(width - 1, ids.device))

@@ -19,10 +19,14 @@ from specterm.models.faults import is_device_failure, is_out_of_memory
 from specterm.models.folders import eos_ids, find_folder, find_heads, read_config
 from specterm.models.formats import quickest_format
 from specterm.models.heads import READERS
+from specterm.models.products import DRAFT_WIDTHS, TARGET_WIDTHS
 from specterm.models.progress import LoadMeter, Report, unreported
 from specterm.models.runners.llama import LlamaRunner, fits
 from specterm.models.tokenizer import TextCodec, has_tokenizer, load_codec
 from specterm.models.weights import open_weights, tensor_reader, weight_file_bytes
+
+_PACKED_ROWS, _BLOCK = 32, 64
+"""bitsandbytes packs so many rows together, and scales so many 4-bit weights of a row together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,11 +172,11 @@ def _load(
     format_s = None
     try:
         if quantize == "none" and fits(config, folder):
+            widths = TARGET_WIDTHS if role == "target" else DRAFT_WIDTHS
             if spec.dtype == "auto" and device.type == "cpu" and dtype == torch.bfloat16:
-                dtype, format_s = quickest_format(folder, config)
+                dtype, format_s = quickest_format(folder, config, widths)
             read = tensor_reader(folder, device, dtype, meter.advance)
-            native = format_s is not None and dtype == torch.bfloat16
-            fused = LlamaRunner(read, config, device, dtype, max_positions, plain=native)
+            fused = LlamaRunner(read, config, device, dtype, max_positions, widths)
             (parameters, held), kind, runner = fused.size(), "fused llama", fused
         else:
             causal, weights = _load_transformers(spec, name, folder, device, dtype, quantize, max_positions, meter)
@@ -260,8 +264,19 @@ def _load_transformers(
         raise ModelError(f"the weights in {folder} have no tensor {min(found['missing_keys'])}")
     if quantize == "none":
         model.to(device)
+    if quantize == "4bit" and device.type == "cpu":
+        _leave_odd_shapes_unpacked(model)
     model.eval()
     return CausalLMRunner(model, device, max_positions), [*model.parameters(), *model.buffers()]
+
+
+def _leave_odd_shapes_unpacked(model: Any) -> None:
+    """On CPUs with AVX-512 BF16 bitsandbytes lays 4-bit matrices out anew when they are first used, and fails at those
+    that its blocks do not divide; its general products take them as they are."""
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            rows, columns = module.out_features, module.in_features
+            module.support_avx512bf16_for_cpu &= rows % _PACKED_ROWS == 0 and columns % _BLOCK == 0
 
 
 def _loading_failure(name: str, error: Exception) -> str:

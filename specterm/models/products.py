@@ -3,7 +3,8 @@
 Decoding multiplies one row, or a handful, with every matrix of the model, so reading the matrix is what costs. On x86
 CPUs torch's plain kernels for that are slow: the float32 ones read four bytes a weight, those for bfloat16 are made for
 instructions that most CPUs lack. `HalfPacked` holds a matrix in 16 bits a weight in FBGEMM's layout and multiplies in
-float32: weights that were stored in 16 bits stay exactly what they are.
+float32: weights that were stored in 16 bits stay exactly what they are. CPUs with instructions for bfloat16 multiply
+many rows at once in hardly more time than one, `Bfloat16Packed` says how.
 """
 
 from __future__ import annotations
@@ -12,13 +13,15 @@ import contextlib
 import math
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from specterm.models.devices import cpu_has_bf16
 
 _SUBNORMAL = 2.0**-25
 """Half precision rounds numbers below its normal range by at most this."""
@@ -27,8 +30,14 @@ _FEW_WEIGHTS = 1 << 18
 """One thread has multiplied so many before others have begun."""
 _MANY_WEIGHTS = 1 << 22
 """What is quicker with so many is so with more."""
-_PROBED_WIDTHS = (1, 5)
 _PASSES = 5
+_PACKED_FOR = 8
+"""oneDNN lays weights out for so many rows, and multiplies other numbers of them as well."""
+
+TARGET_WIDTHS = (1, 5, 20)
+"""Rows of a target's products: decoding alone, verifying a chain, verifying a tree."""
+DRAFT_WIDTHS = (1, 3)
+"""Rows of a drafter's: a chain, or the branches of a tree."""
 
 
 class Product(Protocol):
@@ -98,6 +107,31 @@ class ThreadedHalfPacked(HalfPacked):
         return self._multiply(x, self._packed)
 
 
+class Bfloat16Packed:
+    """The weight in bfloat16, in oneDNN's layout. x is float32; it is rounded to bfloat16, and so is what comes out,
+    which is float32 again. A row's result does not depend on how many others there are, up to a few dozen."""
+
+    gain = 1.0
+
+    def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
+        """`weight` is float32, exactly what it is in bfloat16; it is not kept.
+
+        Raises:
+            AttributeError, RuntimeError: torch cannot pack here.
+        """
+        self._bias = bias
+        by_name = torch.ops.mkldnn._linear_pointwise.default
+        self._multiply: Callable[..., Tensor] = getattr(by_name, "_op", by_name)
+        self._packed: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight.bfloat16(), _PACKED_FOR)
+        self._multiply(torch.zeros((1, weight.shape[1]), dtype=torch.bfloat16), self._packed, None, "none", [], None)
+        self.parameters, self.nbytes = _held(weight, bias)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """See `Product`."""
+        y = self._multiply(x.bfloat16(), self._packed, None, "none", [], None).float()
+        return y if self._bias is None else y.add_(self._bias)
+
+
 class Rescaled:
     """`product` with what its gain did undone, and a bias behind it."""
 
@@ -126,7 +160,7 @@ class PackedLinear:
     def pack(self, weight: Tensor) -> Tensor:
         """Pack `weight`, [out, in], float32 and `packs_exactly`; returns the narrow copy that is to be passed in its
         place from now on, and to be kept as long as this object."""
-        product, narrow = packed_quickest(weight)(weight), narrowest(weight)
+        product, narrow = half_packed(weight), narrowest(weight)
         self._products[id(narrow)] = product
         self.nbytes += product.nbytes + narrow.nbytes
         return narrow
@@ -148,21 +182,33 @@ def packs_exactly(weight: Tensor) -> bool:
     return _largest(scaled.half().float().sub_(scaled)) <= _SUBNORMAL  # false where there is a NaN or an infinity
 
 
-def quickest(weight: Tensor, dtype: torch.dtype) -> type[Plain] | type[HalfPacked]:
-    """How products with matrices like `weight` (of `dtype`, on its device) take the least time, of those ways that are
-    there and lose nothing; a measurement of some milliseconds."""
+Packing: TypeAlias = Callable[[Tensor, Tensor | None], Product]
+"""A product from a weight in float32, [out, in], and perhaps a bias."""
+
+
+def quickest(weight: Tensor, dtype: torch.dtype, widths: Sequence[int]) -> Packing | None:
+    """How matrices like `weight` (of `dtype`, on its device) are packed for products that take the least time, with
+    `widths` rows in turn, of those ways that are there and lose nothing of `dtype`; None where plain products do. A
+    measurement of some milliseconds."""
     if weight.device.type != "cpu" or dtype not in (torch.float32, torch.bfloat16):
-        return Plain
+        return None
     part = weight[: max(1, _PROBED_WEIGHTS // weight.shape[1])]
     full = part.float()
     if not packs_exactly(full):
-        return Plain
-    took: dict[type[Plain] | type[HalfPacked], float] = {Plain: _probe(Plain(part), dtype, full.shape[1])}
-    # Torch may be without FBGEMM, or the CPU too old for it.
+        return None
+    took: dict[Packing | None, float] = {None: _probe(Plain(part), dtype, full.shape[1], widths)}
+    # Torch may be without FBGEMM or oneDNN, or the CPU too old for them.
     with contextlib.suppress(AttributeError, RuntimeError):
-        way = packed_quickest(full)
-        took[way] = _probe(way(full), torch.float32, full.shape[1])
+        took[half_packed] = _probe(half_packed(full), torch.float32, full.shape[1], widths)
+    if dtype == torch.bfloat16 and cpu_has_bf16():
+        with contextlib.suppress(AttributeError, RuntimeError):
+            took[Bfloat16Packed] = _probe(Bfloat16Packed(full), torch.float32, full.shape[1], widths)
     return min(took, key=took.__getitem__)
+
+
+def half_packed(weight: Tensor, bias: Tensor | None = None) -> HalfPacked:
+    """`weight`, float32 and `packs_exactly`, in half precision, on one thread or on all, whichever takes less time."""
+    return packed_quickest(weight)(weight, bias)
 
 
 def packed_quickest(weight: Tensor) -> type[HalfPacked]:
@@ -183,7 +229,9 @@ def packed_quickest(weight: Tensor) -> type[HalfPacked]:
 def _threads_pay(rows: int, columns: int, threads: int) -> bool:
     """A measurement of some milliseconds, with so many of torch's threads."""
     weight = torch.zeros((rows, columns))
-    alone, together = (_probe(way(weight), torch.float32, columns) for way in (HalfPacked, ThreadedHalfPacked))
+    alone, together = (
+        _probe(way(weight), torch.float32, columns, DRAFT_WIDTHS) for way in (HalfPacked, ThreadedHalfPacked)
+    )
     return together < alone
 
 
@@ -213,11 +261,11 @@ def _gain(weight: Tensor) -> float:
 
 
 @torch.inference_mode()
-def _probe(product: Product, dtype: torch.dtype, width: int) -> float:
+def _probe(product: Product, dtype: torch.dtype, columns: int, widths: Sequence[int]) -> float:
     """Seconds of a product with few rows: the quickest of some, summed over the numbers of rows."""
     total = 0.0
-    for rows in _PROBED_WIDTHS:
-        x = torch.zeros((rows, width), dtype=dtype)
+    for rows in widths:
+        x = torch.zeros((rows, columns), dtype=dtype)
         took = []
         for _ in range(1 + _PASSES):
             began = time.perf_counter()

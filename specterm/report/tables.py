@@ -167,7 +167,7 @@ def _format(model: ModelInfo) -> str:
     if model.format_s is None:
         return model.dtype
     took = ", ".join(f"{name} {1e3 * seconds:.2f}" for name, seconds in model.format_s.items())
-    return f"{model.dtype} (ms of a layer: {took})"
+    return f"{model.dtype} (ms of a few passes through a layer: {took})"
 
 
 def environment(data: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -9,15 +9,19 @@ from specterm.decoding.ports import Block
 from specterm.decoding.prefill import prefill
 from specterm.decoding.tree import Topology
 from specterm.models import products
+from specterm.models.devices import cpu_has_bf16
 from specterm.models.folders import BUILTIN_FOLDER
 from specterm.models.heads import READERS
 from specterm.models.heads.medusa import MedusaHeads, _Packed
 from specterm.models.loading import load_models
 from specterm.models.norm import RmsNorm
 from specterm.models.products import (
+    TARGET_WIDTHS,
+    Bfloat16Packed,
     HalfPacked,
     Plain,
     ThreadedHalfPacked,
+    half_packed,
     narrowest,
     packed_quickest,
     packs_exactly,
@@ -68,6 +72,37 @@ def test_only_weights_of_16_bits_are_packed():
     assert not packs_exactly(torch.full((4, 4), float("inf")))
 
 
+def test_a_product_in_bfloat16_rounds_what_goes_in_and_comes_out():
+    weight, bias = stored(96, 64), stored(96)
+    product = packed(weight, bias, Bfloat16Packed)
+    x = torch.randn(2, 5, 64, generator=torch.Generator().manual_seed(0))
+    want = F.linear(x.bfloat16().double(), weight.double())
+    torch.testing.assert_close(product(x).double() - bias.double(), want, atol=1e-6, rtol=2.0**-8)
+    assert product(x).dtype == torch.float32
+    assert (product.parameters, product.nbytes) == (96 * 65, 96 * 64 * 2 + 96 * 4)
+
+
+@pytest.mark.skipif(not cpu_has_bf16(), reason="this processor has no instructions for bfloat16")
+@pytest.mark.parametrize("shape", [(640, 384), (384, 1024), (4096, 384)], ids=str)
+def test_a_row_in_bfloat16_is_the_same_among_others(shape):
+    """So a verified tree and naive decoding read the same logits."""
+    product = Bfloat16Packed(stored(*shape))
+    x = torch.randn(25, shape[1], generator=torch.Generator().manual_seed(1))
+    alone = product(x[:1])
+    for rows in (2, 5, 9, 17, 25):
+        assert torch.equal(product(x[:rows])[:1], alone), rows
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_bfloat16_is_multiplied_as_such_only_where_the_processor_does_it_and_the_weights_are(native, monkeypatch):
+    weight = stored(64, 64)
+    packed(weight, way=Bfloat16Packed)
+    monkeypatch.setattr(products, "cpu_has_bf16", lambda: native)
+    monkeypatch.setattr(products, "_probe", lambda product, *_: 1.0 if type(product) is Bfloat16Packed else 2.0)
+    assert (quickest(weight.bfloat16(), torch.bfloat16, TARGET_WIDTHS) is Bfloat16Packed) == native
+    assert quickest(weight, torch.float32, TARGET_WIDTHS) is not Bfloat16Packed
+
+
 @pytest.mark.parametrize("fastest", [HalfPacked, ThreadedHalfPacked, Plain])
 def test_what_is_faster_is_taken(fastest, monkeypatch):
     weight = stored(64, 64)
@@ -77,9 +112,11 @@ def test_what_is_faster_is_taken(fastest, monkeypatch):
     products._threads_pay.cache_clear()
     monkeypatch.setattr(products, "_probe", lambda product, *_: 1.0 if type(product) is fastest else 2.0)
     for dtype in (torch.float32, torch.bfloat16):
-        assert quickest(weight.to(dtype), dtype) is fastest
-    assert quickest(weight.double(), torch.float64) is Plain
-    assert quickest(torch.randn(64, 64), torch.float32) is Plain
+        found = quickest(weight.to(dtype), dtype, TARGET_WIDTHS)
+        assert found is (None if fastest is Plain else half_packed)
+        assert found is None or type(found(weight, None)) is fastest
+    assert quickest(weight.double(), torch.float64, TARGET_WIDTHS) is None
+    assert quickest(torch.randn(64, 64), torch.float32, TARGET_WIDTHS) is None
 
 
 def test_a_table_is_held_as_narrow_as_loses_nothing():
@@ -109,10 +146,10 @@ def test_bfloat16_weights_that_are_packed_lose_nothing(name, monkeypatch):
     for dtype, way, inner in (
         ("float32", HalfPacked, torch.float32),
         ("bfloat16", HalfPacked, torch.float32),
-        ("bfloat16", Plain, torch.bfloat16),
+        ("bfloat16", Bfloat16Packed, torch.float32),
+        ("bfloat16", None, torch.bfloat16),
     ):
         monkeypatch.setattr("specterm.models.runners.llama.quickest", lambda *_, way=way: way)
-        monkeypatch.setattr("specterm.models.runners.llama.packed_quickest", lambda _, way=way: way)
         packed(stored(8, 8))
         runner = load_models(ModelSpec(target=f"builtin/{name}", dtype=dtype)).target.runner
         runner.allocate(1, 64)
@@ -121,13 +158,16 @@ def test_bfloat16_weights_that_are_packed_lose_nothing(name, monkeypatch):
         logits[dtype, way] = found.float()
     exact = logits["float32", HalfPacked]
     assert torch.equal(logits["bfloat16", HalfPacked], exact)
-    assert 0 < float((logits["bfloat16", Plain] - exact).abs().max() / exact.abs().max()) < 0.1
+    rounded, plain = (
+        float((logits["bfloat16", way] - exact).abs().max() / exact.abs().max()) for way in (Bfloat16Packed, None)
+    )
+    assert 0 < rounded < plain < 0.1
 
 
 @pytest.mark.parametrize("way", [HalfPacked, ThreadedHalfPacked, Plain])
 @pytest.mark.parametrize("kind", ["eagle", "eagle3"])
 def test_packed_heads_compute_what_they_did_before(kind, way, monkeypatch):
-    monkeypatch.setattr("specterm.models.heads.feature_heads.quickest", lambda *_: way)
+    monkeypatch.setattr("specterm.models.heads.feature_heads.quickest", lambda *_: None if way is Plain else way)
     monkeypatch.setattr("specterm.models.products.packed_quickest", lambda _: way)
     models = load_models(ModelSpec(dtype="float32").checked())
     packed, plain = models.heads[kind], READERS[kind](BUILTIN_FOLDER / kind, models.target.runner)
@@ -160,9 +200,8 @@ def test_packed_heads_compute_what_they_did_before(kind, way, monkeypatch):
 @pytest.mark.parametrize("way", [HalfPacked, ThreadedHalfPacked, Plain])
 @pytest.mark.parametrize("kind", ["medusa", "mlp"])
 def test_packed_speculators_compute_what_they_did_before(kind, way, monkeypatch):
-    monkeypatch.setattr(f"specterm.models.heads.{kind}.quickest", lambda *_: way)
-    for place in ("products", "heads.medusa"):
-        monkeypatch.setattr(f"specterm.models.{place}.packed_quickest", lambda _: way)
+    monkeypatch.setattr(f"specterm.models.heads.{kind}.quickest", lambda *_: None if way is Plain else way)
+    monkeypatch.setattr("specterm.models.products.packed_quickest", lambda _: way)
     models = load_models(ModelSpec(dtype="float32").checked())
     packed, plain = models.heads[kind], READERS[kind](BUILTIN_FOLDER / kind, models.target.runner)
     assert bool(packed.packed_bytes) == (way is not Plain)
@@ -190,6 +229,28 @@ def test_packed_medusa_heads_of_several_layers():
     )
     states, made = torch.randn((4, 64), generator=random), MedusaHeads(weight, bias, lm_heads)
     torch.testing.assert_close(_Packed(weight, lm_heads)(states, bias), made(states), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["medusa", "mlp", "eagle", "eagle3"])
+def test_heads_of_a_bfloat16_target_are_packed_as_those_of_a_float32_one(kind, monkeypatch):
+    """Their weights are the same, and what goes through packed ones is float32."""
+    module = f"specterm.models.heads.{'feature_heads' if kind.startswith('eagle') else kind}"
+    monkeypatch.setattr(f"{module}.quickest", lambda *_: HalfPacked)
+    packed(stored(8, 8))
+    narrow, wide = (load_models(ModelSpec(dtype=dtype).checked()).heads[kind] for dtype in ("bfloat16", "float32"))
+    assert narrow.dtype == wide.dtype == torch.float32
+    assert narrow.packed_bytes == wide.packed_bytes > 0
+    states = torch.randn((3, 384), generator=torch.Generator().manual_seed(5))
+    if kind == "medusa":
+        assert torch.equal(narrow(states), wide(states))
+    elif kind == "mlp":
+        for a, b in zip(*(mlp_levels(heads, states, torch.tensor([5, 6, 7])) for heads in (narrow, wide)), strict=True):
+            assert torch.equal(a, b)
+    else:
+        block = Block((0,), (0,), torch.tensor([[5, 6, 7]]), Topology.of_chain(2, torch.device("cpu")))
+        for heads in (narrow, wide):
+            heads.allocate(1, 8)
+        assert torch.equal(narrow(block, states[None])[1], wide(block, states[None])[1])
 
 
 def mlp_levels(speculator, states, ids):

@@ -23,7 +23,7 @@ from specterm.models.cached import Cached
 from specterm.models.heads.head_config import HeadConfig
 from specterm.models.heads.head_layer import Attend, HeadLayer, Linear, Rotary, Through
 from specterm.models.masks import Masks
-from specterm.models.products import PackedLinear, Plain, narrowest, packs_exactly, quickest
+from specterm.models.products import DRAFT_WIDTHS, PackedLinear, narrowest, packs_exactly, quickest
 from specterm.models.rope import rope_tables
 from specterm.models.row_layers import MOST_TOKENS, RowLayers, places
 from specterm.models.runners.graphs import ForwardGraphs, Update
@@ -57,13 +57,17 @@ class FeatureHeads(Cached, nn.Module, ABC):
         group = config.heads // config.kv_heads
         self._masks = Masks(group, torch.float32, torch.device("cpu"), config.max_positions)
         self._layers = nn.ModuleList(layers)
+        # Weights of the target and tables: no part of what is trained or saved.
+        self.register_buffer("embedding", embedding.detach(), persistent=False)
+        self.register_buffer("token_ids", token_ids, persistent=False)
+        self._make_rotary_tables()
+
+    def _make_rotary_tables(self) -> None:
+        config = self.config
         tables = rope_tables({**config.options, "head_dim": config.head_dim}, config.max_positions, torch.device("cpu"))
         if tables is None:
             kind = config.options.get("rope_scaling") or config.options.get("rope_parameters")
             raise ModelError(f"the heads in {config.folder} want rotary embeddings of a kind not known here: {kind}")
-        # Weights of the target and tables: no part of what is trained or saved.
-        self.register_buffer("embedding", embedding.detach(), persistent=False)
-        self.register_buffer("token_ids", token_ids, persistent=False)
         self.register_buffer("_cos", tables[0], persistent=False)
         self.register_buffer("_sin", tables[1], persistent=False)
 
@@ -85,10 +89,13 @@ class FeatureHeads(Cached, nn.Module, ABC):
     def pack(self) -> None:
         """Hold the weights as a CPU multiplies with them fastest, as far as it loses nothing; for decoding, not for
         training. What is held is two layouts of 16 bits a weight instead of one of 32."""
-        if self.device.type != "cpu" or self.dtype != torch.float32:
+        if self.device.type != "cpu" or self.dtype not in (torch.float32, torch.bfloat16):
             return
-        if quickest(self.layers[0].gate_up, self.dtype) is Plain:
+        if quickest(self.layers[0].gate_up.float(), torch.float32, DRAFT_WIDTHS) is None:
             return
+        if self.dtype != torch.float32:
+            self.float()
+            self._make_rotary_tables()  # which were rounded
         packed = PackedLinear()
         modules: list[FeatureHeads | HeadLayer] = [self, *self.layers]
         for module in modules:

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from specterm.decoding.ports import Runner
 from specterm.errors import ModelError
 from specterm.models.heads.checkpoint import Checkpoint
-from specterm.models.products import HalfPacked, Plain, packed_quickest, packs_exactly, quickest
+from specterm.models.products import DRAFT_WIDTHS, HalfPacked, half_packed, packs_exactly, quickest
 
 FILES = ("medusa_lm_head.safetensors", "medusa_lm_head.pt", "model.safetensors", "pytorch_model.bin")
 _PREFIX = re.compile(r"^medusa_heads?\.")
@@ -36,9 +36,9 @@ class _Packed:
 
     def __init__(self, weight: Tensor, lm_heads: Tensor) -> None:
         """weight, lm_heads: see `MedusaHeads`."""
-        self._first = _packed(weight[0].flatten(0, 1))
-        self._further = [[_packed(own) for own in layer] for layer in weight[1:]]
-        self._last = [_packed(own) for own in lm_heads]
+        self._first = half_packed(weight[0].flatten(0, 1))
+        self._further = [[half_packed(own) for own in layer] for layer in weight[1:]]
+        self._last = [half_packed(own) for own in lm_heads]
         self.nbytes = sum(p.nbytes for p in (self._first, *chain(*self._further), *self._last))
 
     def __call__(self, states: Tensor, biases: Tensor) -> Tensor:
@@ -106,13 +106,14 @@ class MedusaHeads(nn.Module):
     def pack(self) -> None:
         """Hold the weights as a CPU multiplies with them fastest, where it loses nothing; for decoding alone: packed
         heads are not to be trained, truncated or published."""
-        if self.dtype != torch.float32:
+        if self.bias.device.type != "cpu" or self.dtype not in (torch.float32, torch.bfloat16):
             return
-        weight, lm_heads = self.weight.detach(), self.lm_heads.detach()
-        pays = quickest(lm_heads[0], self.dtype) is not Plain
+        weight, lm_heads = self.weight.detach().float(), self.lm_heads.detach().float()
+        pays = quickest(lm_heads[0], torch.float32, DRAFT_WIDTHS) is not None
         if pays and all(packs_exactly(own) for own in (*weight.flatten(0, 1), *lm_heads)):
             self._packed = _Packed(weight, lm_heads)
             del self.weight, self.lm_heads
+            self.float()
 
     def forward(self, states: Tensor) -> Tensor:
         """Logits [heads, N, W] from hidden states [N, hidden]."""
@@ -221,7 +222,3 @@ class _Layouts:
     def _bias(self, name: str) -> Tensor:
         """The converted layout leaves out biases of 0."""
         return self._file.get(name, (self._hidden,)) if name in self._file else torch.zeros(self._hidden)
-
-
-def _packed(weight: Tensor) -> HalfPacked:
-    return packed_quickest(weight)(weight)

@@ -23,7 +23,7 @@ from specterm.models.cache import SlotCache
 from specterm.models.cached import Cached
 from specterm.models.masks import Masks
 from specterm.models.norm import RmsNorm
-from specterm.models.products import Plain, Product, narrowest, packed_quickest, packs_exactly, quickest
+from specterm.models.products import TARGET_WIDTHS, Plain, Product, narrowest, packs_exactly, quickest
 from specterm.models.rope import rope_tables
 from specterm.models.row_layers import MOST_TOKENS, Layer, places
 from specterm.models.runners.early_exit import EarlyExit
@@ -104,9 +104,9 @@ class LlamaRunner(Cached):
         device: torch.device,
         dtype: torch.dtype,
         max_positions: int,
-        plain: bool = False,
+        widths: Sequence[int] = TARGET_WIDTHS,
     ) -> None:
-        """`read` gives the weights, on `device` and in `dtype`. plain: it is known that they are best left as they are.
+        """`read` gives the weights, on `device` and in `dtype`; a CPU holds them as passes of `widths` tokens are fast.
 
         Raises:
             ModelError: see `tensor_reader`.
@@ -121,13 +121,13 @@ class LlamaRunner(Cached):
         self.cache: SlotCache | None = None
         embedding = read("model.embed_tokens.weight", (shape.vocab, shape.hidden))
         head = embedding if shape.tied else read("lm_head.weight", (shape.vocab, shape.hidden))
-        self._packed = not plain and quickest(head, dtype) is not Plain
-        # bfloat16 weights are packed for float32 products, so everything else is float32 then, the cache and the logits
-        # too: CPUs without bfloat16 instructions take longer for the conversions than for the bytes that they save.
-        self._inner = torch.float32 if self._packed else dtype
+        self._pack = quickest(head, dtype, widths)
+        # What goes into packed products and comes out of them is float32, so everything else is then, the cache and the
+        # logits too: CPUs take longer for conversions of a few numbers than for the bytes that they save.
+        self._inner = dtype if self._pack is None else torch.float32
         self._judge = self._product(head)
-        self._embedding = narrowest(embedding) if self._packed else embedding
-        self._head = self._embedding if shape.tied else narrowest(head) if self._packed else head
+        self._embedding = embedding if self._pack is None else narrowest(embedding)
+        self._head = self._embedding if shape.tied else head if self._pack is None else narrowest(head)
         norm = read("model.norm.weight", (shape.hidden,)).to(self._inner)
         self._norm, self._judge_norm = RmsNorm(norm, shape.eps), RmsNorm(norm, shape.eps, self._judge.gain)
         layers = [self._layer(read, i, config) for i in range(shape.layers)]
@@ -154,7 +154,7 @@ class LlamaRunner(Cached):
         biases = [layer.out_bias for layer in self._layers if layer.out_bias is not None]
         plain = sum(norm.parameters for norm in norms) + sum(bias.numel() for bias in biases)
         parameters = plain + sum(product.parameters for product in products) + sum(table.numel() for table in tables)
-        held = sum(table.nbytes for table in tables) + (self._judge.nbytes if self._packed else 0)
+        held = sum(table.nbytes for table in tables) + (0 if self._pack is None else self._judge.nbytes)
         return parameters, plain * self._inner.itemsize + held + sum(product.nbytes for product in products)
 
     def head_weight(self) -> Tensor:
@@ -312,7 +312,8 @@ class LlamaRunner(Cached):
         """As it is fastest, as far as it loses nothing."""
         bias = None if bias is None else bias.to(self._inner)
         weight = weight.to(self._inner)
-        return (packed_quickest(weight) if self._packed and packs_exactly(weight) else Plain)(weight, bias)
+        pack = self._pack if self._pack is not None and packs_exactly(weight) else Plain
+        return pack(weight, bias)
 
 
 def _picked(x: Tensor, last: Sequence[int]) -> Tensor:

@@ -156,7 +156,10 @@ def test_markup_is_escaped_unless_it_was_made() -> None:
 def test_a_number_format_that_was_measured_stands_with_its_figures() -> None:
     chosen = replace(model_info("a", "bfloat16"), format_s={"float32": 0.0005, "bfloat16": 0.0003})
     rows = models_table(Loaded(0.1, chosen, (model_info("b"),), None)).rows
-    assert [row[3] for row in rows] == ["bfloat16 (ms of a layer: float32 0.50, bfloat16 0.30)", "float32"]
+    assert [row[3] for row in rows] == [
+        "bfloat16 (ms of a few passes through a layer: float32 0.50, bfloat16 0.30)",
+        "float32",
+    ]
 
 
 def test_a_conversation_is_told_with_the_workload() -> None:

@@ -13,7 +13,7 @@ from textual import events
 from textual.app import App
 from textual.binding import BindingType
 from textual.filter import LineFilter
-from textual.screen import Screen
+from textual.screen import Screen, SystemModalScreen
 from textual.theme import Theme
 
 from specterm.config import RunSpec
@@ -132,6 +132,12 @@ class SpectermApp(App[None]):
             first = self.focused or self.screen
             await super().on_event(event)
             self._key_order.follow(event, first)
+
+    def refresh_css(self, animate: bool = True) -> None:
+        """As in `App`, which leaves out the command palette where it is open."""
+        super().refresh_css(animate)
+        if self.screen_stack and isinstance(self.screen, SystemModalScreen):
+            self.stylesheet.update(self.screen, animate=animate)
 
     def action_next_theme(self) -> None:
         """Change to the next theme."""

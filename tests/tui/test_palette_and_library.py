@@ -73,6 +73,27 @@ async def test_an_action_of_the_palette_is_done_where_it_belongs() -> None:
         assert app.query_one("#stream")._cursor is not None  # type: ignore[attr-defined]
 
 
+async def test_an_open_palette_has_the_colours_of_a_theme_that_is_chosen_meanwhile() -> None:
+    app = workbench()
+    painted: dict[str, list[str]] = {}
+    async with app.run_test(size=(80, 24)) as pilot:
+        for before, after in (("light", "light"), ("dark", "light"), ("dark", "dark")):
+            app.theme = before
+            await settle(pilot)
+            await pilot.press("ctrl+p", *"theme")
+            await app.workers.wait_for_complete()
+            app.theme = after
+            assert CommandPalette.is_open(app)
+            app.screen.query_one(Input).cursor_blink = False
+            await settle(pilot)
+            strips = app.screen._compositor.render_strips()
+            painted[f"{before} to {after}"] = ["".join(f"{s.text}<{s.style}>" for s in strip) for strip in strips]
+            await pilot.press("escape")
+            await settle(pilot)
+    assert painted["dark to light"] == painted["light to light"]
+    assert painted["dark to dark"] != painted["light to light"]
+
+
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     own = tmp_path / "prompts"

@@ -32,6 +32,8 @@ from specterm.tui.screens.workbench import WorkbenchScreen
 from specterm.tui.theme_choice import ThemeChoice
 from specterm.tui.widgets.visible_text import visible_lines
 
+WIDE, TALL = 110, 30
+"""Cells from which every pane of the workbench is in sight."""
 CLOSE_TIMEOUT_S = 0.8
 LOAD_CLOSE_TIMEOUT_S = 0.1
 PROBLEMS_TIMEOUT_S = 15.0
@@ -52,8 +54,8 @@ class SpectermApp(App[None]):
     TITLE = "specterm"
     CSS_PATH: ClassVar = ["app.tcss", "screens/workbench.tcss"]  # read at once, not when the first frame is due
     COMMANDS = App.COMMANDS | {Actions}
-    HORIZONTAL_BREAKPOINTS = [(0, "-tiny-width"), (60, "-narrow"), (80, "-medium"), (110, "-wide")]  # noqa: RUF012
-    VERTICAL_BREAKPOINTS = [(0, "-tiny-height"), (18, "-short"), (30, "-tall")]  # noqa: RUF012
+    HORIZONTAL_BREAKPOINTS = [(0, "-tiny-width"), (60, "-narrow"), (80, "-medium"), (WIDE, "-wide")]  # noqa: RUF012
+    VERTICAL_BREAKPOINTS = [(0, "-tiny-height"), (18, "-short"), (TALL, "-tall")]  # noqa: RUF012
     BINDINGS: ClassVar[list[BindingType]] = [*keys.OF_APP]
 
     def __init__(
@@ -118,9 +120,11 @@ class SpectermApp(App[None]):
     def get_line_filters(self) -> Sequence[LineFilter]:
         return [*super().get_line_filters(), self._safe_lines]
 
-    def notify(self, message: str, **options: Any) -> None:
-        """As in `App`; what would steer the terminal is made visible."""
-        super().notify("\n".join(visible_lines(message)), **options)
+    def notify(self, message: str, *, title: str = "", **options: Any) -> None:
+        """As in `App`; what would steer the terminal is made visible. In a small terminal the title takes no line."""
+        if title and (self.size.width < WIDE or self.size.height < TALL):
+            title, message = "", f"{title}: {message}"
+        super().notify("\n".join(visible_lines(message)), title=title, **options)
 
     async def on_event(self, event: events.Event) -> None:
         """Take note that somebody is there, and let keys through one after the other."""

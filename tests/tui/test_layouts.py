@@ -101,6 +101,27 @@ async def test_what_is_told_covers_neither_the_prompt_nor_a_field_nor_the_keys(s
         assert bottom - toast.region.bottom <= 1, "it stands right above the keys"
 
 
+@pytest.mark.parametrize("size", [(60, 18), (80, 24), (120, 28), (120, 40), (200, 50)], ids=str)
+async def test_several_long_notices_leave_the_whole_prompt_free_and_the_newest_can_be_read(
+    size: tuple[int, int],
+) -> None:
+    app = workbench()
+    long = "there is no model folder /models/of/somebody/llama; name a folder, a hub id (owner/model) or 'builtin'"
+    async with app.run_test(size=size, notifications=True) as pilot:
+        await settle(pilot)
+        for told in (long, "the prompt is empty; write one, or choose one with Ctrl+L", f"the last: {long}"):
+            app.notify(told, title="Loading failed", severity="error", timeout=60, markup=False)
+        await comes(pilot, lambda: len(app.screen.query(Toast)) == 3)
+        shown = [app.screen.find_widget(toast) for toast in app.screen.query(Toast) if toast.display and toast.region]
+        assert shown
+        for place in shown:
+            for pane in app.screen.query("PromptEditor, SettingsPanel, KeyHints"):
+                assert not place.visible_region.overlaps(pane.region), pane
+        newest = app.screen.query(Toast).last()
+        assert "the last: there is" in str(newest.render())
+        assert app.screen.find_widget(newest).visible_region == newest.region, "it is to be read to its end"
+
+
 DIALOGS = {
     "confirm": lambda: Confirm("Delete this run?"),
     "path": lambda: AskPath("Write to", "out.md"),

@@ -7,6 +7,7 @@ import logging
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import wrap
 from typing import Any, ClassVar
 
 from textual import events
@@ -34,6 +35,8 @@ from specterm.tui.widgets.visible_text import visible_lines
 
 WIDE, TALL = 110, 30
 """Cells from which every pane of the workbench is in sight."""
+_TOAST_EDGES = 3  # cells of a line that hold no text
+_TOAST_LINES = 2  # those below a title in a small terminal
 CLOSE_TIMEOUT_S = 0.8
 LOAD_CLOSE_TIMEOUT_S = 0.1
 PROBLEMS_TIMEOUT_S = 15.0
@@ -121,8 +124,10 @@ class SpectermApp(App[None]):
         return [*super().get_line_filters(), self._safe_lines]
 
     def notify(self, message: str, *, title: str = "", **options: Any) -> None:
-        """As in `App`; what would steer the terminal is made visible. In a small terminal the title takes no line."""
-        if title and (self.size.width < WIDE or self.size.height < TALL):
+        """As in `App`; what would steer the terminal is made visible. In a small terminal the title takes no line from
+        a message that needs three."""
+        small = self.size.width < WIDE or self.size.height < TALL
+        if title and small and len(wrap(message, max(1, self.size.width - _TOAST_EDGES))) > _TOAST_LINES:
             title, message = "", f"{title}: {message}"
         super().notify("\n".join(visible_lines(message)), title=title, **options)
 

@@ -131,6 +131,20 @@ async def test_the_list_of_runs(size: tuple[int, int], tmp_path: Path, matches_s
         matches_snapshot(svg, SNAPSHOTS / f"history-{size[0]}x{size[1]}.svg")
 
 
+async def test_a_narrow_terminal_shows_the_whole_date_of_a_run(tmp_path: Path) -> None:
+    fill(tmp_path)
+    app = app_over(tmp_path)
+    async with app.run_test(size=(60, 18)) as pilot:
+        await calm(pilot)
+        await pilot.press("ctrl+o", "down", "down")
+        await calm(pilot)
+        entry = app.screen.query_one("#history-entry", Static)
+        lines = [entry.render_line(y).text.strip() for y in range(entry.size.height)]
+        assert lines[0].startswith("run 2")
+        assert any(line.startswith("2025-01-01 14:00:00") for line in lines), lines
+        assert lines[-1] == "Tell me a story"
+
+
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: "{}x{}".format(*size))
 async def test_two_runs_side_by_side(size: tuple[int, int], tmp_path: Path, matches_snapshot: Compare) -> None:
     fill(tmp_path)

@@ -3,9 +3,10 @@
 from textual.app import App, ComposeResult
 from textual.widgets import Input
 from tui.fake_engine import FakeEngine, FakeMonitor
-from tui.screens import settle
+from tui.screens import comes, settle, workbench
 
 from specterm.config import RunSpec
+from specterm.events import RunFinished
 from specterm.settings import Settings
 from specterm.tui.app import SpectermApp
 from specterm.tui.widgets.key_hints import KeyHints
@@ -74,3 +75,40 @@ async def test_a_key_of_the_keymap_keeps_the_place_of_its_action():
     async with app.run_test(size=(60, 18)) as pilot:
         await settle(pilot)
         assert shown(app.query_one(KeyHints)) == " ⏎ Run f1 Help ^p Palette f4 Settings ^b Compare f12 Models"
+
+
+async def test_how_to_cancel_stands_first_while_a_run_streams_and_is_gone_when_it_ends_under_a_dialog():
+    engine = FakeEngine(hold=True)
+    app = workbench(engine)
+    async with app.run_test(size=(60, 18)) as pilot:
+        await settle(pilot)
+        await pilot.press("enter", "f3")
+        await settle(pilot)
+        hints = app.query_one(KeyHints)
+        assert shown(hints).startswith(" esc Cancel i Inspect")
+        await pilot.press("s")
+        await settle(pilot)
+        assert app.screen is not app.workbench
+        engine.jobs[0].put(RunFinished(0.2, "done"))
+        await comes(pilot, lambda: app.workbench.runs.jobs.run is None)
+        await pilot.press("escape")
+        await comes(pilot, lambda: app.screen is app.workbench)
+        assert shown(hints).startswith(" i Inspect")
+        await pilot.press("s")
+        await settle(pilot)
+        assert "Cancel" not in shown(hints), "the dialog's key is no key of the workbench"
+
+
+async def test_escape_in_the_stream_ends_the_search_before_it_cancels_the_run():
+    engine = FakeEngine(hold=True)
+    app = workbench(engine)
+    async with app.run_test(size=(60, 18)) as pilot:
+        await settle(pilot)
+        await pilot.press("enter", "f3", "slash", *"time", "enter")
+        await settle(pilot)
+        assert shown(app.query_one(KeyHints)).startswith(" esc End search")
+        await pilot.press("escape")
+        await settle(pilot)
+        assert not engine.jobs[0].cancelled
+        await pilot.press("escape")
+        await comes(pilot, lambda: engine.jobs[0].cancelled)

@@ -46,8 +46,8 @@ async def test_the_palette_offers_every_action_of_the_workbench_with_its_keys() 
         # The same action under another id, and what cannot be done now.
         assert missing <= {
             "app.back", "app.cancel", "app.close_help", "prompt.figures", "prompt.inspector", "prompt.setup",
-            "stream.rejected", "stream.end", "stream.home", "stream.line-down", "stream.line-up", "stream.up",
-            "stream.down", "stream.start", "stream.follow", "stream.end-search", "stream.next-match",
+            "stream.cancel", "stream.rejected", "stream.end", "stream.home", "stream.line-down", "stream.line-up",
+            "stream.up", "stream.down", "stream.start", "stream.follow", "stream.end-search", "stream.next-match",
             "stream.previous-match",
         }  # fmt: skip
 

@@ -65,7 +65,8 @@ class KeyHints(Widget):
             self.call_after_refresh(self._read_bindings)
 
     def _read_bindings(self) -> None:
-        if not self.is_attached:  # the screen was left meanwhile
+        # The screen was left meanwhile, or a dialog stands over it: Textual would ask that one what can be done.
+        if not self.is_attached or self.app.screen is not self.screen:
             return
         hints: dict[str, Hint] = {}
         for _, binding, enabled, tooltip in _as_declared(self.screen.active_bindings.values()):

@@ -151,11 +151,13 @@ def described(entry: Entry) -> Text:
     )
     if entry.kind == "comparison":
         told = (entry.verdict or "no verdict",)
-    told = (*told, f"{datetime.fromtimestamp(entry.started_at):%Y-%m-%d %H:%M:%S}")
     text = Text(f"run {entry.id} · {entry.method}", "bold", overflow="ellipsis", no_wrap=True, end="")
     text.append(f" · {entry.models} · {STATE_SIGNS[entry.state]} {entry.state}\n", "not bold")
     text.append(visible(" · ".join(told)) + "\n", "not bold")
+    text.append(f"{datetime.fromtimestamp(entry.started_at):%Y-%m-%d %H:%M:%S}", "not bold")
     if entry.lossless is not None:
         word = "lossless" if entry.lossless else "not lossless"
-        text.append(f"{LAW_SIGNS[entry.lossless]} {entry.acceptance}: {word}. {entry.lossless_reason}\n", "not bold")
+        # Behind the date: of what stands last a narrow terminal shows the beginning alone.
+        text.append(f" · {LAW_SIGNS[entry.lossless]} {entry.acceptance}: {word}. {entry.lossless_reason}", "not bold")
+    text.append("\n")
     return text.append(visible(entry.prompt), "not bold")

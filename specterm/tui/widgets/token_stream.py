@@ -39,6 +39,9 @@ class TokenStream(TokenLog):
         _move("left_square_bracket", "back", "Round before", "To the round before", show=True),
         _move("right_square_bracket", "on", "Round after", "To the next round", show=True),
         Binding("escape", "leave", "Leave", id="cursor.leave", tooltip="Take the cursor off the tokens"),
+        # Without a cursor the next binding of the key takes it: a narrow footer has no room for it behind the others.
+        Binding("escape", "end_search", "End search", id="stream.end-search", tooltip="End the search"),
+        Binding("escape", "screen.cancel", "Cancel", id="stream.cancel", tooltip="Cancel the run, or else the loading"),
         Binding("i,enter", "inspect", "Inspect", id="stream.inspect", tooltip="Move a cursor over the tokens"),
         Binding("n", "next_match(1)", "Next place", id="stream.next-match", tooltip="To the next place of the search"),
         Binding("N", "next_match(-1)", "Place before", id="stream.previous-match", tooltip="To the place before"),
@@ -54,7 +57,6 @@ class TokenStream(TokenLog):
         Binding("g", "scroll_home", "Start", id="stream.home", tooltip="Scroll to the start", show=False),
         Binding("G", "scroll_end", "End", id="stream.end", tooltip="Scroll to the end and follow", show=False),
         # Without a cursor the next binding of a key takes it.
-        Binding("escape", "end_search", "End search", id="stream.end-search", tooltip="End the search"),
         _move("up", "up", "Line", "To the line above"),
         Binding("up", "scroll_up", "Up", id="stream.line-up", tooltip="Scroll up", show=False),
         _move("down", "down", "Line", "To the line below"),

@@ -17,7 +17,8 @@ from textual.app import App
 from textual.message_pump import MessagePump
 
 LONGEST_WAIT_S = 1.0
-"""Who handles a key may be taken down meanwhile, and then nobody says that it is through."""
+"""Who handles a key may be taken down meanwhile, and then nobody says that it is through. Then the screen that is in
+sight now is asked, which may be one that takes longer to open."""
 
 
 class _NoScreen(events.Event):
@@ -31,6 +32,7 @@ class KeyOrder:
         self._app = app
         self._going: events.Event | None = _NoScreen()  # no key before there is somebody to take it
         self._held: deque[events.Event] = deque()
+        self._place: tuple[object, object] = (None, None)  # screen and focus when the key on its way set out
 
     def begin(self, ready: events.Ready) -> None:
         """The first screen is there."""
@@ -46,14 +48,19 @@ class KeyOrder:
                 self._limit(self._going)
             self._held.append(event)
             return False
-        self._going = event
+        self._going, self._place = event, self._where
         if self._held:
             self._limit(event)
         return True
 
     def _limit(self, event: events.Event) -> None:
-        """Wait no longer for `event` than is sensible."""
-        self._app.set_timer(LONGEST_WAIT_S, partial(self._release, event))
+        """Wait no longer for those who handle `event` than is sensible."""
+        self._app.set_timer(LONGEST_WAIT_S, partial(self._settle_again, event))
+
+    def _settle_again(self, event: events.Event) -> None:
+        if event is self._going:
+            self._settle(event)
+            self._limit(event)
 
     def follow(self, event: events.Event, first: MessagePump) -> None:
         """`event` was handed to `first`, unless the app itself has done what it is for."""
@@ -68,14 +75,31 @@ class KeyOrder:
 
     def _handled(self, event: events.Event, node: MessagePump) -> None:
         """`node` has done what it does with `event`."""
-        if event._stop_propagation and not self._next_is_bound:
+        if node is self._app and self._is_held_down:
+            self._release(event)
+        elif node is self._app or node._parent is None:
+            self._settle(event)
+        elif node._parent is self._app:
+            # The app does what the key is bound to; a screen that hands it on to its sender says that it is stopped.
+            self._wait(event, self._app)
+        elif event._stop_propagation and not self._next_is_bound:
             self._release(event)
         elif event._stop_propagation:
             self._settle(event)  # what is shown may follow what was typed
-        elif node is self._app or node._parent is None:
-            self._settle(event)
         else:
             self._wait(event, node._parent)
+
+    @property
+    def _is_held_down(self) -> bool:
+        """Whether the key on its way comes again, and left the focus where it was: what it moves need not be painted at
+        each place."""
+        going, following = self._going, self._held[0] if self._held else None
+        same = isinstance(going, events.Key) and isinstance(following, events.Key) and going.key == following.key
+        return same and self._place == self._where
+
+    @property
+    def _where(self) -> tuple[object, object]:
+        return (self._app.screen, self._app.focused) if self._app.screen_stack else (None, None)
 
     @property
     def _next_is_bound(self) -> bool:

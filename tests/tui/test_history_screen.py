@@ -131,6 +131,18 @@ async def test_the_list_of_runs(size: tuple[int, int], tmp_path: Path, matches_s
         matches_snapshot(svg, SNAPSHOTS / f"history-{size[0]}x{size[1]}.svg")
 
 
+async def test_keys_typed_behind_the_one_that_opens_the_history_are_for_its_list(tmp_path: Path) -> None:
+    fill(tmp_path)
+    app = app_over(tmp_path)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await calm(pilot)
+        for key in ("ctrl+o", "down", "down", "space", "down", "space"):
+            app.post_message(Key(key, " " if key == "space" else None))
+        await comes(pilot, lambda: isinstance(app.screen, HistoryScreen) and len(listed(app)) == 4)
+        await calm(pilot)
+        assert set(app.screen.query_one(RunTable).marked) == {1, 2}
+
+
 async def test_a_narrow_terminal_shows_the_whole_date_of_a_run(tmp_path: Path) -> None:
     fill(tmp_path)
     app = app_over(tmp_path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import ClassVar
@@ -27,6 +28,8 @@ from specterm.tui.widgets.visible_text import visible
 
 PAGE = 100
 RUNNING_INTERVAL_S = 2.0
+FIRST_LIST_S = 0.5
+"""How long a slow disk may hold up keys that were typed ahead."""
 _AHEAD = 20  # rows before the end of the list at which more are fetched
 _COMPARED = 2
 
@@ -80,13 +83,20 @@ beyond `history-limit` of the configuration the oldest go.
 
     def on_mount(self) -> None:
         self._again = self.set_interval(RUNNING_INTERVAL_S, self._reload_running, pause=True)
-        self.call_after_refresh(self._reload)
+        self._listed = asyncio.Event()
+        self.call_after_refresh(self._list_first)
 
     # The list
 
     @property
     def _query(self) -> Query:
         return Query.parse(self.query_one(Input).value)
+
+    async def _list_first(self) -> None:
+        """Fill the list, and let the keys behind the one that opened this screen wait for it: they are meant for it."""
+        self._reload()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._listed.wait(), FIRST_LIST_S)
 
     def _reload(self) -> None:
         self._run(self._list_or_say, exclusive=True)
@@ -101,6 +111,8 @@ beyond `history-limit` of the configuration the oldest go.
             self.query_one("#history-empty", Static).update(Text(visible(str(error))))
             self.add_class("-empty")
             self.refresh_bindings()
+        finally:
+            self._listed.set()
 
     def _reload_running(self) -> None:
         """Bring the list up to date while a run is going and nobody has moved far down."""

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from textual.app import ComposeResult
 from textual.pilot import Pilot
 from textual.widgets import Markdown
 from textual.widgets._toast import Toast
@@ -25,13 +26,18 @@ from specterm.tui.widgets.prompt_editor import PromptEditor
 
 
 class _Watched(ModelsScreen):
-    """Keeps the classes that each layout was made with."""
+    """Keeps the classes that its widgets and each layout were made with."""
 
     CSS_PATH = Path(models.__file__).with_name("models.tcss")
 
     def __init__(self, *given: Any) -> None:
         super().__init__(*given)
+        self.composed: list[frozenset[str]] = []
         self.laid_out: list[frozenset[str]] = []
+
+    def compose(self) -> ComposeResult:
+        self.composed.append(self.classes)
+        yield from super().compose()
 
     def _refresh_layout(self, *given: Any, **options: Any) -> None:
         self.laid_out.append(self.classes)
@@ -47,7 +53,8 @@ async def test_a_screen_is_laid_out_for_its_size_at_once(tmp_path: Path) -> None
         await app.push_screen(screen)
         await settle(pilot)
         assert screen.laid_out
-        assert all({"-narrow", "-short"} <= classes for classes in screen.laid_out)
+        assert screen.composed
+        assert all({"-narrow", "-short"} <= classes for classes in (*screen.composed, *screen.laid_out))
 
 
 async def test_a_screen_that_was_covered_while_the_terminal_shrank_fits_afterwards() -> None:

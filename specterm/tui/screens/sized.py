@@ -18,8 +18,11 @@ class SizedScreen(Screen[ScreenResultType]):
         """Once the new layout stands, focus what the screen begins with, if nothing has the focus."""
         self.call_after_refresh(self._update_auto_focus)
 
-    def on_screen_resume(self) -> None:
-        """Set the classes before the layout is made."""
+    @on(events.Compose)
+    @on(events.ScreenResume)
+    def _take_size(self) -> None:
+        """Set the classes before there are widgets, each of which they would style anew, and before a layout is made of
+        those that were covered while the terminal changed."""
         width, height = self.app.size
         axes = ((width, self.app.HORIZONTAL_BREAKPOINTS or []), (height, self.app.VERTICAL_BREAKPOINTS or []))
         classes = {name: False for _, breakpoints in axes for _, name in breakpoints}

@@ -285,8 +285,10 @@ async def test_what_stands_against_a_comparison_is_said_in_place() -> None:
         assert str(problem.render()).startswith("lanes 1 and 2 are both 'naive'")
         app.screen.query(Select)[1].value = "draft"
         await settle(pilot)
+        assert "prompt: none; name a prompt set" in str(app.screen.query_one("#compare-prompt", Static).render())
         app.screen.query(Input).first().value = "stories, nowhere"
         await settle(pilot)
+        assert "prompts: those of stories, nowhere" in str(app.screen.query_one("#compare-prompt", Static).render())
         await pilot.press("f9")
         assert "prompts is 'nowhere'" in str(problem.render())
         app.screen.query(Input).first().value = "stories"

@@ -76,8 +76,7 @@ the system prompt and the turns before it. Prompts of sets and files are complet
         with VerticalScroll(id="compare-body", can_focus=False):
             with Container(id="workload"):
                 yield from (ParameterField(parameter, parameter.default) for parameter in lanes.WORKLOAD)
-            prompt = visible(self._request.prompt.strip()) or "none; name a prompt set, or write one in the workbench"
-            yield Static(f"prompt: {prompt}", id="compare-prompt", markup=False)
+            yield Static("", id="compare-prompt", markup=False)
             yield Static(f"asked as: {self._mode}", id="compare-mode", markup=False)
             yield Static(self._shared, id="compare-shared", markup=False)
             with Container(id="lanes"):
@@ -128,8 +127,21 @@ the system prompt and the turns before it. Prompts of sets and files are complet
                 except ConfigError as error:
                     problem = str(error)
             lane.form.show_problem(problem)
+        self.query_one("#compare-prompt", Static).update(self._prompts)
         self._say("")
         self.refresh_bindings()
+
+    @property
+    def _prompts(self) -> str:
+        """What the lanes are measured on."""
+        try:
+            named = self.query(ParameterField).first().value()
+        except ConfigError:
+            return ""  # the field says what is wrong
+        if named:
+            return f"prompts: those of {visible(str(named))}, each on its own"
+        own = visible(self._request.prompt.strip())
+        return f"prompt: {own or 'none; name a prompt set, or write one in the workbench'}"
 
     def _say(self, problem: str) -> None:
         line = self.query_one("#compare-problem", Static)

@@ -17,8 +17,10 @@ from specterm.training.mojibake import unscrambled
 SEPARATOR = "<|endoftext|>"
 
 
-def read_documents(path: Path) -> list[str]:
+def read_documents(path: Path, option: str = "--text") -> list[str]:
     """The documents of a text file, which `<|endoftext|>` separates, with scrambled characters put right.
+
+    option: what an error calls the file.
 
     Raises:
         ConfigError: the file cannot be read, or holds nothing.
@@ -26,11 +28,11 @@ def read_documents(path: Path) -> list[str]:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"--text {path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
+        raise ConfigError(f"{option} {path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
     text = unscrambled(text)
     documents = [document.strip("\n") for document in text.split(SEPARATOR) if document.strip()]
     if not documents:
-        raise ConfigError(f"--text {path} is empty; give a file with text")
+        raise ConfigError(f"{option} {path} is empty; give a file with text")
     return documents
 
 

@@ -94,6 +94,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_clock_argument(parser)
     parser.add_argument("--size", choices=sorted(SIZES), default="builtin", help="tiny: to try it out (%(default)s)")
     parser.add_argument("--start", help="a family to go on from, with its tokenizer and sizes: a folder, or 'builtin'")
+    parser.add_argument(
+        "--own-text", type=Path,
+        help="with --start: documents whose beginnings the target goes on from by itself, to unlearn what it repeats",
+    )  # fmt: skip
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     parser.add_argument("--seed", type=int, default=0, help="of the order of the documents, and of fresh weights")
 
@@ -106,6 +110,8 @@ def run(given: argparse.Namespace) -> None:
     """
     check_positive(given, "minutes")
     size, start = SIZES[given.size], _start(given.start)
+    if given.own_text is not None and start is None:
+        raise ConfigError("--own-text goes with --start: a fresh target writes nothing yet; train one without it first")
     if not (given.out / TOKENIZER).is_dir():
         _make_tokenizer(given, size, start)
     for stage in size.stages:
@@ -162,6 +168,8 @@ def _words(stage: Stage, given: argparse.Namespace, start: Path | None) -> list[
         words += ["--tokenizer", str(out / TOKENIZER)] if stage.command is target else []
     if stage.command is not target:
         words += ["--target", str(out / "target")]
+    elif given.own_text is not None:
+        words += ["--own-text", str(given.own_text)]
     if stage.command is heads:
         words += ["--target-name", "../target"]  # a family may be moved
     if rate is not None:

@@ -1,4 +1,4 @@
-"""The recipe of a target: the next token, and the next token from an early layer too."""
+"""The recipe of a target: the next token, the next token from an early layer too, and not to repeat itself."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from torch.optim import Optimizer
 
 from specterm.models.devices import choose_dtype
 from specterm.training.learner import model_optimizers
+from specterm.training.own_answers import OwnAnswers
 from specterm.training.shape import save_model
+from specterm.training.unlikelihood import repeats, unlikelihood
 
 _EARLY_EVERY = 4  # of the positions, one in so many also learns from the early layer, which saves most of its cost
 
@@ -21,25 +23,43 @@ class LanguageModelLearner:
     """See `Learner`. Its early layer goes through the final norm and the head, as early-exit decoding reads it."""
 
     def __init__(
-        self, model: Any, tokenizer: Path, *, early_layer: int, early_weight: float, device: torch.device
+        self,
+        model: Any,
+        tokenizer: Path,
+        *,
+        early_layer: int,
+        early_weight: float,
+        device: torch.device,
+        own: OwnAnswers | None = None,
+        own_weight: float = 0.0,
     ) -> None:
         """model: a `LlamaForCausalLM` in float32; tokenizer: the folder whose tokenizer is written with it;
-        early_layer: after how many layers; early_weight: the weight of that loss, from 0 to 1."""
+        early_layer: after how many layers; early_weight: the weight of that loss, from 0 to 1; own: answers of the
+        model, whose repeats it unlearns; own_weight: the weight of that loss beside the other two."""
         self.module: nn.Module = model.to(device).train()
         self._model, self._tokenizer, self._device = model, tokenizer, device
         self._early_layer, self._early_weight = early_layer, early_weight
+        self._own, self._own_weight = own, own_weight
         # Mixed precision where the device multiplies bfloat16 itself; a CPU that emulates it takes 15 times as long.
         self._mixed = choose_dtype("auto", device, torch.bfloat16) == torch.bfloat16
 
     def loss(self, ids: Tensor) -> Tensor:
-        """Cross-entropy of the next token, a weighted mean of the last layer's and the early layer's."""
+        """Cross-entropy of the next token, a weighted mean of the last layer's and the early layer's; and unlikelihood
+        of the model's own repeats."""
         ids = ids.to(self._device)
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self._mixed):
             found = self._model(ids[:, :-1], output_hidden_states=True, use_cache=False)
             last = _entropy(found.logits, ids[:, 1:])
             states = found.hidden_states[self._early_layer][:, ::_EARLY_EVERY]
             early = _entropy(self._model.lm_head(self._model.model.norm(states)), ids[:, 1::_EARLY_EVERY])
-        return last.lerp(early, self._early_weight)
+            entropy = last.lerp(early, self._early_weight)
+            return entropy if self._own is None else entropy + self._own_weight * self._repeating(self._own)
+
+    def _repeating(self, own: OwnAnswers) -> Tensor:
+        ids, given = own.some()
+        answers = ids[:, given:]
+        logits = self._model(ids[:, :-1], use_cache=False).logits[:, given - 1 :]
+        return unlikelihood(logits, answers, repeats(answers, own.end))
 
     def optimizers(self, learning_rate: float) -> list[Optimizer]:
         """Muon at `learning_rate`, AdamW at a share of it."""

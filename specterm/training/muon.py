@@ -1,7 +1,7 @@
 """Muon: momentum whose matrix updates are made orthogonal (Jordan et al. 2024, "Muon: an optimizer for hidden layers").
 
-torch has one since 2.9; it iterates in bfloat16, which processors without instructions for it only emulate, twenty
-times slower than float32.
+torch has one since 2.9; it iterates in bfloat16 everywhere, which processors without instructions for it only emulate,
+twenty times slower than float32.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from specterm.models.devices import choose_dtype
 
 _ITERATIONS = 5
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of the quintic whose fixed points the singular values are drawn to
@@ -40,10 +42,10 @@ class Muon(torch.optim.Optimizer):
 def orthogonalised(matrix: Tensor) -> Tensor:
     """`matrix`, [R, C], with singular values near 1 (0.7 to 1.2): five Newton-Schulz iterations.
 
-    In bfloat16 on a GPU, where that is enough and fast; else in float32. Returns the dtype of `matrix`.
+    In bfloat16, which is enough, where the device multiplies it itself; else in float32. Returns the dtype of `matrix`.
     """
     a, b, c = _COEFFICIENTS
-    found = matrix.to(torch.bfloat16 if matrix.is_cuda else torch.float32)
+    found = matrix.to(choose_dtype("auto", matrix.device, torch.bfloat16))
     wide = found.shape[0] <= found.shape[1]
     found = found if wide else found.T
     found = found / (found.norm() + 1e-7)

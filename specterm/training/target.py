@@ -9,13 +9,15 @@ from specterm.errors import ConfigError
 from specterm.models.devices import choose_device
 from specterm.models.folders import find_folder
 from specterm.models.tokenizer import load_codec
-from specterm.training.arguments import add_training_arguments, check_training_arguments
+from specterm.training.arguments import add_training_arguments, check_positive, check_training_arguments
 from specterm.training.corpus import TokenBatches, read_documents
 from specterm.training.language_model import LanguageModelLearner
+from specterm.training.own_answers import OwnAnswers
 from specterm.training.shape import Shape, add_shape_arguments, given_shape, saved_model
 from specterm.training.trainer import train_as_given
 
 TARGET = Shape(hidden=384, layers=6, kv_heads=2, intermediate=1024)
+_OWN_TOKENS = 160  # of each answer
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,6 +27,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_shape_arguments(parser, TARGET)
     parser.add_argument("--early-layer", type=int, help="learn also from the state after so many layers (half of them)")
     parser.add_argument("--early-weight", type=float, default=0.2, help="the weight of that loss (%(default)s)")
+    parser.add_argument(
+        "--own-text", type=Path,
+        help="documents whose beginnings the model goes on from by itself, greedily, to unlearn what it repeats; for a "
+        "model that writes already",
+    )  # fmt: skip
+    parser.add_argument("--own-weight", type=float, default=1.0, help="the weight of that loss (%(default)s)")
     add_training_arguments(parser, learning_rate=0.02, batch_tokens=6144, lengths=(256, 256, 512, 1024))
 
 
@@ -51,7 +59,19 @@ def run(given: argparse.Namespace) -> None:
         raise ConfigError(f"--early-layer is {early}; the model has layers 1 to {config.num_hidden_layers}")
     if not 0 <= given.early_weight < 1:
         raise ConfigError(f"--early-weight is {given.early_weight}; it must be at least 0 and below 1")
-    texts = [read_documents(path) for path in given.text]
+    check_positive(given, "own_weight")
+    texts, own = [read_documents(path) for path in given.text], None
+    if given.own_text is not None:
+        beginnings = read_documents(given.own_text, "--own-text")
+        own = OwnAnswers(model, beginnings, codec, end, max_tokens=_OWN_TOKENS, seed=given.seed)
     batches = TokenBatches(texts, codec, end, tokens=given.batch_tokens, lengths=given.lengths, seed=given.seed)
-    learner = LanguageModelLearner(model, tokenizer, early_layer=early, early_weight=given.early_weight, device=device)
+    learner = LanguageModelLearner(
+        model,
+        tokenizer,
+        early_layer=early,
+        early_weight=given.early_weight,
+        device=device,
+        own=own,
+        own_weight=given.own_weight,
+    )
     train_as_given(learner, batches, given)

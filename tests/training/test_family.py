@@ -61,8 +61,13 @@ def test_text_in_family_out(text, tmp_path, capsys, minutes):
     command = ["family", "--text", str(text), "--size", "tiny", "--out", str(again), "--minutes", "0.01"]
     assert main([*command, "--start", str(tmp_path)]) == 2
     assert "it must be a folder with a model in its folder target" in capsys.readouterr().err
-    assert main([*command, "--start", str(out)]) == 0
-    assert "--draft-vocab" not in capsys.readouterr().err  # the sizes are those of the heads to start from
+    assert main([*command, "--own-text", str(text)]) == 2
+    assert "--own-text goes with --start" in capsys.readouterr().err
+    assert main([*command, "--start", str(out), "--own-text", str(text)]) == 0
+    said = capsys.readouterr().err
+    assert "--draft-vocab" not in said  # the sizes are those of the heads to start from
+    assert said.count(f"--own-text {text}") == 1
+    assert f"training target --start {out}/target --own-text {text}" in said
     assert (again / "tokenizer" / "tokenizer.json").read_bytes() == (out / "tokenizer" / "tokenizer.json").read_bytes()
     vocabularies = [
         json.loads((family / "medusa" / "config.json").read_text())["truncated_vocab_size"] for family in (out, again)

@@ -91,7 +91,7 @@ METHODS = {
 def test_a_conversation_is_the_same_with_and_without(everything, method: str, temperature: float):
     reusing, fresh = everything
     parameters, caches = METHODS[method]
-    how = {"method": method, "parameters": parameters, "temperature": temperature, "tokens": 16}
+    how = {"method": method, "parameters": parameters, "temperature": temperature, "tokens": 32}
     turns: tuple[Message, ...] = ()
     states: set[str] = set()
     for number, prompt in enumerate((LONG, "And then?", "What did the cat say? " * 3)):

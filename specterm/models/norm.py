@@ -54,6 +54,11 @@ class RmsNorm:
         return out
 
     @property
+    def address(self) -> int:
+        """Where its numbers lie, of a float32 weight on a CPU."""
+        return self._weight.data_ptr()
+
+    @property
     def parameters(self) -> int:
         """Weights."""
         return self._weight.numel()

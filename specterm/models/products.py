@@ -1,10 +1,10 @@
 """Products with weight matrices, and how a matrix is held so that few rows go through it fast.
 
-Decoding multiplies one row, or a handful, with every matrix of the model, so reading the matrix is what costs. On x86
-CPUs torch's plain kernels for that are slow: the float32 ones read four bytes a weight, those for bfloat16 are made for
-instructions that most CPUs lack. `HalfPacked` holds a matrix in 16 bits a weight in FBGEMM's layout and multiplies in
-float32: weights that were stored in 16 bits stay exactly what they are. CPUs with instructions for bfloat16 multiply
-many rows at once in hardly more time than one, `Bfloat16Packed` says how.
+Decoding multiplies one row, or a handful, with every matrix of the model, so reading the matrix is what costs. On CPUs
+torch's plain kernels for that are slow: the float32 ones read four bytes a weight, those for bfloat16 are made for
+instructions that most CPUs lack. `CompiledMatrix` holds a matrix in 16 bits a weight and multiplies in float32 on one
+thread, with a handful of rows in hardly more time than with one: weights that were stored in 16 bits stay exactly what
+they are. Large matrices are worth all threads (`HalfPacked`), or instructions for bfloat16 (`Bfloat16Packed`).
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from specterm.models.compiled.machine import this_machine
+from specterm.models.compiled.matrix import CompiledMatrix
 from specterm.models.devices import cpu_has_bf16
 
 _SUBNORMAL = 2.0**-25
@@ -28,6 +30,9 @@ _SUBNORMAL = 2.0**-25
 _PROBED_WEIGHTS = 1 << 23
 _WORTH = 0.65
 """Products in bfloat16 round more, and one row takes them longer: they must take less than this part of the time."""
+_COMPILED_GAINS = 0.7
+"""Behind compiled products the rest of a layer is compiled too, and weights that are in no cache are read faster than
+by others: both are more than a probe shows."""
 _FEW_WEIGHTS = 1 << 18
 """One thread has multiplied so many before others have begun."""
 _MANY_WEIGHTS = 1 << 22
@@ -56,6 +61,10 @@ class Product(Protocol):
     def __call__(self, x: Tensor) -> Tensor: ...
 
 
+Packing: TypeAlias = Callable[[Tensor, Tensor | None], Product]
+"""A product from a weight in float32, [out, in], and perhaps a bias."""
+
+
 class Plain:
     """The weight as it is."""
 
@@ -72,37 +81,23 @@ class Plain:
 
 
 class HalfPacked:
-    """The weight in half precision, times the power of two that keeps even the smallest weights; x is float32."""
+    """The weight in half precision, times the power of two that keeps even the smallest weights, in FBGEMM's layout; x
+    is float32. All of torch's threads multiply, which pays for large matrices."""
 
     def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
-        """`weight` is float32 and `packs_exactly`; it is not kept."""
-        self.gain = _gain(weight)
-        self._bias = bias
-        self._multiply: Callable[..., Tensor] = torch.fbgemm_linear_fp16_weight_fp32_activation
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # each says once that it is to go some day
-            self._packed: Any = torch.fbgemm_pack_gemm_matrix_fp16(weight * self.gain)
-            self._multiply(torch.zeros((1, weight.shape[1])), self._packed, None)
-        self.parameters, self.nbytes = _held(weight, bias)
+        """`weight` is float32 and `packs_exactly`; it is not kept.
 
-    def __call__(self, x: Tensor) -> Tensor:
-        """See `Product`."""
-        return self._multiply(x, self._packed, self._bias)
-
-
-class ThreadedHalfPacked(HalfPacked):
-    """The same on all of torch's threads, which pays for large matrices."""
-
-    def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
-        """See `HalfPacked`."""
+        Raises:
+            AttributeError, RuntimeError: torch cannot pack here.
+        """
         self.gain = _gain(weight)
         self.parameters, self.nbytes = _held(weight, bias)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            self._packed = torch.ops.quantized.linear_prepack_fp16(weight * self.gain, bias)
+            warnings.simplefilter("ignore")  # it says once that it is to go some day
+            self._packed: Any = torch.ops.quantized.linear_prepack_fp16(weight * self.gain, bias)
         by_name = torch.ops.quantized.linear_dynamic_fp16.default
         # What it calls in the end; before that it looks for stand-ins among its arguments, a fifth of a small product.
-        self._multiply = getattr(by_name, "_op", by_name)
+        self._multiply: Callable[..., Tensor] = getattr(by_name, "_op", by_name)
 
     def __call__(self, x: Tensor) -> Tensor:
         """See `Product`."""
@@ -150,19 +145,27 @@ class Rescaled:
         return y if self._bias is None else y.add_(self._bias)
 
 
+def unscaled(product: Product, bias: Tensor | None = None) -> Product:
+    """`product` with a gain of one, and a bias behind it."""
+    if isinstance(product, CompiledMatrix):
+        return product if bias is None else product.with_bias(bias)
+    return Rescaled(product, bias)
+
+
 class PackedLinear:
     """`F.linear` for a module that decodes on a CPU: weights that were packed are known by the tensor that is held in
     their place."""
 
-    def __init__(self) -> None:
+    def __init__(self, pack: Packing) -> None:
+        self._pack = pack
         self._products: dict[int, Product] = {}
         self.nbytes = 0
         """What the packed weights take, the narrow copies included."""
 
     def pack(self, weight: Tensor) -> Tensor:
-        """Pack `weight`, [out, in], float32 and `packs_exactly`; returns the narrow copy that is to be passed in its
-        place from now on, and to be kept as long as this object."""
-        product, narrow = half_packed(weight), narrowest(weight)
+        """Pack `weight`, [out, in], float32, of which that `loses_nothing`; returns the narrow copy that is to be
+        passed in its place from now on, and to be kept as long as this object."""
+        product, narrow = self._pack(weight, None), narrowest(weight)
         self._products[id(narrow)] = product
         self.nbytes += product.nbytes + narrow.nbytes
         return narrow
@@ -170,7 +173,7 @@ class PackedLinear:
     def __call__(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         """See `F.linear`."""
         product = self._products.get(id(weight))
-        return F.linear(x, weight, bias) if product is None else Rescaled(product, bias)(x)
+        return F.linear(x, weight, bias) if product is None else unscaled(product, bias)(x)
 
     def product(self, weight: Tensor) -> Product:
         """The product with `weight`, which may have been packed."""
@@ -184,10 +187,6 @@ def packs_exactly(weight: Tensor) -> bool:
     return _largest(scaled.half().float().sub_(scaled)) <= _SUBNORMAL  # false where there is a NaN or an infinity
 
 
-Packing: TypeAlias = Callable[[Tensor, Tensor | None], Product]
-"""A product from a weight in float32, [out, in], and perhaps a bias."""
-
-
 def quickest(weight: Tensor, dtype: torch.dtype, widths: Sequence[int]) -> Packing | None:
     """How matrices like `weight` (of `dtype`, on its device) are packed for products that take the least time, with
     `widths` rows in turn, of those ways that are there and lose nothing of `dtype`; None where plain products do. A
@@ -196,25 +195,36 @@ def quickest(weight: Tensor, dtype: torch.dtype, widths: Sequence[int]) -> Packi
         return None
     part = weight[: max(1, _PROBED_WEIGHTS // weight.shape[1])]
     full = part.float()
-    if not packs_exactly(full):
-        return None
-    took: dict[Packing | None, float] = {None: _probe(Plain(part), dtype, full.shape[1], widths)}
+    plain = _probe(Plain(part), dtype, full.shape[1], widths)
+
+    def against_plain(product: Product) -> float:
+        took = _probe(product, torch.float32, full.shape[1], widths)
+        return sum(own / other for own, other in zip(took, plain, strict=True)) / len(plain)
+
+    took: dict[Packing | None, float] = {None: 1.0}
+    if this_machine() is not None:
+        took[CompiledMatrix] = _COMPILED_GAINS * against_plain(CompiledMatrix(full))
     # Torch may be without FBGEMM or oneDNN, or the CPU too old for them.
-    with contextlib.suppress(AttributeError, RuntimeError):
-        took[half_packed] = _probe(half_packed(full), torch.float32, full.shape[1], widths)
-        took[half_packed] *= _WORTH if dtype == torch.bfloat16 else 1.0
+    if torch.get_num_threads() > 1 and packs_exactly(full):
+        with contextlib.suppress(AttributeError, RuntimeError):
+            took[half_packed] = against_plain(half_packed(full))
     if dtype == torch.bfloat16 and cpu_has_bf16():
         with contextlib.suppress(AttributeError, RuntimeError):
-            took[Bfloat16Packed] = _probe(Bfloat16Packed(full), torch.float32, full.shape[1], widths)
+            took[Bfloat16Packed] = against_plain(Bfloat16Packed(full)) / _WORTH
     return min(took, key=took.__getitem__)
 
 
-def half_packed(weight: Tensor, bias: Tensor | None = None) -> HalfPacked:
-    """`weight`, float32 and `packs_exactly`, in half precision, on one thread or on all, whichever takes less time."""
+def loses_nothing(pack: Packing, weight: Tensor) -> bool:
+    """Whether `weight`, float32, is as it was in what `pack` makes of it."""
+    return pack is CompiledMatrix or packs_exactly(weight)
+
+
+def half_packed(weight: Tensor, bias: Tensor | None = None) -> Product:
+    """`weight`, float32 and `packs_exactly`, for products on one thread or on all, whichever take less time."""
     return packed_quickest(weight)(weight, bias)
 
 
-def packed_quickest(weight: Tensor) -> type[HalfPacked]:
+def packed_quickest(weight: Tensor) -> type[CompiledMatrix] | type[HalfPacked]:
     """How a matrix of the shape of `weight` is packed for products that take the least time: threads that must be
     woken for a small one cost more than they bring.
 
@@ -222,10 +232,12 @@ def packed_quickest(weight: Tensor) -> type[HalfPacked]:
         AttributeError, RuntimeError: torch cannot pack here.
     """
     threads = torch.get_num_threads()
-    if threads == 1 or weight.numel() < _FEW_WEIGHTS:
+    if this_machine() is None:
         return HalfPacked
+    if threads == 1 or weight.numel() < _FEW_WEIGHTS:
+        return CompiledMatrix
     rows, columns = weight.shape
-    return ThreadedHalfPacked if _threads_pay(min(rows, _MANY_WEIGHTS // columns + 1), columns, threads) else HalfPacked
+    return HalfPacked if _threads_pay(min(rows, _MANY_WEIGHTS // columns + 1), columns, threads) else CompiledMatrix
 
 
 @lru_cache
@@ -233,9 +245,9 @@ def _threads_pay(rows: int, columns: int, threads: int) -> bool:
     """A measurement of some milliseconds, with so many of torch's threads."""
     weight = torch.zeros((rows, columns))
     alone, together = (
-        _probe(way(weight), torch.float32, columns, DRAFT_WIDTHS) for way in (HalfPacked, ThreadedHalfPacked)
+        sum(_probe(way(weight), torch.float32, columns, DRAFT_WIDTHS)) for way in (CompiledMatrix, HalfPacked)
     )
-    return together < alone
+    return together < _COMPILED_GAINS * alone
 
 
 def narrowest(table: Tensor) -> Tensor:
@@ -264,9 +276,9 @@ def _gain(weight: Tensor) -> float:
 
 
 @torch.inference_mode()
-def _probe(product: Product, dtype: torch.dtype, columns: int, widths: Sequence[int]) -> float:
-    """Seconds of a product with few rows: the quickest of some, summed over the numbers of rows."""
-    total = 0.0
+def _probe(product: Product, dtype: torch.dtype, columns: int, widths: Sequence[int]) -> list[float]:
+    """Seconds of a product with so many rows each: the quickest of some."""
+    quickest_of = []
     for rows in widths:
         x = torch.zeros((rows, columns), dtype=dtype)
         took = []
@@ -274,5 +286,5 @@ def _probe(product: Product, dtype: torch.dtype, columns: int, widths: Sequence[
             began = time.perf_counter()
             product(x)
             took.append(time.perf_counter() - began)
-        total += min(took[1:])
-    return total
+        quickest_of.append(min(took[1:]))
+    return quickest_of

@@ -7,7 +7,7 @@ operation in a third of the time that torch takes, and writes into memory that i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
@@ -22,11 +22,11 @@ from specterm.models.cache import RowSlots, SlotCache
 from specterm.models.norm import RmsNorm
 from specterm.models.products import Product
 
-MOST_TOKENS = 16
-"""Torch's own operations win where there are more."""
-
 Floats: TypeAlias = NDArray[np.float32]
 Where: TypeAlias = slice | NDArray[np.int64]
+Through: TypeAlias = Callable[[int, Tensor, Tensor], Tensor]
+"""The residual stream behind the layer of that number, [B, T, H], from what its attention reads, [B, T, width], and the
+stream in front of it, [B, T, H]."""
 
 
 class Sizes(Protocol):
@@ -112,6 +112,9 @@ class RowPass:
 
 class RowLayers:
     """The layers of one model, over one row at a time; not for two threads at once."""
+
+    most_tokens = 16
+    """Torch's own operations win where there are more."""
 
     def __init__(self, sizes: Sizes, layers: Sequence[Layer], cos: Tensor, sin: Tensor) -> None:
         """cos and `signed` sin: float32 [positions, head_dim]."""

@@ -17,7 +17,8 @@ from specterm.errors import ModelError
 from specterm.models.heads.checkpoint import Checkpoint
 from specterm.models.heads.feature_heads import FeatureHeads
 from specterm.models.heads.head_config import HeadConfig
-from specterm.models.heads.head_layer import Through, read_layers
+from specterm.models.heads.head_layer import read_layers
+from specterm.models.row_layers import Through
 
 FILES = ("model.safetensors", "pytorch_model.bin")
 

@@ -23,7 +23,8 @@ from specterm.models.heads.checkpoint import Checkpoint
 from specterm.models.heads.eagle import FILES
 from specterm.models.heads.feature_heads import FeatureHeads
 from specterm.models.heads.head_config import HeadConfig
-from specterm.models.heads.head_layer import Through, read_layers
+from specterm.models.heads.head_layer import read_layers
+from specterm.models.row_layers import Through
 
 
 class Eagle3Heads(FeatureHeads):

@@ -20,12 +20,13 @@ from specterm.errors import ModelError
 from specterm.models.attention import grouped_attention, grouped_mask, signed
 from specterm.models.cache import SlotCache, positions_of, visibility
 from specterm.models.cached import Cached
+from specterm.models.compiled.rows import CompiledLayers, suit
 from specterm.models.heads.head_config import HeadConfig
-from specterm.models.heads.head_layer import Attend, HeadLayer, Linear, Rotary, Through
+from specterm.models.heads.head_layer import Attend, HeadLayer, Linear, Rotary
 from specterm.models.masks import Masks
-from specterm.models.products import DRAFT_WIDTHS, PackedLinear, narrowest, packs_exactly, quickest
+from specterm.models.products import DRAFT_WIDTHS, PackedLinear, loses_nothing, narrowest, quickest
 from specterm.models.rope import rope_tables
-from specterm.models.row_layers import MOST_TOKENS, RowLayers, places
+from specterm.models.row_layers import RowLayers, Through, places
 from specterm.models.runners.graphs import ForwardGraphs, Update
 
 
@@ -53,7 +54,7 @@ class FeatureHeads(Cached, nn.Module, ABC):
         self.linear: Linear = F.linear
         self.packed_bytes = 0
         """What packed weights take, which are parameters no more."""
-        self._rows: RowLayers | None = None
+        self._rows: RowLayers | CompiledLayers | None = None
         group = config.heads // config.kv_heads
         self._masks = Masks(group, torch.float32, torch.device("cpu"), config.max_positions)
         self._layers = nn.ModuleList(layers)
@@ -91,17 +92,18 @@ class FeatureHeads(Cached, nn.Module, ABC):
         training. What is held is two layouts of 16 bits a weight instead of one of 32."""
         if self.device.type != "cpu" or self.dtype not in (torch.float32, torch.bfloat16):
             return
-        if quickest(self.layers[0].gate_up.float(), torch.float32, DRAFT_WIDTHS) is None:
+        pack = quickest(self.layers[0].gate_up.float(), torch.float32, DRAFT_WIDTHS)
+        if pack is None:
             return
         if self.dtype != torch.float32:
             self.float()
             self._make_rotary_tables()  # which were rounded
-        packed = PackedLinear()
+        packed = PackedLinear(pack)
         modules: list[FeatureHeads | HeadLayer] = [self, *self.layers]
         for module in modules:
             module.linear = packed
             for name, weight in list(module.named_parameters(recurse=False)):
-                if weight.ndim == 2 and packs_exactly(weight):
+                if weight.ndim == 2 and loses_nothing(pack, weight):
                     narrow = packed.pack(weight.detach())
                     delattr(module, name)
                     module.register_buffer(name, narrow, persistent=False)
@@ -109,7 +111,12 @@ class FeatureHeads(Cached, nn.Module, ABC):
         self.packed_bytes = packed.nbytes
         if all(layer.norms_agree for layer in self.layers):
             tables = self.get_buffer("_cos"), signed(self.get_buffer("_sin"))
-            self._rows = RowLayers(self.config, [layer.for_rows(packed) for layer in self.layers], *tables)
+            layers = [layer.for_rows(packed) for layer in self.layers]
+            if suit(self.config, layers):
+                none, width = [None] * len(layers), self.layers[0].qkv.shape[1]
+                self._rows = CompiledLayers(self.config, layers, none, *tables, self.config.eps, width)
+            else:
+                self._rows = RowLayers(self.config, layers, *tables)
 
     def allocate(self, rows: int, capacity: int) -> None:
         """See `Runner`."""
@@ -131,8 +138,8 @@ class FeatureHeads(Cached, nn.Module, ABC):
             if found is not None:
                 return found if last is None else (_picked(found[0], last), found[1])
         cache.begin(block)
-        rows = self._rows if len(block.rows) == 1 and block.width <= MOST_TOKENS else None
-        if rows is not None and len(cache.layers()) == len(self._layers):
+        rows = self._rows if len(block.rows) == 1 else None
+        if rows is not None and block.width <= rows.most_tokens and len(cache.layers()) == len(self._layers):
             following = self.advance(block.ids, features, self._through_rows(rows, cache, block))
         else:
             positions = positions_of(block, self.max_positions)
@@ -156,8 +163,10 @@ class FeatureHeads(Cached, nn.Module, ABC):
 
         return self.advance(ids, features, self.through_layers(positions, attend))
 
-    def _through_rows(self, rows: RowLayers, cache: SlotCache, block: Block) -> Through:
+    def _through_rows(self, rows: RowLayers | CompiledLayers, cache: SlotCache, block: Block) -> Through:
         """Through the layers with the few tokens of one row."""
+        if isinstance(rows, CompiledLayers):
+            return rows.through(cache, block, self.max_positions)
         where, mask = places(block, self.max_positions), self._masks.mask(block)
         here = rows.begin(cache, block.rows[0], block.starts[0] + block.first, block.width, where, mask)
         buffers = rows.buffers(block.width)

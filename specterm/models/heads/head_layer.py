@@ -17,16 +17,12 @@ from specterm.models.attention import rotated
 from specterm.models.heads.checkpoint import Checkpoint
 from specterm.models.heads.head_config import HeadConfig
 from specterm.models.norm import RmsNorm
-from specterm.models.products import PackedLinear, Rescaled
+from specterm.models.products import PackedLinear, unscaled
 from specterm.models.row_layers import Layer
 
 Attend: TypeAlias = Callable[[int, Tensor, Tensor, Tensor], Tensor]
 """From a layer's number, q [B, T, heads, D] and k and v [B, T, kv_heads, D], q and k at their positions, what was
 attended to, [B, T, heads * D]."""
-
-Through: TypeAlias = Callable[[int, Tensor, Tensor], Tensor]
-"""The residual stream behind the layer of that number, [B, T, H], from what its attention reads, [B, T, width], and the
-stream in front of it, [B, T, H]."""
 
 Linear: TypeAlias = Callable[..., Tensor]
 """`F.linear`, or what takes its place: of x, a weight and perhaps a bias."""
@@ -105,7 +101,7 @@ class HeadLayer(nn.Module):
             norms = torch.stack((self.q_norm,) * config.heads + (self.k_norm,) * config.kv_heads)
             qk_norm = RmsNorm(norms, config.eps)
         return Layer(
-            qkv=Rescaled(products(self.qkv), self.qkv_bias),
+            qkv=unscaled(products(self.qkv), self.qkv_bias),
             qk_norm=qk_norm,
             out=products(self.out),
             out_bias=self.out_bias,

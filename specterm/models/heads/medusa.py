@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from specterm.decoding.ports import Runner
 from specterm.errors import ModelError
 from specterm.models.heads.checkpoint import Checkpoint
-from specterm.models.products import DRAFT_WIDTHS, HalfPacked, half_packed, packs_exactly, quickest
+from specterm.models.products import DRAFT_WIDTHS, Packing, Product, loses_nothing, quickest, unscaled
 
 FILES = ("medusa_lm_head.safetensors", "medusa_lm_head.pt", "model.safetensors", "pytorch_model.bin")
 _PREFIX = re.compile(r"^medusa_heads?\.")
@@ -34,26 +34,26 @@ class _Packed:
     """The products of heads that decode on a CPU: what reads the target's state is one of all heads, the others are one
     a head."""
 
-    def __init__(self, weight: Tensor, lm_heads: Tensor) -> None:
-        """weight, lm_heads: see `MedusaHeads`."""
-        self._first = half_packed(weight[0].flatten(0, 1))
-        self._further = [[half_packed(own) for own in layer] for layer in weight[1:]]
-        self._last = [half_packed(own) for own in lm_heads]
+    def __init__(self, pack: Packing, weight: Tensor, lm_heads: Tensor) -> None:
+        """weight, lm_heads: see `MedusaHeads`; `pack` loses nothing of them."""
+        self._first = unscaled(pack(weight[0].flatten(0, 1), None))
+        self._further = [[unscaled(pack(own, None)) for own in layer] for layer in weight[1:]]
+        self._last = [unscaled(pack(own, None)) for own in lm_heads]
         self.nbytes = sum(p.nbytes for p in (self._first, *chain(*self._further), *self._last))
 
     def __call__(self, states: Tensor, biases: Tensor) -> Tensor:
         """See `MedusaHeads.forward`."""
         heads = len(self._last)
-        y = self._first(states).mul_(1.0 / self._first.gain).view(-1, heads, states.shape[1])
+        y = self._first(states).view(-1, heads, states.shape[1])
         x = states.unsqueeze(1) + F.silu(y.add_(biases[0]))  # [N, heads, hidden]
         for products, bias in zip(self._further, biases[1:], strict=True):
             x = x + F.silu(self._by_head(products, x).transpose(0, 1) + bias)
         return self._by_head(self._last, x)
 
     @staticmethod
-    def _by_head(products: Sequence[HalfPacked], x: Tensor) -> Tensor:
+    def _by_head(products: Sequence[Product], x: Tensor) -> Tensor:
         """x[:, i], [N, hidden], through product i: [heads, N, out]."""
-        return torch.stack([product(x[:, i]).mul_(1.0 / product.gain) for i, product in enumerate(products)])
+        return torch.stack([product(x[:, i]) for i, product in enumerate(products)])
 
 
 class MedusaHeads(nn.Module):
@@ -109,9 +109,9 @@ class MedusaHeads(nn.Module):
         if self.bias.device.type != "cpu" or self.dtype not in (torch.float32, torch.bfloat16):
             return
         weight, lm_heads = self.weight.detach().float(), self.lm_heads.detach().float()
-        pays = quickest(lm_heads[0], torch.float32, DRAFT_WIDTHS) is not None
-        if pays and all(packs_exactly(own) for own in (*weight.flatten(0, 1), *lm_heads)):
-            self._packed = _Packed(weight, lm_heads)
+        pack = quickest(lm_heads[0], torch.float32, DRAFT_WIDTHS)
+        if pack is not None and all(loses_nothing(pack, own) for own in (*weight.flatten(0, 1), *lm_heads)):
+            self._packed = _Packed(pack, weight, lm_heads)
             del self.weight, self.lm_heads
             self.float()
 

@@ -32,7 +32,7 @@ from specterm.models.folders import read_config
 from specterm.models.heads.checkpoint import Checkpoint
 from specterm.models.heads.head_layer import Linear
 from specterm.models.norm import RmsNorm
-from specterm.models.products import DRAFT_WIDTHS, PackedLinear, packs_exactly, quickest
+from specterm.models.products import DRAFT_WIDTHS, PackedLinear, loses_nothing, quickest
 
 FILES = ("model.safetensors", "pytorch_model.bin")
 _WANTED = "the target and the config need"
@@ -111,10 +111,11 @@ class MLPSpeculator(nn.Module):
         training. What is held is two layouts of 16 bits a weight instead of one of 32."""
         if self.norm[0].device.type != "cpu" or self.dtype not in (torch.float32, torch.bfloat16):
             return
-        packed, pays = PackedLinear(), quickest(self.head[0].detach().float(), torch.float32, DRAFT_WIDTHS) is not None
-        if not pays or not all(packs_exactly(weight.float()) for weight in (*self.proj, *self.head)):
+        pack = quickest(self.head[0].detach().float(), torch.float32, DRAFT_WIDTHS)
+        if pack is None or not all(loses_nothing(pack, weight.float()) for weight in (*self.proj, *self.head)):
             return
         self.float()
+        packed = PackedLinear(pack)
         proj, head = ([packed.pack(weight.detach()) for weight in own] for own in (self.proj, self.head))
         del self.proj, self.head
         self.proj, self.head, self._linear = proj, head, packed

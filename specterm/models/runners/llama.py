@@ -21,11 +21,13 @@ from specterm.decoding.tree import Topology
 from specterm.models.attention import grouped_attention, grouped_mask, rotate_, signed
 from specterm.models.cache import SlotCache
 from specterm.models.cached import Cached
+from specterm.models.compiled.rows import suit
 from specterm.models.masks import Masks
 from specterm.models.norm import RmsNorm
-from specterm.models.products import TARGET_WIDTHS, Plain, Product, narrowest, packs_exactly, quickest
+from specterm.models.products import TARGET_WIDTHS, Plain, Product, loses_nothing, narrowest, quickest
 from specterm.models.rope import rope_tables
-from specterm.models.row_layers import MOST_TOKENS, Layer, places
+from specterm.models.row_layers import Layer
+from specterm.models.runners.compiled_row import CompiledRow
 from specterm.models.runners.early_exit import EarlyExit
 from specterm.models.runners.graphs import ForwardGraphs, Update
 from specterm.models.runners.one_row import OneRow
@@ -138,12 +140,14 @@ class LlamaRunner(Cached):
         self._masks = Masks(shape.heads // shape.kv_heads, self._inner, device, max_positions)
         if device.type == "cuda":
             self._graphs = ForwardGraphs(self._captured, device, max_positions)
-        self._one_row: OneRow | None = None
+        self._one_row: OneRow | CompiledRow | None = None
         if device.type == "cpu" and self._inner == torch.float32:
             judge = self._judge_norm, self._judge
-            self._one_row = OneRow(
-                shape, self._attention_norms, self._layers, self._embedding, self._norm, judge, self._cos, self._sin
-            )
+            model = self._attention_norms, self._layers, self._embedding, self._norm, judge, self._cos, self._sin
+            if suit(shape, self._layers):
+                self._one_row = CompiledRow(shape, *model, shape.eps)
+            else:
+                self._one_row = OneRow(shape, *model, self._masks)
 
     def size(self) -> tuple[int, int]:
         """The number of weights, and the bytes that they take. Where products are packed, a table that is also looked
@@ -211,7 +215,12 @@ class LlamaRunner(Cached):
             logits, features = found
             return logits if last is None else _picked(logits, last), features
         cache.begin(block)
-        if self._one_row is not None and rows == 1 and width <= MOST_TOKENS and len(cache.layers()) >= layers:
+        if (
+            self._one_row is not None
+            and rows == 1
+            and width <= self._one_row.most_tokens
+            and len(cache.layers()) >= layers
+        ):
             return self._forward_one_row(self._one_row, block, layers, taps, last)
         cos, sin = self._masks.rotary(block, self._cos, self._sin)
         x, features = self._through(block.ids, cos, sin, self._masks.mask(block), cache.update_both, layers, taps)
@@ -255,14 +264,13 @@ class LlamaRunner(Cached):
         return x, torch.cat([tapped[tap] for tap in taps], dim=-1).to(self.dtype) if taps else x[..., :0]
 
     def _forward_one_row(
-        self, passes: OneRow, block: Block, layers: int, taps: Sequence[int], last: Sequence[int] | None
+        self, passes: OneRow | CompiledRow, block: Block, layers: int, taps: Sequence[int], last: Sequence[int] | None
     ) -> tuple[Tensor, Tensor]:
         """`_forward` of a few tokens of one row; the cache has begun the block."""
         assert self.cache is not None
         logits, states = passes.forward(
             self.cache, block.rows[0], block.starts[0] + block.first, block.ids.tolist()[0],
-            where=places(block, self.max_positions), mask=self._masks.mask(block), layers=layers, taps=taps,
-            last=None if last is None else last[0],
+            block=block, layers=layers, taps=taps, last=None if last is None else last[0],
         )  # fmt: skip
         return logits.unsqueeze(0), logits[..., :0] if states is None else states.to(self.dtype).unsqueeze(0)
 
@@ -312,7 +320,7 @@ class LlamaRunner(Cached):
         """As it is fastest, as far as it loses nothing."""
         bias = None if bias is None else bias.to(self._inner)
         weight = weight.to(self._inner)
-        pack = self._pack if self._pack is not None and packs_exactly(weight) else Plain
+        pack = self._pack if self._pack is not None and loses_nothing(self._pack, weight) else Plain
         return pack(weight, bias)
 
 

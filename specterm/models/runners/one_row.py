@@ -8,41 +8,46 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from specterm.decoding.ports import FINAL_NORM
+from specterm.decoding.ports import FINAL_NORM, Block
 from specterm.models.cache import SlotCache
+from specterm.models.masks import Masks
 from specterm.models.norm import RmsNorm
 from specterm.models.products import Product
-from specterm.models.row_layers import Floats, Layer, RowLayers, Sizes, Where
+from specterm.models.row_layers import Floats, Layer, RowLayers, Sizes, places
 
 
 class OneRow:
     """Passes of one model over one row at a time; not for two threads at once."""
 
+    most_tokens = RowLayers.most_tokens
+
     def __init__(
         self, sizes: Sizes, norms: Sequence[RmsNorm], layers: Sequence[Layer], table: Tensor, norm: RmsNorm,
-        judge: tuple[RmsNorm, Product], cos: Tensor, sin: Tensor,
+        judge: tuple[RmsNorm, Product], cos: Tensor, sin: Tensor, masks: Masks,
     ) -> None:  # fmt: skip
         """norms: those in front of the layers' attention. table: the embeddings, [V, hidden] in any floating dtype of
         at most 32 bits. judge: what gives the logits. cos and `signed` sin: float32 [positions, head_dim]."""
+        self._masks, self._max_positions = masks, len(cos)
         self._norms, self._norm = norms, norm
         self._judge_norm, self._judge = judge
-        self._fill = _filling(table)
+        self._fill = filling(table)
         self._layers = RowLayers(sizes, layers, cos, sin)
 
     def forward(
-        self, cache: SlotCache, row: int, begin: int, ids: Sequence[int], *, where: Where | None = None,
-        mask: Tensor | None = None, layers: int | None = None, taps: Sequence[int] = (), last: int | None = None,
+        self, cache: SlotCache, row: int, begin: int, ids: Sequence[int], *, block: Block | None = None,
+        layers: int | None = None, taps: Sequence[int] = (), last: int | None = None,
     ) -> tuple[Tensor, Tensor | None]:  # fmt: skip
         """Write `ids` to slots begin, begin + 1, ... of a row of `cache`, which has room and all `layers` layers.
 
-        where: the tokens' positions, those of their slots unless given; mask: see `Masks.mask`; last: the only token
-        whose logits are wanted. Returns logits [T, V] (or [1, V]) and the states at `taps` [T, F], None without.
+        block: what says how the tokens hang together, a chain unless given; last: the only token whose logits are
+        wanted. Returns logits [T, V] (or [1, V]) and the states at `taps` [T, F], None without.
         """
         width = len(ids)
         b = self._layers.buffers(width)
         self._fill(ids, b.x)
         x, normed, normed_tensor = b.x, b.normed, b.normed_tensor
-        where = slice(begin, begin + width) if where is None else where
+        where = slice(begin, begin + width) if block is None else places(block, self._max_positions)
+        mask = None if block is None else self._masks.mask(block)
         here = self._layers.begin(cache, row, begin, width, where, mask)
         tapped: dict[int, Floats] = {}
         for index, norm in enumerate(self._norms[:layers]):
@@ -60,7 +65,7 @@ class OneRow:
         return self._judge(normed_tensor[:1]), states
 
 
-def _filling(table: Tensor) -> Callable[[Sequence[int], Floats], None]:
+def filling(table: Tensor) -> Callable[[Sequence[int], Floats], None]:
     """What writes the rows `ids` of `table` to x."""
     if table.dtype != torch.bfloat16:
         numbers = table.numpy()

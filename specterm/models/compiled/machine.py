@@ -1,0 +1,75 @@
+"""The processor at hand: how wide its vectors are, and code that LLVM makes for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+_X86_64_V4 = {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl", "avx2", "fma", "f16c"}
+_X86_64_V3 = {"avx2", "fma", "f16c", "bmi", "bmi2"}
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """lanes: floats in a vector; rows: of a product that fit into its registers; cpu: LLVM's name of what it can do."""
+
+    cpu: str
+    lanes: int
+    rows: int
+
+    @property
+    def columns(self) -> int:
+        """Of a product at a time: four vectors, so that no step waits for the one before."""
+        return 4 * self.lanes
+
+
+@cache
+def this_machine() -> Machine | None:
+    """None where kernels are not worth it: a processor without wide vectors, or one that nobody thought of."""
+    try:
+        from llvmlite import binding
+    except ImportError:  # no wheel for this Python or this system
+        return None
+    architecture = binding.get_default_triple().split("-")[0]
+    has = {name for name, there in binding.get_host_cpu_features().items() if there}
+    if architecture in ("x86_64", "amd64"):
+        if has >= _X86_64_V4:
+            return Machine("x86-64-v4", lanes=16, rows=6)
+        if has >= _X86_64_V3:
+            return Machine("x86-64-v3", lanes=8, rows=3)
+    if architecture in ("aarch64", "arm64"):
+        return Machine("apple-m1" if "apple" in binding.get_default_triple() else "generic", lanes=4, rows=6)
+    return None
+
+
+class Library:
+    """Machine code of one module; it stays as long as this object."""
+
+    def __init__(self, machine: Machine, module: Any) -> None:
+        """module: an ir.Module, whose shared functions are compiled for `machine`.
+
+        Raises:
+            RuntimeError: LLVM refuses.
+        """
+        from llvmlite import binding
+
+        binding.initialize_native_target()
+        binding.initialize_native_asmprinter()
+        target = binding.Target.from_default_triple().create_target_machine(
+            cpu=machine.cpu, features="", opt=2, jit=True
+        )
+        parsed = binding.parse_assembly(str(module))
+        parsed.triple, parsed.data_layout = target.triple, str(target.target_data)
+        options = binding.create_pipeline_tuning_options(speed_level=2)
+        # The kernels say themselves what is a vector; loops that are short are not to become long code.
+        options.loop_vectorization = options.slp_vectorization = options.loop_unrolling = False
+        builder = binding.create_pass_builder(target, options)
+        builder.getModulePassManager().run(parsed, builder)
+        self.assembly = target.emit_assembly(parsed) if False else ""
+        self._engine = binding.create_mcjit_compiler(parsed, target)
+        self._engine.finalize_object()
+
+    def address(self, name: str) -> int:
+        """Where a function begins."""
+        return int(self._engine.get_function_address(name))

@@ -1,0 +1,94 @@
+"""A matrix that kernels of this machine multiply with."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from copy import copy
+from functools import cache
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from specterm.models.compiled.kernels import product_kernel
+from specterm.models.compiled.machine import this_machine
+
+_ROWS_A_THREAD = 24
+"""From so many on, further threads are woken."""
+
+
+class CompiledMatrix:
+    """The weight in bfloat16 or half precision where that is exact, else in float32, in panels; x is float32. A row's
+    result does not depend on how many others there are."""
+
+    gain = 1.0
+
+    def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
+        """`weight` is float32, [out, in]; it is not kept.
+
+        Raises:
+            RuntimeError: there are no kernels for this machine.
+        """
+        from specterm.models.compiled.products import laid_out
+
+        machine = this_machine()
+        if machine is None:
+            raise RuntimeError("no kernels can be compiled for this machine")
+        self.kind = next(
+            (kind for kind in ("bfloat16", "float16") if torch.equal(weight.to(getattr(torch, kind)).float(), weight)),
+            "float32",
+        )
+        self.out, self.inner = weight.shape
+        self.panels = laid_out(weight, self.kind, machine)  # type: ignore[arg-type]
+        self._columns, self._panel_bytes = machine.columns, self.panels[0].nbytes
+        self._multiply = product_kernel(machine, self.kind)
+        self._set_bias(bias)
+
+    def with_bias(self, bias: Tensor) -> CompiledMatrix:
+        """The same weights and another bias, [out], float32."""
+        other = copy(self)
+        other._set_bias(bias)
+        return other
+
+    def _set_bias(self, bias: Tensor | None) -> None:
+        self.bias = None if bias is None else self.filled(bias)
+        """Up to the end of the last panel."""
+        self.parameters = self.out * self.inner + (0 if bias is None else self.out)
+        self.nbytes = self.panels.nbytes + (0 if self.bias is None else self.bias.nbytes)
+        self._begin = self.panels.data_ptr(), 0 if self.bias is None else self.bias.data_ptr()
+
+    def filled(self, bias: Tensor) -> Tensor:
+        """`bias`, [out], with zeros up to the end of the last panel."""
+        return F.pad(bias.float(), (0, len(self.panels) * self._columns - self.out))
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """See `Product`."""
+        x = x if x.is_contiguous() else x.contiguous()
+        rows = x.numel() // self.inner
+        y = x.new_empty((*x.shape[:-1], self.out))
+        threads = min(torch.get_num_threads(), rows // _ROWS_A_THREAD, len(self.panels))
+        if threads < 2:
+            self._part(x.data_ptr(), y.data_ptr(), rows, 0, self.out)
+            return y
+        a_thread = -(-len(self.panels) // threads) * self._columns
+        begins = range(0, self.out, a_thread)
+        parts = [
+            _pool().submit(self._part, x.data_ptr(), y.data_ptr(), rows, begin, min(a_thread, self.out - begin))
+            for begin in begins[1:]
+        ]
+        self._part(x.data_ptr(), y.data_ptr(), rows, 0, begins.step)
+        for part in parts:
+            part.result()
+        return y
+
+    def _part(self, x: int, y: int, rows: int, begin: int, out: int) -> None:
+        """`out` outputs from `begin` on, which is where a panel begins."""
+        panels, bias = self._begin
+        panels += begin // self._columns * self._panel_bytes
+        bias += 4 * begin if bias else 0
+        self._multiply(x, self.inner, panels, y + 4 * begin, self.out, bias, rows, self.inner, out, 0)
+
+
+@cache
+def _pool() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(thread_name_prefix="specterm-product")

@@ -1,0 +1,193 @@
+"""Transformer layers over a few tokens of one row on a CPU, all in one call: see `compiled.layers`."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from specterm.decoding.ports import Block
+from specterm.models.cache import SlotCache
+from specterm.models.compiled.attention import QUERIES
+from specterm.models.compiled.kernels import layers_kernel, norm_kernel
+from specterm.models.compiled.layers import LayerWord, PassWord
+from specterm.models.compiled.machine import this_machine
+from specterm.models.compiled.matrix import CompiledMatrix
+from specterm.models.norm import RmsNorm
+from specterm.models.row_layers import Floats, Layer, Sizes, Through
+
+
+@dataclass(slots=True)
+class Buffers:
+    """What a pass over T tokens reads and writes; `words` has the addresses."""
+
+    x: Floats  # [T, hidden], the residual stream
+    read: Floats  # flat: what a layer's attention reads, and what is normed
+    words: NDArray[np.int64]
+    rest: tuple[Tensor, ...]
+
+    def reads(self, given: Floats) -> None:
+        """The next layer has no norm in front, and reads `given`, [T, width]."""
+        self.read[: given.size] = given.ravel()
+        self.words[PassWord.READ_WIDTH] = given.shape[1]
+
+
+class CompiledLayers:
+    """The layers of one model, over one row at a time; not for two threads at once."""
+
+    most_tokens = 64
+    """More go through torch's operations, which use all threads."""
+
+    def __init__(
+        self, sizes: Sizes, layers: Sequence[Layer], norms: Sequence[RmsNorm | None], cos: Tensor, sin: Tensor,
+        eps: float, read_width: int,
+    ) -> None:  # fmt: skip
+        """norms: in front of each layer's attention, None where that reads what is put into the buffer, `read_width`
+        wide. cos and `signed` sin: float32 [positions, head_dim]. All are for layers that `suit`."""
+        machine = this_machine()
+        assert machine is not None, "suit() said so"
+        self._sizes, self._layers, self._norms, self._eps = sizes, layers, norms, eps
+        self._cos, self._sin, self._read_width = cos.contiguous(), sin.contiguous(), read_width
+        self._ff = layers[0].down.parameters // sizes.hidden
+        products = layers[0].products()
+        kinds = tuple(product.kind for product in products)  # type: ignore[attr-defined]
+        self._run, self._normed = layers_kernel(machine, sizes.head_dim, kinds), norm_kernel(machine)
+        self._lanes = machine.lanes
+        self._described = np.zeros((len(layers), len(LayerWord)), dtype=np.int64)
+        self._biases: list[Tensor] = []
+        for words, layer, norm in zip(self._described, layers, norms, strict=True):
+            self._describe(words, layer, norm)
+        self._buffers: dict[int, Buffers] = {}
+        self._scores = np.empty(0, dtype=np.float32)
+        self._cache: Callable[[], SlotCache | None] = lambda: None  # a reference that lets it go
+        self._of = 0, 0
+        self._held: tuple[object, ...] = ()
+
+    def _describe(self, words: NDArray[np.int64], layer: Layer, norm: RmsNorm | None) -> None:
+        words[LayerWord.INPUT_NORM] = 0 if norm is None else norm.address
+        words[LayerWord.QK_NORM] = 0 if layer.qk_norm is None else layer.qk_norm.address
+        words[LayerWord.MLP_NORM] = layer.mlp_norm.address
+        places = LayerWord.QKV, LayerWord.OUT, LayerWord.GATE_UP, LayerWord.DOWN
+        for place, product in zip(places, layer.products(), strict=True):
+            assert isinstance(product, CompiledMatrix)
+            words[place] = product.panels.data_ptr()
+        assert isinstance(layer.qkv, CompiledMatrix)
+        words[LayerWord.QKV_BIAS] = 0 if layer.qkv.bias is None else layer.qkv.bias.data_ptr()
+        if layer.out_bias is not None:
+            assert isinstance(layer.out, CompiledMatrix)
+            self._biases.append(layer.out.filled(layer.out_bias))
+            words[LayerWord.OUT_BIAS] = self._biases[-1].data_ptr()
+
+    def buffers(self, width: int) -> Buffers:
+        """For passes over `width` tokens; the same ones each time."""
+        found = self._buffers.get(width)
+        if found is None:
+            found = self._buffers[width] = self._made(width)
+        return found
+
+    def _made(self, width: int) -> Buffers:
+        sizes = self._sizes
+        states = (sizes.heads + 2 * sizes.kv_heads) * sizes.head_dim
+        widths = sizes.hidden, max(self._read_width, sizes.hidden), states, sizes.heads * sizes.head_dim, 2 * self._ff
+        x, read, qkv, attended, gate_up = tensors = tuple(torch.zeros((width, each)) for each in widths)
+        words = np.zeros(len(PassWord), dtype=np.int64)
+        real = words.view(np.float32)[::2]  # the lower halves; all machines with kernels have them first
+        real[PassWord.EPS], real[PassWord.SCALE] = self._eps, sizes.head_dim**-0.5
+        for word, value in (
+            (PassWord.HIDDEN, sizes.hidden),
+            (PassWord.HEADS, sizes.heads),
+            (PassWord.KV_HEADS, sizes.kv_heads),
+            (PassWord.FF, self._ff),
+            (PassWord.X, x.data_ptr()),
+            (PassWord.READ, read.data_ptr()),
+            (PassWord.QKV, qkv.data_ptr()),
+            (PassWord.ATTENDED, attended.data_ptr()),
+            (PassWord.GATE_UP, gate_up.data_ptr()),
+            (PassWord.COS, self._cos.data_ptr()),
+            (PassWord.SIN, self._sin.data_ptr()),
+            (PassWord.TOKENS, width),
+        ):
+            words[word] = value
+        return Buffers(x.numpy(), read.view(-1).numpy(), words, tensors)
+
+    def begin(self, cache: SlotCache, row: int, begin: int, b: Buffers, where: NDArray[np.int64] | None,
+              seen: Tensor | None) -> None:  # fmt: skip
+        """A pass over the tokens of `b` at slots begin, begin + 1, ... of a row of `cache`, of which that has room in
+        all layers. where: their positions, those of the slots unless given; seen: bool [1, T, nodes], None for a
+        chain."""
+        words, width = b.words, len(b.x)
+        if self._cache() is not cache or self._of != (cache.generation, row):
+            self._attach(cache, row)
+        where = np.arange(begin, begin + width) if where is None else where
+        seen = None if seen is None else seen.contiguous()
+        self._held = where, seen  # until the next pass
+        words[PassWord.CAPACITY] = cache.capacity
+        words[PassWord.SCORES], words[PassWord.SCORES_STEP] = self._scores.ctypes.data, self._scores.shape[1]
+        words[PassWord.BEGIN], words[PassWord.POSITIONS] = begin, where.ctypes.data
+        words[PassWord.SEEN], words[PassWord.NODES] = (0, 0) if seen is None else (seen.data_ptr(), seen.shape[-1])
+
+    def _attach(self, cache: SlotCache, row: int) -> None:
+        """The passes to come are over this row."""
+        for index, words in enumerate(self._described):
+            words[LayerWord.KEYS] = cache.row_address(index, row)
+        slots = -(-cache.capacity // self._lanes) * self._lanes
+        if self._scores.size < QUERIES * slots:
+            self._scores = np.empty((QUERIES, slots), dtype=np.float32)
+        self._cache, self._of = weakref.ref(cache), (cache.generation, row)
+
+    def run(self, b: Buffers, first: int, end: int) -> None:
+        """Layers `first` to `end`; the residual stream in `b` goes on."""
+        self._run(first, end, self._described.ctypes.data, b.words.ctypes.data)
+
+    def through(self, cache: SlotCache, block: Block, max_positions: int) -> Through:
+        """Through layers without input norms with the few tokens of `block`, which has one row, of which `cache` has
+        room in all layers."""
+        b = self.buffers(block.width)
+        begin = block.starts[0] + block.first
+        self.begin(cache, block.rows[0], begin, b, places(block, max_positions), sight(block))
+
+        def through(index: int, x: Tensor, residual: Tensor) -> Tensor:
+            b.x[:] = residual[0].numpy()
+            b.reads(x[0].numpy())
+            self.run(b, index, index + 1)
+            return torch.from_numpy(b.x.copy()).unsqueeze(0)
+
+        return through
+
+    def normed(self, x: Floats, norm: RmsNorm) -> Tensor:
+        """The rows of x, [T, hidden], normed."""
+        out = torch.empty(x.shape)
+        self._normed(x.ctypes.data, out.data_ptr(), norm.address, len(x), x.shape[1], self._eps)
+        return out
+
+
+def suit(sizes: Sizes, layers: Sequence[Layer]) -> bool:
+    """Whether there are kernels for the layers: all weights are compiled, alike in each layer, and vectors divide all
+    widths."""
+    machine = this_machine()
+    kinds = {tuple(getattr(product, "kind", None) for product in layer.products()) for layer in layers}
+    if machine is None or len(kinds) != 1 or None in next(iter(kinds)):
+        return False
+    ff = layers[0].down.parameters // sizes.hidden
+    return sizes.hidden % machine.lanes == 0 and ff % machine.lanes == 0 and sizes.head_dim % 8 == 0
+
+
+def sight(block: Block) -> Tensor | None:
+    """What the tokens of `block` see of the slots of its tree, bool [1, T, nodes]; None for a chain."""
+    visible, nodes = block.topology.visible, block.first + block.width
+    return None if visible is None else visible[:, block.first : nodes, :nodes]
+
+
+def places(block: Block, max_positions: int) -> NDArray[np.int64] | None:
+    """The positions of the tokens of `block`, which has one row; scratch tokens beyond the context are clamped. None
+    where they are those of their slots."""
+    begin = block.starts[0] + block.first
+    if block.topology.chain and begin + block.width <= max_positions:
+        return None
+    depth: NDArray[np.int64] = block.topology.depth[0].numpy()[block.first : block.first + block.width]
+    return np.minimum(depth + block.starts[0], max_positions - 1)

@@ -30,7 +30,7 @@ _SUBNORMAL = 2.0**-25
 _PROBED_WEIGHTS = 1 << 23
 _WORTH = 0.65
 """Products in bfloat16 round more, and one row takes them longer: they must take less than this part of the time."""
-_COMPILED_GAINS = 0.7
+_COMPILED_GAINS = 0.5
 """Behind compiled products the rest of a layer is compiled too, and weights that are in no cache are read faster than
 by others: both are more than a probe shows."""
 _FEW_WEIGHTS = 1 << 18

@@ -9,6 +9,7 @@ from specterm.decoding.ports import Block
 from specterm.decoding.prefill import prefill
 from specterm.decoding.tree import Topology
 from specterm.models import products
+from specterm.models.compiled.matrix import CompiledMatrix
 from specterm.models.devices import cpu_has_bf16
 from specterm.models.folders import BUILTIN_FOLDER
 from specterm.models.heads import READERS
@@ -20,7 +21,6 @@ from specterm.models.products import (
     Bfloat16Packed,
     HalfPacked,
     Plain,
-    ThreadedHalfPacked,
     half_packed,
     narrowest,
     packed_quickest,
@@ -45,7 +45,7 @@ def stored(*shape, scale=0.02):
     return (torch.randn(shape, generator=generator) * scale).bfloat16().float()
 
 
-@pytest.mark.parametrize("way", [HalfPacked, ThreadedHalfPacked])
+@pytest.mark.parametrize("way", [CompiledMatrix, HalfPacked])
 @pytest.mark.parametrize("scale", [1e-4, 0.02, 30.0])
 def test_the_product_is_the_plain_one(scale, way):
     weight, bias = stored(96, 64, scale=scale), stored(96)
@@ -98,25 +98,26 @@ def test_bfloat16_is_multiplied_as_such_only_where_the_processor_does_it_and_the
     weight = stored(64, 64)
     packed(weight, way=Bfloat16Packed)
     monkeypatch.setattr(products, "cpu_has_bf16", lambda: native)
-    monkeypatch.setattr(products, "_probe", lambda product, *_: 1.0 if type(product) is Bfloat16Packed else 2.0)
+    monkeypatch.setattr(products, "_probe", lambda product, *_: [1.0 if type(product) is Bfloat16Packed else 4.0])
     assert (quickest(weight.bfloat16(), torch.bfloat16, TARGET_WIDTHS) is Bfloat16Packed) == native
     assert quickest(weight, torch.float32, TARGET_WIDTHS) is not Bfloat16Packed
 
 
-@pytest.mark.parametrize("fastest", [HalfPacked, ThreadedHalfPacked, Plain])
+@pytest.mark.parametrize("fastest", [CompiledMatrix, HalfPacked, Plain])
 def test_what_is_faster_is_taken(fastest, monkeypatch):
     weight = stored(64, 64)
     packed(weight)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     monkeypatch.setattr(products, "_FEW_WEIGHTS", 0)
     products._threads_pay.cache_clear()
-    monkeypatch.setattr(products, "_probe", lambda product, *_: 1.0 if type(product) is fastest else 2.0)
+    monkeypatch.setattr(products, "_probe", lambda product, *_: [1.0 if type(product) is fastest else 2.0])
     for dtype in (torch.float32, torch.bfloat16):
         found = quickest(weight.to(dtype), dtype, TARGET_WIDTHS)
-        assert found is (None if fastest is Plain else half_packed)
+        assert found is {Plain: None, HalfPacked: half_packed}.get(fastest, fastest)
         assert found is None or type(found(weight, None)) is fastest
     assert quickest(weight.double(), torch.float64, TARGET_WIDTHS) is None
-    assert quickest(torch.randn(64, 64), torch.float32, TARGET_WIDTHS) is None
+    monkeypatch.setattr(products, "_probe", lambda product, *_: [1.0 if type(product) is HalfPacked else 2.0])
+    assert quickest(torch.randn(64, 64), torch.float32, TARGET_WIDTHS) in (None, CompiledMatrix)
 
 
 def test_a_table_is_held_as_narrow_as_loses_nothing():
@@ -144,8 +145,8 @@ def test_bfloat16_weights_that_are_packed_lose_nothing(name, monkeypatch):
     ids = torch.arange(5, 45)
     logits = {}
     for dtype, way, inner in (
-        ("float32", HalfPacked, torch.float32),
-        ("bfloat16", HalfPacked, torch.float32),
+        ("float32", CompiledMatrix, torch.float32),
+        ("bfloat16", CompiledMatrix, torch.float32),
         ("bfloat16", Bfloat16Packed, torch.float32),
         ("bfloat16", None, torch.bfloat16),
     ):
@@ -156,8 +157,8 @@ def test_bfloat16_weights_that_are_packed_lose_nothing(name, monkeypatch):
         found = prefill(runner, 0, ids)[0]
         assert found.dtype == inner == runner.cache.slots(0, 0, 1)[0].dtype
         logits[dtype, way] = found.float()
-    exact = logits["float32", HalfPacked]
-    assert torch.equal(logits["bfloat16", HalfPacked], exact)
+    exact = logits["float32", CompiledMatrix]
+    assert torch.equal(logits["bfloat16", CompiledMatrix], exact)
     rounded, plain = (
         float((logits["bfloat16", way] - exact).abs().max() / exact.abs().max()) for way in (Bfloat16Packed, None)
     )
@@ -165,7 +166,7 @@ def test_bfloat16_weights_that_are_packed_lose_nothing(name, monkeypatch):
     assert 0 < plain < 0.1
 
 
-@pytest.mark.parametrize("way", [HalfPacked, ThreadedHalfPacked, Plain])
+@pytest.mark.parametrize("way", [CompiledMatrix, HalfPacked, Plain])
 @pytest.mark.parametrize("kind", ["eagle", "eagle3"])
 def test_packed_heads_compute_what_they_did_before(kind, way, monkeypatch):
     monkeypatch.setattr("specterm.models.heads.feature_heads.quickest", lambda *_: None if way is Plain else way)
@@ -198,7 +199,7 @@ def test_packed_heads_compute_what_they_did_before(kind, way, monkeypatch):
     assert doubled.packed_bytes == 0
 
 
-@pytest.mark.parametrize("way", [HalfPacked, ThreadedHalfPacked, Plain])
+@pytest.mark.parametrize("way", [CompiledMatrix, HalfPacked, Plain])
 @pytest.mark.parametrize("kind", ["medusa", "mlp"])
 def test_packed_speculators_compute_what_they_did_before(kind, way, monkeypatch):
     monkeypatch.setattr(f"specterm.models.heads.{kind}.quickest", lambda *_: None if way is Plain else way)
@@ -208,7 +209,7 @@ def test_packed_speculators_compute_what_they_did_before(kind, way, monkeypatch)
     assert bool(packed.packed_bytes) == (way is not Plain)
     assert (packed.hidden_size, packed.dtype) == (plain.hidden_size, torch.float32) == (384, torch.float32)
     before, left = (sum(weight.nbytes for weight in module.parameters()) for module in (plain, packed))
-    assert left + packed.packed_bytes <= before
+    assert left + packed.packed_bytes <= 1.02 * before  # whole panels
     random = torch.Generator().manual_seed(3)
     for rows in (1, 5):
         states, ids = torch.randn((rows, 384), generator=random), torch.randint(4096, (rows,), generator=random)
@@ -229,15 +230,14 @@ def test_packed_medusa_heads_of_several_layers():
         torch.randn(shape, generator=random).half().float() / 8 for shape in ((3, 2, 64, 64), (3, 2, 64), (2, 50, 64))
     )
     states, made = torch.randn((4, 64), generator=random), MedusaHeads(weight, bias, lm_heads)
-    torch.testing.assert_close(_Packed(weight, lm_heads)(states, bias), made(states), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(_Packed(CompiledMatrix, weight, lm_heads)(states, bias), made(states), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("kind", ["medusa", "mlp", "eagle", "eagle3"])
 def test_heads_of_a_bfloat16_target_are_packed_as_those_of_a_float32_one(kind, monkeypatch):
     """Their weights are the same, and what goes through packed ones is float32."""
     module = f"specterm.models.heads.{'feature_heads' if kind.startswith('eagle') else kind}"
-    monkeypatch.setattr(f"{module}.quickest", lambda *_: HalfPacked)
-    packed(stored(8, 8))
+    monkeypatch.setattr(f"{module}.quickest", lambda *_: CompiledMatrix)
     narrow, wide = (load_models(ModelSpec(dtype=dtype).checked()).heads[kind] for dtype in ("bfloat16", "float32"))
     assert narrow.dtype == wide.dtype == torch.float32
     assert narrow.packed_bytes == wide.packed_bytes > 0
@@ -274,8 +274,8 @@ def test_small_matrices_are_multiplied_by_one_thread_and_large_ones_as_was_measu
     monkeypatch.setattr(products, "_threads_pay", pays)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
     found = [packed_quickest(weight) for weight in (small, large, huge)]
-    assert found == [HalfPacked, ThreadedHalfPacked, ThreadedHalfPacked]
+    assert found == [CompiledMatrix, HalfPacked, HalfPacked]
     assert measured == [(2000, 300, 4), (13982, 300, 4)]  # no more than need be, however large it is
     monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
-    assert packed_quickest(large) is HalfPacked
+    assert packed_quickest(large) is CompiledMatrix
     assert len(measured) == 2

@@ -1,7 +1,7 @@
 """Attention of a few tokens of one row over the slots of a cache, in float32.
 
 Query heads that share keys are read together, four queries at a time, so that a key or a value is loaded once for them.
-What a query gets does not depend on the others: what it does not see adds exact zeros.
+What a query gets does not depend on the others, to the last bit: what it does not see adds exact zeros.
 """
 
 from __future__ import annotations
@@ -75,21 +75,25 @@ def _micro_kernel(module: Any, machine: Machine, size: int, count: int) -> Any:
             e.store(b.fmul(e.sum(product), scale), e.at(room, slot))
     for token, room in zip(own_token, own_scores, strict=True):
         _hide(e, token, room, begin, end, seen, nodes)
-    sums = [_weigh(e, machine.lanes, room, end) for room in own_scores]
+    for room in own_scores:
+        _weigh(e, machine.lanes, room, end)
     zero = ir.Constant(vector, None)
+    # The weights are summed slot by slot: hidden slots between two leave their sum what it is without them.
+    sums = [e.variable(vector, zero) for _ in range(count)]
     gathered = [[e.variable(vector, zero) for _ in range(parts)] for _ in range(count)]
     with e.loop(0, end) as slot:
         value = [
             e.load(e.at(values, b.add(b.mul(slot, I64(size)), I64(part * lanes))), vector) for part in range(parts)
         ]
-        for own, room in zip(gathered, own_scores, strict=True):
+        for own, total, room in zip(gathered, sums, own_scores, strict=True):
             weight = e.splat(e.load(e.at(room, slot)), lanes)
-            for part, total in zip(value, own, strict=True):
-                b.store(e.fma(weight, part, b.load(total, typ=vector)), total)
+            b.store(b.fadd(b.load(total, typ=vector), weight), total)
+            for part, place in zip(value, own, strict=True):
+                b.store(e.fma(weight, part, b.load(place, typ=vector)), place)
     for own, total, place in zip(gathered, sums, own_out, strict=True):
-        share = e.splat(b.fdiv(FLOAT(1.0), total), lanes)
+        total_weight = b.load(total, typ=vector)
         for part, room in enumerate(own):
-            e.store(b.fmul(b.load(room, typ=vector), share), e.at(place, part * lanes))
+            e.store(b.fdiv(b.load(room, typ=vector), total_weight), e.at(place, part * lanes))
     e.end()
     e.function.attributes.add("noinline")
     return e.function
@@ -111,8 +115,8 @@ def _hide(e: Emitter, token: Value, scores: Value, begin: Value, end: Value, see
                     e.store(never, e.at(scores, slot))
 
 
-def _weigh(e: Emitter, lanes: int, scores: Value, end: Value) -> Value:
-    """e^(score - the largest) in the place of each score; returns their sum."""
+def _weigh(e: Emitter, lanes: int, scores: Value, end: Value) -> None:
+    """e^(score - the largest) in the place of each score."""
     b, vector = e.b, ir.VectorType(FLOAT, lanes)
     filled = b.and_(b.add(end, I64(lanes - 1)), I64(-lanes))
     with e.loop(end, filled) as slot:
@@ -121,10 +125,6 @@ def _weigh(e: Emitter, lanes: int, scores: Value, end: Value) -> Value:
     with e.loop(lanes, filled, lanes) as slot:
         b.store(e.larger(b.load(top, typ=vector), e.load(e.at(scores, slot), vector)), top)
     largest = e.splat(e.largest(b.load(top, typ=vector)), lanes)
-    total = e.variable(vector, ir.Constant(vector, None))
     with e.loop(0, filled, lanes) as slot:
         place = e.at(scores, slot)
-        weight = e.exp(b.fsub(e.load(place, vector), largest))
-        e.store(weight, place)
-        b.store(b.fadd(b.load(total, typ=vector), weight), total)
-    return e.sum(b.load(total, typ=vector))
+        e.store(e.exp(b.fsub(e.load(place, vector), largest)), place)

@@ -102,7 +102,8 @@ def blocks():
 @pytest.mark.parametrize("name", ["builtin/target", "builtin/draft"])
 def test_passes_are_those_of_torch(name, monkeypatch):
     compiled, plain = (runner(monkeypatch, way, name) for way in (CompiledMatrix, Plain))
-    assert isinstance(compiled._one_row, CompiledRow) and isinstance(plain._one_row, OneRow)
+    assert isinstance(compiled._one_row, CompiledRow)
+    assert isinstance(plain._one_row, OneRow)
     taps = (0, FINAL_NORM)
     for each in (compiled, plain):
         each.allocate(2, 160)
@@ -137,7 +138,8 @@ def test_a_new_cache_is_found_and_the_old_one_let_go(monkeypatch):
         target.allocate(1, slots)
         target.forward(block)
         found.append(target.forward(block))
-    assert torch.equal(found[0], found[1]) and torch.equal(found[0], found[2])
+    assert torch.equal(found[0], found[1])
+    assert torch.equal(found[0], found[2])
 
 
 def test_layers_of_odd_widths_do_without(monkeypatch):
@@ -172,7 +174,9 @@ def test_the_exponential_is_right_to_the_last_bits(lanes):
     edge = torch.tensor([-math.inf, -200.0, 200.0, math.nan] * (lanes // 4))
     out = torch.empty(lanes)
     function(edge.data_ptr(), out.data_ptr())
-    assert out[:2].tolist() == [0.0, 0.0] and 1e38 < out[2] < math.inf and out[3].isnan()
+    assert out[:2].tolist() == [0.0, 0.0]
+    assert 1e38 < out[2] < math.inf
+    assert out[3].isnan()
 
 
 @pytest.mark.parametrize("machine", [Machine("x86-64-v3", 8, 3), Machine("x86-64-v4", 16, 6), Machine("generic", 4, 6)])

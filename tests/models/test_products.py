@@ -230,7 +230,8 @@ def test_packed_medusa_heads_of_several_layers():
         torch.randn(shape, generator=random).half().float() / 8 for shape in ((3, 2, 64, 64), (3, 2, 64), (2, 50, 64))
     )
     states, made = torch.randn((4, 64), generator=random), MedusaHeads(weight, bias, lm_heads)
-    torch.testing.assert_close(_Packed(CompiledMatrix, weight, lm_heads)(states, bias), made(states), rtol=1e-4, atol=1e-4)
+    packed_heads = _Packed(CompiledMatrix, weight, lm_heads)
+    torch.testing.assert_close(packed_heads(states, bias), made(states), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("kind", ["medusa", "mlp", "eagle", "eagle3"])

@@ -21,7 +21,7 @@ def product_kernel(machine: Machine, kind: str) -> Kernel:
     from specterm.models.compiled.products import product
 
     module = ir.Module("product")
-    product(module, machine, kind, shared=True)  # type: ignore[arg-type]
+    product(module, machine, kind)  # type: ignore[arg-type]
     types = [_ADDRESS, _WHOLE, _ADDRESS, _ADDRESS, _WHOLE, _ADDRESS, *[_WHOLE] * 4]
     return _function(machine, module, f"product_{kind}", types)
 
@@ -29,10 +29,13 @@ def product_kernel(machine: Machine, kind: str) -> Kernel:
 @cache
 def layers_kernel(machine: Machine, size: int, kinds: tuple[str, ...]) -> Kernel:
     """See `layers.layers`."""
-    from llvmlite import ir
+    from llvmlite import binding, ir
 
     from specterm.models.compiled.layers import layers
 
+    for kind in kinds:
+        product = product_kernel(machine, kind)
+        binding.add_symbol(f"product_{kind}", product.address)  # type: ignore[attr-defined]
     module = ir.Module("layers")
     layers(module, machine, size, kinds)  # type: ignore[arg-type]
     return _function(machine, module, "layers", [_WHOLE, _WHOLE, _ADDRESS, _ADDRESS])
@@ -52,6 +55,7 @@ def norm_kernel(machine: Machine) -> Kernel:
 
 def _function(machine: Machine, module: Any, name: str, types: list[Any]) -> Kernel:
     library = Library(machine, module)
-    function = ctypes.CFUNCTYPE(None, *types)(library.address(name))
-    function.library = library  # type: ignore[attr-defined]  # machine code goes with its library
+    address = library.address(name)
+    function = ctypes.CFUNCTYPE(None, *types)(address)
+    function.library, function.address = library, address  # type: ignore[attr-defined]  # code goes with its library
     return function

@@ -11,7 +11,7 @@ from llvmlite import ir
 from specterm.models.compiled.attention import attention
 from specterm.models.compiled.emitter import FLOAT, I64, POINTER, Emitter, Value
 from specterm.models.compiled.machine import Machine
-from specterm.models.compiled.products import Kind, product
+from specterm.models.compiled.products import Kind, declared_product
 
 
 class LayerWord(IntEnum):
@@ -59,8 +59,9 @@ class PassWord(IntEnum):
 
 def layers(module: Any, machine: Machine, size: int, kinds: Sequence[Kind]) -> None:
     """The function layers(first, end, described, pass) of `module`: layers `first` to `end` of those described, one
-    after the other in blocks of words. size: of a head; kinds: of the weights of qkv, out, gate_up and down."""
-    products = {kind: product(module, machine, kind) for kind in dict.fromkeys(kinds)}
+    after the other in blocks of words. size: of a head; kinds: of the weights of qkv, out, gate_up and
+    down, whose products are in modules of their own."""
+    products = {kind: declared_product(module, kind) for kind in dict.fromkeys(kinds)}
     qkv, out, gate_up, down = (products[kind] for kind in kinds)
     attend = attention(module, machine, size)
     normed, turned, gated = _norm(module, machine), _turn(module, machine, size), _gate(module, machine)

@@ -66,7 +66,6 @@ class Library:
         options.loop_vectorization = options.slp_vectorization = options.loop_unrolling = False
         builder = binding.create_pass_builder(target, options)
         builder.getModulePassManager().run(parsed, builder)
-        self.assembly = target.emit_assembly(parsed) if False else ""
         self._engine = binding.create_mcjit_compiler(parsed, target)
         self._engine.finalize_object()
 

@@ -14,7 +14,7 @@ import torch
 from llvmlite import ir
 from torch import Tensor
 
-from specterm.models.compiled.emitter import FLOAT, HALF, I32, I64, POINTER, Emitter, Value
+from specterm.models.compiled.emitter import FLOAT, HALF, I32, I64, POINTER, VOID, Emitter, Value
 from specterm.models.compiled.machine import Machine
 
 Kind: TypeAlias = Literal["bfloat16", "float16", "float32"]
@@ -38,14 +38,22 @@ def laid_out(weight: Tensor, kind: Kind, machine: Machine) -> Tensor:
     return tiles.reshape(panels, inner, columns).to(getattr(torch, kind)).contiguous()
 
 
-def product(module: Any, machine: Machine, kind: Kind, *, shared: bool = False) -> Any:
+_ARGUMENTS = [POINTER, I64, POINTER, POINTER, I64, POINTER, *[I64] * 4]
+
+
+def declared_product(module: Any, kind: Kind) -> Any:
+    """The function that `product` writes, which is in another module than this one."""
+    return ir.Function(module, ir.FunctionType(VOID, _ARGUMENTS), f"product_{kind}")
+
+
+def product(module: Any, machine: Machine, kind: Kind) -> None:
     """The function product_KIND(x, x_step, weight, y, y_step, bias, rows, inner, out, add) of `module`.
 
     y[r, o] = (y[r, o] if add else 0) + bias[o] + sum over i of x[r, i] * weight[o, i]; rows of x and y begin x_step and
     y_step floats apart. `bias`, which may be null, has zeros up to the end of the last panel.
     """
     few = [_micro_kernel(module, machine, kind, rows) for rows in range(1, machine.rows + 1)]
-    e = Emitter(module, f"product_{kind}", [POINTER, I64, POINTER, POINTER, I64, POINTER, *[I64] * 4], shared=shared)
+    e = Emitter(module, f"product_{kind}", _ARGUMENTS, shared=True)
     x, x_step, weight, y, y_step, bias, rows, inner, out, add = e.arguments
     columns, size = machine.columns, _size(kind)
     b = e.b
@@ -79,12 +87,11 @@ def product(module: Any, machine: Machine, kind: Kind, *, shared: bool = False) 
             b.position_at_end(behind)
         b.store(e.b.gep(panel, [panel_size], source_etype=ir.IntType(8)), at)
     e.end()
-    return e.function
 
 
 def _micro_kernel(module: Any, machine: Machine, kind: Kind, rows: int) -> Any:
     """One panel with so many rows."""
-    e = Emitter(module, f"panel_{kind}_{rows}", [POINTER, I64, POINTER, POINTER, I64, POINTER, *[I64] * 6])
+    e = Emitter(module, f"panel_{kind}_{rows}", [*_ARGUMENTS, I64, I64])
     x, x_step, panel, y, y_step, bias, column, inner, left, add, ahead, pace = e.arguments
     b, lanes, columns = e.b, machine.lanes, machine.columns
     vector = ir.VectorType(FLOAT, lanes)

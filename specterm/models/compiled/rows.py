@@ -63,7 +63,7 @@ class CompiledLayers:
         for words, layer, norm in zip(self._described, layers, norms, strict=True):
             self._describe(words, layer, norm)
         self._buffers: dict[int, Buffers] = {}
-        self._scores = np.empty(0, dtype=np.float32)
+        self._scores: Floats = np.empty((QUERIES, 0), dtype=np.float32)
         self._cache: Callable[[], SlotCache | None] = lambda: None  # a reference that lets it go
         self._of = 0, 0
         self._held: tuple[object, ...] = ()

@@ -55,6 +55,18 @@ def test_its_lines_are_true(report: Report) -> None:
     assert len(devices) == torch.cuda.device_count()
 
 
+def test_kernels_are_tried(monkeypatch) -> None:
+    from specterm.models.compiled import machine
+    from specterm.models.compiled.matrix import CompiledMatrix
+
+    if machine.this_machine() is not None:
+        assert line(compute_lines(NvmlSource()), "CPU kernels").text.startswith("compiled for ")
+        monkeypatch.setattr(CompiledMatrix, "__call__", lambda self, x: x.new_zeros((5, 64)))
+        assert line(compute_lines(NvmlSource()), "CPU kernels").status == "missing"
+    monkeypatch.setattr(machine, "this_machine", lambda: None)
+    assert line(compute_lines(NvmlSource()), "CPU kernels").status == "note"
+
+
 @pytest.mark.parametrize("has_choice", [True, False])
 def test_a_number_format_that_is_measured_is_told_with_what_was_measured(has_choice, monkeypatch) -> None:
     from specterm.models import devices, formats

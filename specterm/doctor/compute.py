@@ -6,6 +6,7 @@ import os
 from typing import Any
 
 from specterm.doctor.report import Line
+from specterm.errors import one_line
 from specterm.telemetry.nvml import GpuInfo, NvmlSource
 from specterm.telemetry.processor import cpu_features, cpu_model
 
@@ -20,7 +21,7 @@ def compute_lines(nvml: NvmlSource) -> list[Line]:
         import torch
     except (ImportError, OSError):
         return lines  # the software section names it
-    return [*lines, _threads(torch), *gpu_lines(torch, nvml), *_defaults(torch)]
+    return [*lines, _threads(torch), _kernels(), *gpu_lines(torch, nvml), *_defaults(torch)]
 
 
 def usable_cpus() -> int:
@@ -108,6 +109,26 @@ def _cuda_device(index: int, found: Any, read: GpuInfo | None) -> Line:
             "set CUDA_DEVICE_ORDER=PCI_BUS_ID, so that CUDA and NVML number the GPUs alike",
         )
     return Line(name, "ok", told)
+
+
+def _kernels() -> Line:
+    """Whether small models decode by kernels of our own: compiles one, and multiplies with it."""
+    import torch
+
+    from specterm.models.compiled.machine import this_machine
+    from specterm.models.compiled.matrix import CompiledMatrix
+
+    name, machine = "CPU kernels", this_machine()
+    if machine is None:
+        return Line(name, "note", "none for this processor; torch's products serve, which are slower with few tokens")
+    weight, x = torch.randn(64, 64), torch.randn(5, 64)
+    try:
+        right = torch.allclose(CompiledMatrix(weight)(x), x @ weight.T, atol=1e-4)
+    except RuntimeError as error:
+        return Line(name, "missing", f"LLVM refuses to compile them: {one_line(error)}", "install llvmlite anew")
+    if not right:
+        return Line(name, "missing", "a compiled product is not what torch makes of it", "install llvmlite anew")
+    return Line(name, "ok", f"compiled for {machine.cpu}, vectors of {machine.lanes} numbers")
 
 
 def _defaults(torch: Any) -> list[Line]:

@@ -1,6 +1,6 @@
 """Which number format a model gets on a CPU with bfloat16 instructions: that in which its own first layer is quicker.
 
-float32 has products with 16-bit weights too (see `HalfPacked`), and with one token they may be the quicker ones;
+float32 has products with 16-bit weights too (see `CompiledMatrix`), and with one token they may be the quicker ones;
 bfloat16 (see `Bfloat16Packed`) takes many tokens at once in the time of one. Without the instructions there is nothing
 to measure: bfloat16 is converted in every product then.
 """

@@ -13,7 +13,7 @@ from specterm.telemetry.nvml import GpuInfo, NvmlSource
 from specterm.telemetry.processor import cpu_model
 from specterm.version import __version__
 
-PACKAGES = ("torch", "transformers", "accelerate", "bitsandbytes", "tokenizers", "safetensors", "textual")
+PACKAGES = ("torch", "llvmlite", "transformers", "accelerate", "bitsandbytes", "tokenizers", "safetensors", "textual")
 VARIABLES = (
     "CUDA_VISIBLE_DEVICES",
     "CUDA_DEVICE_ORDER",

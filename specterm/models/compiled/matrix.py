@@ -65,7 +65,10 @@ class CompiledMatrix:
         """See `Product`."""
         x = x if x.is_contiguous() else x.contiguous()
         rows = x.numel() // self.inner
-        y = x.new_empty((*x.shape[:-1], self.out))
+        y = torch.empty((*x.shape[:-1], self.out))
+        if rows < 2 * _ROWS_A_THREAD:
+            self._part(x.data_ptr(), y.data_ptr(), rows, 0, self.out)
+            return y
         threads = min(torch.get_num_threads(), rows // _ROWS_A_THREAD, len(self.panels))
         if threads < 2:
             self._part(x.data_ptr(), y.data_ptr(), rows, 0, self.out)
@@ -84,8 +87,9 @@ class CompiledMatrix:
     def _part(self, x: int, y: int, rows: int, begin: int, out: int) -> None:
         """`out` outputs from `begin` on, which is where a panel begins."""
         panels, bias = self._begin
-        panels += begin // self._columns * self._panel_bytes
-        bias += 4 * begin if bias else 0
+        if begin:
+            panels += begin // self._columns * self._panel_bytes
+            bias += 4 * begin if bias else 0
         self._multiply(x, self.inner, panels, y + 4 * begin, self.out, bias, rows, self.inner, out, 0)
 
 

@@ -21,6 +21,9 @@ from specterm.models.compiled.matrix import CompiledMatrix
 from specterm.models.norm import RmsNorm
 from specterm.models.row_layers import Floats, Layer, Sizes, Through
 
+_BEGIN, _POSITIONS, _SEEN, _NODES = map(int, (PassWord.BEGIN, PassWord.POSITIONS, PassWord.SEEN, PassWord.NODES))
+"""What differs between passes over as many tokens, as plain numbers: members of enums are slow to index with."""
+
 
 @dataclass(slots=True)
 class Buffers:
@@ -28,7 +31,13 @@ class Buffers:
 
     x: Floats  # [T, hidden], the residual stream
     read: Floats  # flat: what a layer's attention reads, and what is normed
+    positions: NDArray[np.int64]  # [T], where they are not those of the slots
     words: NDArray[np.int64]
+    at: int  # the address of the words, and so of others
+    positions_at: int
+    x_at: int
+    normed_at: int
+    normed: Tensor  # [T, hidden], in the memory of `read`
     rest: tuple[Tensor, ...]
 
     def reads(self, given: Floats) -> None:
@@ -53,20 +62,24 @@ class CompiledLayers:
         assert machine is not None, "suit() said so"
         self._sizes, self._layers, self._norms, self._eps = sizes, layers, norms, eps
         self._cos, self._sin, self._read_width = cos.contiguous(), sin.contiguous(), read_width
+        self._places = np.arange(len(cos))
+        self._places_at = self._places.ctypes.data
         self._ff = layers[0].down.parameters // sizes.hidden
         products = layers[0].products()
         kinds = tuple(product.kind for product in products)  # type: ignore[attr-defined]
         self._run, self._normed = layers_kernel(machine, sizes.head_dim, kinds), norm_kernel(machine)
         self._lanes = machine.lanes
         self._described = np.zeros((len(layers), len(LayerWord)), dtype=np.int64)
+        self._described_at = self._described.ctypes.data
         self._biases: list[Tensor] = []
         for words, layer, norm in zip(self._described, layers, norms, strict=True):
             self._describe(words, layer, norm)
         self._buffers: dict[int, Buffers] = {}
+        self._capacity = 0
         self._scores: Floats = np.empty((QUERIES, 0), dtype=np.float32)
         self._cache: Callable[[], SlotCache | None] = lambda: None  # a reference that lets it go
         self._of = 0, 0
-        self._held: tuple[object, ...] = ()
+        self._seen: Tensor | None = None
 
     def _describe(self, words: NDArray[np.int64], layer: Layer, norm: RmsNorm | None) -> None:
         words[LayerWord.INPUT_NORM] = 0 if norm is None else norm.address
@@ -113,23 +126,30 @@ class CompiledLayers:
             (PassWord.TOKENS, width),
         ):
             words[word] = value
-        return Buffers(x.numpy(), read.view(-1).numpy(), words, tensors)
+        self._tell(words)
+        normed = read.view(-1)[: width * sizes.hidden].view(width, -1)
+        positions = np.zeros(width, dtype=np.int64)
+        return Buffers(
+            x.numpy(), read.view(-1).numpy(), positions, words, words.ctypes.data, positions.ctypes.data, x.data_ptr(),
+            read.data_ptr(), normed, tensors,
+        )  # fmt: skip
 
     def begin(self, cache: SlotCache, row: int, begin: int, b: Buffers, where: NDArray[np.int64] | None,
               seen: Tensor | None) -> None:  # fmt: skip
         """A pass over the tokens of `b` at slots begin, begin + 1, ... of a row of `cache`, of which that has room in
         all layers. where: their positions, those of the slots unless given; seen: bool [1, T, nodes], None for a
         chain."""
-        words, width = b.words, len(b.x)
-        if self._cache() is not cache or self._of != (cache.generation, row):
+        words = b.words
+        if self._of != (cache.generation, row) or self._cache() is not cache:
             self._attach(cache, row)
-        where = np.arange(begin, begin + width) if where is None else where
-        seen = None if seen is None else seen.contiguous()
-        self._held = where, seen  # until the next pass
-        words[PassWord.CAPACITY] = cache.capacity
-        words[PassWord.SCORES], words[PassWord.SCORES_STEP] = self._scores.ctypes.data, self._scores.shape[1]
-        words[PassWord.BEGIN], words[PassWord.POSITIONS] = begin, where.ctypes.data
-        words[PassWord.SEEN], words[PassWord.NODES] = (0, 0) if seen is None else (seen.data_ptr(), seen.shape[-1])
+        if where is None:
+            words[_POSITIONS] = self._places_at + 8 * begin
+        else:
+            b.positions[:] = where
+            words[_POSITIONS] = b.positions_at
+        words[_BEGIN] = begin
+        self._seen = seen = None if seen is None else seen.contiguous()  # until the next pass
+        words[_SEEN], words[_NODES] = (0, 0) if seen is None else (seen.data_ptr(), seen.shape[-1])
 
     def _attach(self, cache: SlotCache, row: int) -> None:
         """The passes to come are over this row."""
@@ -138,11 +158,18 @@ class CompiledLayers:
         slots = -(-cache.capacity // self._lanes) * self._lanes
         if self._scores.size < QUERIES * slots:
             self._scores = np.empty((QUERIES, slots), dtype=np.float32)
-        self._cache, self._of = weakref.ref(cache), (cache.generation, row)
+        self._cache, self._of, self._capacity = weakref.ref(cache), (cache.generation, row), cache.capacity
+        for buffers in self._buffers.values():
+            self._tell(buffers.words)
+
+    def _tell(self, words: NDArray[np.int64]) -> None:
+        """A pass of the cache that it is over."""
+        words[PassWord.CAPACITY] = self._capacity
+        words[PassWord.SCORES], words[PassWord.SCORES_STEP] = self._scores.ctypes.data, self._scores.shape[1]
 
     def run(self, b: Buffers, first: int, end: int) -> None:
         """Layers `first` to `end`; the residual stream in `b` goes on."""
-        self._run(first, end, self._described.ctypes.data, b.words.ctypes.data)
+        self._run(first, end, self._described_at, b.at)
 
     def through(self, cache: SlotCache, block: Block, max_positions: int) -> Through:
         """Through layers without input norms with the few tokens of `block`, which has one row, of which `cache` has
@@ -165,6 +192,13 @@ class CompiledLayers:
         self._normed(x.ctypes.data, out.data_ptr(), norm.address, len(x), x.shape[1], self._eps)
         return out
 
+    def judged(self, b: Buffers, norm: RmsNorm, last: int | None) -> Tensor:
+        """The residual stream in `b` normed, [T, hidden], or [1, hidden] of token `last`; until the next pass."""
+        hidden = b.x.shape[1]
+        first, out = (0, b.normed) if last is None else (last, b.normed[:1])
+        self._normed(b.x_at + 4 * hidden * first, b.normed_at, norm.address, len(out), hidden, self._eps)
+        return out
+
 
 def suit(sizes: Sizes, layers: Sequence[Layer]) -> bool:
     """Whether there are kernels for the layers: all weights are compiled, alike in each layer, and vectors divide all
@@ -180,7 +214,9 @@ def suit(sizes: Sizes, layers: Sequence[Layer]) -> bool:
 def sight(block: Block) -> Tensor | None:
     """What the tokens of `block` see of the slots of its tree, bool [1, T, nodes]; None for a chain."""
     visible, nodes = block.topology.visible, block.first + block.width
-    return None if visible is None else visible[:, block.first : nodes, :nodes]
+    if visible is None or (block.first == 0 and nodes == visible.shape[2]):
+        return visible
+    return visible[:, block.first : nodes, :nodes]
 
 
 def places(block: Block, max_positions: int) -> NDArray[np.int64] | None:
@@ -189,5 +225,7 @@ def places(block: Block, max_positions: int) -> NDArray[np.int64] | None:
     begin = block.starts[0] + block.first
     if block.topology.chain and begin + block.width <= max_positions:
         return None
-    depth: NDArray[np.int64] = block.topology.depth[0].numpy()[block.first : block.first + block.width]
-    return np.minimum(depth + block.starts[0], max_positions - 1)
+    depth: NDArray[np.int64] = block.topology.depth.numpy()[0, block.first : block.first + block.width]
+    where = depth + block.starts[0]
+    reaches = block.starts[0] + block.topology.max_depth < max_positions
+    return where if reaches else np.minimum(where, max_positions - 1, out=where)

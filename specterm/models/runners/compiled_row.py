@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -43,13 +42,14 @@ class CompiledRow:
         where, seen = (None, None) if block is None else (places(block, self._max_positions), sight(block))
         passes.begin(cache, row, begin, b, where, seen)
         end, done = self._count if layers is None else layers, 0
-        tapped = {}
+        tapped: dict[int, Tensor] = {}
         for tap in sorted(tap for tap in taps if 0 <= tap < end):
             passes.run(b, done, tap)
-            tapped[tap], done = b.x.copy(), tap
+            tapped[tap], done = torch.from_numpy(b.x.copy()), tap
         passes.run(b, done, end)
         if FINAL_NORM in taps:
-            tapped[FINAL_NORM] = passes.normed(b.x, self._norm).numpy()
-        states = torch.from_numpy(np.concatenate([tapped[tap] for tap in taps], axis=1)) if taps else None
-        x = b.x if last is None else b.x[last : last + 1]
-        return self._judge(passes.normed(x, self._judge_norm)), states
+            tapped[FINAL_NORM] = passes.normed(b.x, self._norm)
+        states = None
+        if taps:
+            states = tapped[taps[0]] if len(taps) == 1 else torch.cat([tapped[tap] for tap in taps], dim=1)
+        return self._judge(passes.judged(b, self._judge_norm, last)), states

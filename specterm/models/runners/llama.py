@@ -181,7 +181,8 @@ class LlamaRunner(Cached):
         self, block: Block, taps: Sequence[int], last: Sequence[int] | None = None
     ) -> tuple[Tensor, Tensor]:
         """See `Runner`."""
-        return self._forward(block, self.layers, taps, last)
+        logits, states = self._forward(block, self.layers, taps, last)
+        return logits, logits[..., :0] if states is None else states
 
     @torch.inference_mode()
     def step(self, row: int, position: int, token: int) -> Tensor:
@@ -207,8 +208,8 @@ class LlamaRunner(Cached):
     @torch.inference_mode()
     def _forward(
         self, block: Block, layers: int, taps: Sequence[int], last: Sequence[int] | None
-    ) -> tuple[Tensor, Tensor]:
-        """Logits after the first `layers` layers, and the states at `taps`."""
+    ) -> tuple[Tensor, Tensor | None]:
+        """Logits after the first `layers` layers, and the states at `taps`, perhaps None without."""
         assert self.cache is not None, "allocate() comes first"
         cache, (rows, width) = self.cache, block.ids.shape
         if self._graphs is not None and (found := self._graphs.forward(cache, block, layers, taps)) is not None:
@@ -265,14 +266,14 @@ class LlamaRunner(Cached):
 
     def _forward_one_row(
         self, passes: OneRow | CompiledRow, block: Block, layers: int, taps: Sequence[int], last: Sequence[int] | None
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor | None]:
         """`_forward` of a few tokens of one row; the cache has begun the block."""
         assert self.cache is not None
         logits, states = passes.forward(
             self.cache, block.rows[0], block.starts[0] + block.first, block.ids.tolist()[0],
             block=block, layers=layers, taps=taps, last=None if last is None else last[0],
         )  # fmt: skip
-        return logits.unsqueeze(0), logits[..., :0] if states is None else states.to(self.dtype).unsqueeze(0)
+        return logits.unsqueeze(0), None if states is None else states.to(self.dtype).unsqueeze(0)
 
     def compact(self, rows: Sequence[int], starts: Sequence[int], path: Tensor) -> None:
         """See `Runner`."""

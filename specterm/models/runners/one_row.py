@@ -77,8 +77,6 @@ def filling(table: Tensor) -> Callable[[Sequence[int], Floats], None]:
     upper = table.view(torch.int16).numpy().view(np.uint16)  # numpy has no bfloat16, the upper half of a float32
 
     def widen(ids: Sequence[int], x: Floats) -> None:
-        bits = x.view(np.uint32)
-        bits[:] = upper[ids[0]] if len(ids) == 1 else upper.take(ids, 0)
-        bits <<= 16
+        np.left_shift(upper[ids[0]] if len(ids) == 1 else upper.take(ids, 0), 16, x.view(np.uint32), dtype=np.uint32)
 
     return widen

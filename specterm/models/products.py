@@ -30,9 +30,9 @@ _SUBNORMAL = 2.0**-25
 _PROBED_WEIGHTS = 1 << 23
 _WORTH = 0.65
 """Products in bfloat16 round more, and one row takes them longer: they must take less than this part of the time."""
-_COMPILED_GAINS = 0.5
-"""Behind compiled products the rest of a layer is compiled too, and weights that are in no cache are read faster than
-by others: both are more than a probe shows."""
+_THREADS_WORTH = 0.5, 0.8
+"""Threads must take less than this part of a compiled product's time, for few and for `_MANY_WEIGHTS`: behind compiled
+products the rest of a layer is compiled too, which counts where matrices are small."""
 _FEW_WEIGHTS = 1 << 18
 """One thread has multiplied so many before others have begun."""
 _MANY_WEIGHTS = 1 << 22
@@ -203,7 +203,7 @@ def quickest(weight: Tensor, dtype: torch.dtype, widths: Sequence[int]) -> Packi
 
     took: dict[Packing | None, float] = {None: 1.0}
     if this_machine() is not None:
-        took[CompiledMatrix] = _COMPILED_GAINS * against_plain(CompiledMatrix(full))
+        took[CompiledMatrix] = _threads_worth(weight.numel()) * against_plain(CompiledMatrix(full))
     # Torch may be without FBGEMM or oneDNN, or the CPU too old for them.
     if torch.get_num_threads() > 1 and packs_exactly(full):
         with contextlib.suppress(AttributeError, RuntimeError):
@@ -247,7 +247,11 @@ def _threads_pay(rows: int, columns: int, threads: int) -> bool:
     alone, together = (
         sum(_probe(way(weight), torch.float32, columns, DRAFT_WIDTHS)) for way in (CompiledMatrix, HalfPacked)
     )
-    return together < _COMPILED_GAINS * alone
+    return together < _threads_worth(rows * columns) * alone
+
+
+def _threads_worth(weights: int) -> float:
+    return _THREADS_WORTH[weights >= _MANY_WEIGHTS]
 
 
 def narrowest(table: Tensor) -> Tensor:

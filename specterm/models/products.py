@@ -28,11 +28,9 @@ from specterm.models.devices import cpu_has_bf16
 _SUBNORMAL = 2.0**-25
 """Half precision rounds numbers below its normal range by at most this."""
 _PROBED_WEIGHTS = 1 << 23
-_WORTH = 0.65
-"""Products in bfloat16 round more, and one row takes them longer: they must take less than this part of the time."""
-_THREADS_WORTH = 0.5, 0.8
-"""Threads must take less than this part of a compiled product's time, for few and for `_MANY_WEIGHTS`: behind compiled
-products the rest of a layer is compiled too, which counts where matrices are small."""
+_WORTH = 0.5, 0.8
+"""Other ways must take less than this part of a compiled product's time, for few and for `_MANY_WEIGHTS`: behind
+compiled products the rest of a layer is compiled too, which counts where matrices are small."""
 _FEW_WEIGHTS = 1 << 18
 """One thread has multiplied so many before others have begun."""
 _MANY_WEIGHTS = 1 << 22
@@ -203,14 +201,14 @@ def quickest(weight: Tensor, dtype: torch.dtype, widths: Sequence[int]) -> Packi
 
     took: dict[Packing | None, float] = {None: 1.0}
     if this_machine() is not None:
-        took[CompiledMatrix] = _threads_worth(weight.numel()) * against_plain(CompiledMatrix(full))
+        took[CompiledMatrix] = _worth(weight.numel()) * against_plain(CompiledMatrix(full))
     # Torch may be without FBGEMM or oneDNN, or the CPU too old for them.
     if torch.get_num_threads() > 1 and packs_exactly(full):
         with contextlib.suppress(AttributeError, RuntimeError):
             took[half_packed] = against_plain(half_packed(full))
     if dtype == torch.bfloat16 and cpu_has_bf16():
         with contextlib.suppress(AttributeError, RuntimeError):
-            took[Bfloat16Packed] = against_plain(Bfloat16Packed(full)) / _WORTH
+            took[Bfloat16Packed] = against_plain(Bfloat16Packed(full))
     return min(took, key=took.__getitem__)
 
 
@@ -247,11 +245,11 @@ def _threads_pay(rows: int, columns: int, threads: int) -> bool:
     alone, together = (
         sum(_probe(way(weight), torch.float32, columns, DRAFT_WIDTHS)) for way in (CompiledMatrix, HalfPacked)
     )
-    return together < _threads_worth(rows * columns) * alone
+    return together < _worth(rows * columns) * alone
 
 
-def _threads_worth(weights: int) -> float:
-    return _THREADS_WORTH[weights >= _MANY_WEIGHTS]
+def _worth(weights: int) -> float:
+    return _WORTH[weights >= _MANY_WEIGHTS]
 
 
 def narrowest(table: Tensor) -> Tensor:

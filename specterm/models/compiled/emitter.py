@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeAlias
 
@@ -106,11 +106,32 @@ class Emitter:
 
     def sum(self, vector: Value) -> Value:
         """Of all lanes: halves are added until one is left."""
-        return self._reduced(vector, self.b.fadd)
+        return self.b.extract_element(self.folded(vector, 1, self.b.fadd), I32(0))
 
-    def largest(self, vector: Value) -> Value:
-        """Of all lanes."""
-        return self._reduced(vector, self.larger)
+    def four_sums(self, vectors: Sequence[Value]) -> Value:
+        """The sums of all lanes of four vectors, in one of four lanes."""
+        lanes = vectors[0].type.count
+        groups = range(0, lanes, 4)
+
+        def joined(one: Value, other: Value, low: Sequence[int], high: Sequence[int]) -> Value:
+            """Two choices of the lanes of each four of both, added; from 4 on they are those of `other`."""
+            masks = ([g + i % 4 + lanes * (i // 4) for g in groups for i in part] for part in (low, high))
+            return self.b.fadd(*(self._shuffled(one, other, mask) for mask in masks))
+
+        first, second, third, fourth = vectors
+        low, high = (joined(*pair, (0, 4, 1, 5), (2, 6, 3, 7)) for pair in ((first, second), (third, fourth)))
+        return self.folded(joined(low, high, (0, 1, 4, 5), (2, 3, 6, 7)), 4, self.b.fadd)
+
+    def folded(self, vector: Value, lanes: int, operation: Callable[[Value, Value], Value]) -> Value:
+        """Halves are joined until so many lanes are left."""
+        while (count := vector.type.count) > lanes:
+            halves = (self._shuffled(vector, vector, part) for part in (range(count // 2), range(count // 2, count)))
+            vector = operation(*halves)
+        return vector
+
+    def spread(self, vector: Value, lanes: int) -> Value:
+        """Its lanes again and again, up to so many."""
+        return self._shuffled(vector, vector, [lane % vector.type.count for lane in range(lanes)])
 
     def exp(self, x: Value) -> Value:
         """e^x of each lane, to the last bit or two; 0 below -87, and no more than e^88. The reduction and the
@@ -134,16 +155,8 @@ class Emitter:
     def _all(self, value: float, lanes: int) -> Value:
         return ir.Constant(ir.VectorType(FLOAT, lanes), [_single(value)] * lanes)
 
-    def _reduced(self, vector: Value, operation: Any) -> Value:
-        lanes = vector.type.count
-        while lanes > 1:
-            lanes //= 2
-            low, high = (
-                self.b.shuffle_vector(vector, vector, ir.Constant(ir.VectorType(I32, lanes), list(part)))
-                for part in (range(lanes), range(lanes, 2 * lanes))
-            )
-            vector = operation(low, high)
-        return self.b.extract_element(vector, I32(0))
+    def _shuffled(self, one: Value, other: Value, lanes: Sequence[int]) -> Value:
+        return self.b.shuffle_vector(one, other, ir.Constant(ir.VectorType(I32, len(lanes)), list(lanes)))
 
     def _intrinsic(self, name: str, *operands: Value) -> Value:
         kind = operands[0].type

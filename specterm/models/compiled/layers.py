@@ -45,8 +45,7 @@ class PassWord(IntEnum):
     QKV = auto()  # [T, heads + 2 * kv_heads, head_dim]
     ATTENDED = auto()  # [T, heads, head_dim]
     GATE_UP = auto()  # [T, 2 * ff]
-    SCORES = auto()  # [QUERIES, SCORES_STEP]
-    SCORES_STEP = auto()
+    SCORES = auto()  # see `attention`
     CAPACITY = auto()
     TOKENS = auto()
     BEGIN = auto()  # the slot of the first token
@@ -112,7 +111,7 @@ def layers(module: Any, machine: Machine, size: int, kinds: Sequence[Kind]) -> N
             offset, behind = b.mul(b.mul(head, group), I64(size)), b.mul(head, kv_size)
             b.call(attend, [
                 e.at(states, offset), qkv_width, group, tokens, e.at(keys, behind), e.at(values, behind), begin,
-                address(PassWord.SEEN), number(PassWord.NODES), address(PassWord.SCORES), number(PassWord.SCORES_STEP),
+                address(PassWord.SEEN), number(PassWord.NODES), address(PassWord.SCORES),
                 real(PassWord.SCALE), e.at(attended, offset), queries_width,
             ])  # fmt: skip
         b.call(out, [attended, queries_width, part(LayerWord.OUT), x, hidden, part(LayerWord.OUT_BIAS), tokens,

@@ -76,7 +76,7 @@ class CompiledLayers:
             self._describe(words, layer, norm)
         self._buffers: dict[int, Buffers] = {}
         self._capacity = 0
-        self._scores: Floats = np.empty((QUERIES, 0), dtype=np.float32)
+        self._scores: Floats = np.empty(0, dtype=np.float32)
         self._cache: Callable[[], SlotCache | None] = lambda: None  # a reference that lets it go
         self._of = 0, 0
         self._seen: Tensor | None = None
@@ -157,7 +157,7 @@ class CompiledLayers:
             words[LayerWord.KEYS] = cache.row_address(index, row)
         slots = -(-cache.capacity // self._lanes) * self._lanes
         if self._scores.size < QUERIES * slots:
-            self._scores = np.empty((QUERIES, slots), dtype=np.float32)
+            self._scores = np.empty(QUERIES * slots, dtype=np.float32)
         self._cache, self._of, self._capacity = weakref.ref(cache), (cache.generation, row), cache.capacity
         for buffers in self._buffers.values():
             self._tell(buffers.words)
@@ -165,7 +165,7 @@ class CompiledLayers:
     def _tell(self, words: NDArray[np.int64]) -> None:
         """A pass of the cache that it is over."""
         words[PassWord.CAPACITY] = self._capacity
-        words[PassWord.SCORES], words[PassWord.SCORES_STEP] = self._scores.ctypes.data, self._scores.shape[1]
+        words[PassWord.SCORES] = self._scores.ctypes.data
 
     def run(self, b: Buffers, first: int, end: int) -> None:
         """Layers `first` to `end`; the residual stream in `b` goes on."""

@@ -113,6 +113,12 @@ class Ours:
                 delattr(runner, name)
 
 
+def without_compiled_layers(monkeypatch: Any) -> None:
+    """Models that are loaded from now on go through layers whose attention is torch's, which `attention_timed` sees."""
+    for module in ("runners.llama", "heads.feature_heads"):
+        monkeypatch.setattr(f"specterm.models.{module}.suit", lambda *_: False)
+
+
 @contextmanager
 def attention_timed(clock: Callable[[], float]):
     """Adds up the seconds that attention takes, which grows with the context, in the list that this gives."""

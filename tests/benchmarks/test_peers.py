@@ -13,7 +13,17 @@ import statistics
 import psutil
 import pytest
 import torch
-from contenders import CLOCK, HuggingFace, Ours, Ratio, attention_timed, best_of, interleaved, stories
+from contenders import (
+    CLOCK,
+    HuggingFace,
+    Ours,
+    Ratio,
+    attention_timed,
+    best_of,
+    interleaved,
+    stories,
+    without_compiled_layers,
+)
 
 from specterm.events import Round
 
@@ -139,7 +149,9 @@ def test_batch_sizes():
 
 def test_cost_against_context_length(monkeypatch):
     """A round by the length of the text behind it, to the end of the context: but for attention itself it takes as long
-    as at the beginning, and memory does not grow."""
+    as at the beginning, and memory does not grow. Compiled layers do not tell what attention takes of them, so here
+    they are left out."""
+    without_compiled_layers(monkeypatch)
     monkeypatch.setattr("specterm.decoding.timing.time.perf_counter", CLOCK)
     ours = Ours("auto")
     ours.model = ours.model.__class__(drafts=ours.model.drafts, eagle="builtin").checked()

@@ -9,10 +9,11 @@ import time
 
 import pytest
 import torch
-from contenders import Ours, attention_timed
+from contenders import Ours, attention_timed, without_compiled_layers
 
 from specterm.config import Request
 from specterm.events import Prefilled, Round
+from specterm.models.runners.compiled_row import CompiledRow
 
 TEXT = "The little dog went to the big house and saw a red ball near the tree. "
 METHODS = {"naive": {}, "draft": {"num_draft_tokens": 4}, "ngram": {"num_draft_tokens": 4}, "eagle": {"tree_nodes": 6}}
@@ -20,6 +21,15 @@ METHODS = {"naive": {}, "draft": {"num_draft_tokens": 4}, "ngram": {"num_draft_t
 
 @pytest.fixture(scope="module")
 def ours():
+    """Its attention can be timed."""
+    torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        without_compiled_layers(patch)
+        return Ours("auto")
+
+
+@pytest.fixture(scope="module")
+def compiled():
     torch.set_num_threads(1)
     return Ours("auto")
 
@@ -61,3 +71,23 @@ def test_rounds_cost_the_same_at_the_end_of_the_context(ours, method, monkeypatc
         f"rounds behind a long text take {min(ratios):.2f} times as long, attention left out; "
         f"{min(grown)} more tensors are held after them"
     )
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_compiled_rounds_take_little_longer_at_the_end_of_the_context(compiled, method, monkeypatch):
+    """Attention over 900 tokens included."""
+    if not isinstance(compiled.target._one_row, CompiledRow):
+        pytest.skip("no kernels for this processor")
+    clock = time.thread_time
+    monkeypatch.setattr("specterm.decoding.timing.time.perf_counter", clock)
+    spec, ratios = compiled.spec(method, 40, **METHODS[method]), []
+    for _ in range(5):
+        medians = []
+        for repeats in (4, 52):
+            prompts = compiled.session.prompts(spec, [Request(prompt=TEXT * repeats)])
+            events = compiled.session.run(spec, prompts, clock, lambda: False)
+            medians.append(statistics.median(e.seconds for e in events if isinstance(e, Round) and e.index))
+        ratios.append(medians[1] / medians[0])
+        if ratios[-1] < 2.0:
+            return
+    pytest.fail(f"rounds behind a long text take {min(ratios):.2f} times as long")

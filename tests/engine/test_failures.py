@@ -78,12 +78,12 @@ class Faulty:
 
 
 @pytest.mark.parametrize(("error", "exit_code", "told"), FAULTS, ids=IDS)
-@pytest.mark.parametrize("passes", [0, 40], ids=["prefill", "round"])
+@pytest.mark.parametrize("passes", [0, 12], ids=["prefill", "round"])
 def test_a_fault_in_the_middle_is_told_and_the_next_run_is_as_ever(
     engine, right, monkeypatch, caplog, error, exit_code, told, passes
 ):
     with monkeypatch.context() as patch:
-        faulty = Faulty(patch, error, passes, "row_slots")
+        faulty = Faulty(patch, error, passes, "claim")
         events = run(engine)
         assert faulty.left < 0
     end = events[-1]
@@ -135,7 +135,7 @@ def test_a_device_that_no_longer_answers_is_lost_until_a_new_process(monkeypatch
         with monkeypatch.context() as patch:
             patch.setattr(torch.cuda, "is_initialized", lambda: True)
             patch.setattr(torch.cuda, "synchronize", answer)
-            faulty = Faulty(patch, BROKEN, 40, "row_slots")
+            faulty = Faulty(patch, BROKEN, 12, "claim")
             first = run(engine)
             assert faulty.left < 0
         assert asked == [True]
@@ -153,7 +153,7 @@ def test_a_device_that_no_longer_answers_is_lost_until_a_new_process(monkeypatch
 
 def test_a_fault_in_putting_things_in_order_does_not_end_the_engine(engine, right, monkeypatch):
     with monkeypatch.context() as patch:
-        Faulty(patch, CUDA_FULL, 0, "row_slots")
+        Faulty(patch, CUDA_FULL, 0, "claim")
         patch.setattr("specterm.models.runners.llama.LlamaRunner.release", lambda runner: 1 / 0)
         assert run(engine)[-1].error == "ZeroDivisionError: division by zero"
     assert ids(run(engine)) == right

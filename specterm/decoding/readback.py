@@ -74,24 +74,24 @@ def read_outcomes(tree: DraftTree, verdict: Verdict, top_ids: Tensor | None = No
     top_ids: int64 [B, T, k], the target's likeliest tokens after the root and each node, where a drafter wants them.
     """
     fields: dict[str, Tensor | None] = {
-        "accepted": verdict.accepted.unsqueeze(1),
-        "next_token": verdict.next_token.unsqueeze(1),
+        "accepted": verdict.accepted,
+        "next_token": verdict.next_token,
         "tokens": tree.tokens,
         "states": None if verdict.walked is None else verdict.states,
         "path": None if tree.topology.chain else verdict.path,
-        "parents": None if tree.topology.chain else tree.topology.parents[:, 1:].expand_as(tree.tokens) - 1,
+        "parents": None if tree.topology.chain else tree.topology.parents.expand(len(tree.counts), -1),
         "p": verdict.p,
         "q": verdict.q,
         "confidence": tree.confidence,
         "sources": tree.sources,
-        "next_p": None if verdict.next_p is None else verdict.next_p.unsqueeze(1),
+        "next_p": verdict.next_p,
         "top_ids": None if top_ids is None else top_ids.flatten(1),
     }
     present = {name: tensor for name, tensor in fields.items() if tensor is not None}
     rows = _to_host(present)
     outcomes = []
     for row, count in zip(rows, tree.counts, strict=True):
-        parents = [int(x) for x in row["parents"]] if "parents" in row else list(range(-1, tree.nodes - 1))
+        parents = [int(x) - 1 for x in row["parents"][1:]] if "parents" in row else list(range(-1, tree.nodes - 1))
         outcomes.append(Outcome(row, count, parents, tree.topology.chain))
     return outcomes
 
@@ -103,11 +103,12 @@ def _chain_states(accepted: int, count: int) -> list[NodeState]:
 
 
 def _to_host(fields: dict[str, Tensor]) -> list[dict[str, list[Any]]]:
-    """The fields, [B, any] each, of each row."""
-    parts = list(fields.values())
-    device = parts[0].device
+    """The fields, [B] or [B, any] each, as lists of each row."""
+    device = fields["accepted"].device
     if device.type == "cpu":  # nothing needs to be copied
-        return [dict(zip(fields, own, strict=True)) for own in zip(*(part.tolist() for part in parts), strict=True)]
+        columns = [[[x] for x in part.tolist()] if part.ndim == 1 else part.tolist() for part in fields.values()]
+        return [dict(zip(fields, own, strict=True)) for own in zip(*columns, strict=True)]
+    parts = [part.unsqueeze(1) if part.ndim == 1 else part for part in fields.values()]
     if any(part.is_floating_point() for part in parts):
         # Token ids and codes are exact in double precision (on MPS in single, up to 2^24).
         exact = torch.float32 if device.type == "mps" else torch.float64

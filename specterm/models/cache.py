@@ -48,6 +48,8 @@ class SlotCache:
         self._taken_rows: tuple[int, ...] = ()
         self._alone: dict[int, RowSlots] = {}  # of each layer for the row `_alone_row`
         self._alone_row = -1
+        self._arrays: list[NDArray[np.int16]] = []  # the buffers of a row
+        self._arrays_of = -1, -1  # the generation, and the row
         self._block: Block | None = None
         self._together = False  # whether the block's rows follow one another and begin at the same slot
         self._begin = self._end = 0  # the first slot of the block's first row, and one past the last of all
@@ -83,6 +85,7 @@ class SlotCache:
         """Make the buffers larger or smaller, one after the other; what is in them stays as far as it fits."""
         both = min(rows, self.rows), min(capacity, self.capacity)
         self.rows, self.capacity, self.kept = rows, capacity, self.kept[:capacity]
+        self._arrays, self._arrays_of = [], (-1, -1)
         for layer in self.layers():
             old = self._layers.pop(layer)
             self._taken.pop(layer, None)
@@ -149,11 +152,14 @@ class SlotCache:
         moved = [(start + depth, start + node) for depth, (above, node) in steps if node > max(depth, above)]
         if not moved:
             return
-        for buffers in self._layers.values():
-            for buffer in buffers:
-                own = buffer[row].view(torch.int16).numpy()  # numpy does not know every number format
-                for target, source in moved:  # which is behind every target so far
-                    own[:, target] = own[:, source]
+        if self._arrays_of != (self.generation, row):
+            buffers = [buffer[row] for own in self._layers.values() for buffer in own]
+            # Whole numbers, as numpy does not know every number format.
+            self._arrays = [buffer.view(torch.int16).numpy() for buffer in buffers]
+            self._arrays_of = self.generation, row
+        for own in self._arrays:
+            for target, source in moved:  # which is behind every target so far
+                own[:, target] = own[:, source]
 
     def slots(self, layer: int, row: int, end: int) -> tuple[Tensor, Tensor]:
         """Keys and values of one row up to `end`, [kv_heads, end, head_dim]: for tests and inspection."""

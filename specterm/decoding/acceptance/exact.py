@@ -14,7 +14,7 @@ from torch import Tensor
 
 from specterm.decoding.acceptance.chain import SampledChain
 from specterm.decoding.acceptance.multi_candidate import multi_candidate
-from specterm.decoding.acceptance.walk import leading, probability_at, target_uniforms, walk
+from specterm.decoding.acceptance.walk import leading, matched, probability_at, target_uniforms
 from specterm.decoding.ports import Judging, Verdict
 from specterm.decoding.sampling import draw, likeliest, probabilities
 from specterm.decoding.tree import DraftTree
@@ -43,21 +43,13 @@ class Exact:
     @staticmethod
     def _matched(tree: DraftTree, scores: Tensor, drawn: Tensor, judging: Judging) -> Verdict:
         """Keep each node that is the token drawn at its parent. `scores` are logits when greedy, else probabilities."""
-        topology, walked = tree.topology, None
+        topology = tree.topology
         if not tree.nodes and not judging.record:
             return Verdict(topology, drawn.new_zeros(len(drawn)), drawn[:, 0], None)
-        if topology.chain:
-            parents = topology.parents[:, 1:]
-            count = leading(tree.where_drafted(tree.tokens == drawn[:, :-1]))
-            last = count.unsqueeze(1)
-        else:
-            parents = topology.parents.expand_as(drawn)[:, 1:]
-            path, count, states = walk(topology, tree.where_drafted(tree.tokens == drawn.gather(1, parents)))
-            last, walked = path[:, -1:], (path, states)
-        next_token = drawn.gather(1, last).squeeze(1)
+        found = matched(tree, drawn)
         if not judging.record:
-            return Verdict(topology, count, next_token, walked)
+            return Verdict(topology, found.count, found.next_token, found.walked)
         probs = probabilities(scores, judging.warps) if judging.warps.greedy else scores
-        p = probability_at(probs, parents, tree.tokens)
-        next_p = probability_at(probs, last, next_token.unsqueeze(1)).squeeze(1)
-        return Verdict(topology, count, next_token, walked, p, None, next_p)
+        p = probability_at(probs, topology.parents.expand_as(drawn)[:, 1:], tree.tokens)
+        next_p = probability_at(probs, found.last, found.next_token.unsqueeze(1)).squeeze(1)
+        return Verdict(topology, found.count, found.next_token, found.walked, p, None, next_p)

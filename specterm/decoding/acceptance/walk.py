@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from specterm.decoding.ports import STATES, Judging
 from specterm.decoding.sampling import Purpose, purpose_keys, uniforms
-from specterm.decoding.tree import Topology
+from specterm.decoding.tree import DraftTree, Topology
 
 ACCEPTED, REJECTED, UNUSED = (STATES.index(name) for name in ("accepted", "rejected", "unused"))
 
@@ -35,21 +36,82 @@ def walk(topology: Topology, kept: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _walk_on_host(topology: Topology, kept: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    parents, length = topology.parents[:, 1:].tolist(), topology.max_depth + 1
-    paths, counts, states = [], [], []
+    parents = topology.parents.tolist()
+    paths = []
     for above, own in zip(parents * (len(kept) // len(parents)), kept.tolist(), strict=True):
         path = [0]
-        for node, (parent, here) in enumerate(zip(above, own, strict=True), start=1):
-            if here and parent == path[-1]:
+        for node, here in enumerate(own, start=1):
+            if here and above[node] == path[-1]:
                 path.append(node)
+        paths.append(path)
+    return _told(topology, parents, paths)
+
+
+def _told(
+    topology: Topology, parents: Sequence[list[int]], paths: Sequence[list[int]]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What `walk` gives, from the path of each row; parents: those of `topology`."""
+    length, states = topology.max_depth + 1, []
+    for above, path in zip([*parents] * (len(paths) // len(parents)), paths, strict=True):
         last = path[-1]
         codes = [REJECTED if parent == last else UNUSED for parent in above]
-        for node in path[1:]:
-            codes[node - 1] = ACCEPTED
-        counts.append(len(path) - 1)
-        states.append(codes)
-        paths.append(path + [last] * (length - len(path)))
-    return _integers(paths), _integers(counts), _integers(states)
+        for node in path:
+            codes[node] = ACCEPTED
+        states.append(codes[1:])
+    whole = [path + path[-1:] * (length - len(path)) for path in paths]
+    return _integers(whole), _integers([len(path) - 1 for path in paths]), _integers(states)
+
+
+@dataclass(frozen=True, slots=True)
+class Matched:
+    """The nodes that are the token drawn at their parent. count: int64 [B], those on the path of such nodes from the
+    root; last: int64 [B, 1], the last of the path, 0 is the root; next_token: int64 [B], the one drawn there; walked:
+    see `Verdict`."""
+
+    count: Tensor
+    last: Tensor
+    next_token: Tensor
+    walked: tuple[Tensor, Tensor] | None
+
+
+def matched(tree: DraftTree, drawn: Tensor) -> Matched:
+    """drawn: int64 [B, N + 1], a token after the root and after each node."""
+    if drawn.device.type == "cpu":
+        return _matched_on_host(tree, drawn)
+    if tree.topology.chain:
+        count = leading(tree.where_drafted(tree.tokens == drawn[:, :-1]))
+        last, walked = count.unsqueeze(1), None
+    else:
+        parents = tree.topology.parents.expand_as(drawn)[:, 1:]
+        path, count, states = walk(tree.topology, tree.where_drafted(tree.tokens == drawn.gather(1, parents)))
+        last, walked = path[:, -1:], (path, states)
+    return Matched(count, last, drawn.gather(1, last).squeeze(1), walked)
+
+
+def _matched_on_host(tree: DraftTree, drawn: Tensor) -> Matched:
+    """Node by node: see `walk`."""
+    topology, rows = tree.topology, zip(tree.tokens.tolist(), drawn.tolist(), tree.counts, strict=True)
+    following, lasts = [], []
+    if topology.chain:
+        for tokens, chosen, nodes in rows:
+            kept = 0
+            while kept < nodes and tokens[kept] == chosen[kept]:
+                kept += 1
+            lasts.append(kept)
+            following.append(chosen[kept])
+        count = _integers(lasts)
+        return Matched(count, count.unsqueeze(1), _integers(following), None)
+    parents, paths = topology.parents.tolist(), []
+    for above, (tokens, chosen, nodes) in zip(parents * (len(drawn) // len(parents)), rows, strict=True):
+        last, path = 0, [0]
+        for node in range(1, nodes + 1):
+            if above[node] == last and tokens[node - 1] == chosen[last]:
+                last = node
+                path.append(node)
+        paths.append(path)
+        following.append(chosen[last])
+    whole, count, states = _told(topology, parents, paths)
+    return Matched(count, whole[:, -1:], _integers(following), (whole, states))
 
 
 def _integers(rows: Sequence[object]) -> Tensor:

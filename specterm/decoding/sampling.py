@@ -94,16 +94,15 @@ def likeliest(logits: Tensor) -> Tensor:
     return logits.argmax(dim=-1)
 
 
-def highest_probability(logits: Tensor) -> list[float]:
-    """The plain softmax's probability of the likeliest token of each row of `logits` [B, V]; waits for the device."""
-    if logits.device.type == "cpu" and logits.dtype in (torch.float32, torch.float64):
-        own = logits.numpy()
-        mass = own - own.max(axis=-1, keepdims=True)
-        np.exp(mass, mass)
-        return [1.0 / float(total) for total in mass.sum(axis=-1)]
-    scores = logits.float()
-    highest: list[float] = (scores.amax(dim=-1) - scores.logsumexp(dim=-1)).exp().tolist()
-    return highest
+def probability_of(logits: Tensor, tokens: Tensor) -> list[float]:
+    """The plain softmax's probability of a token in each row of `logits` [B, V]; tokens: int64 [B]. Waits for the
+    device."""
+    law = torch.softmax(logits.float(), dim=-1)
+    if law.device.type == "cpu":
+        numbers = law.numpy()
+        return [float(numbers[row, token]) for row, token in enumerate(tokens.tolist())]
+    found: list[float] = law.gather(1, tokens.unsqueeze(1)).squeeze(1).tolist()
+    return found
 
 
 def _behind_nucleus(scores: Tensor, top_p: float) -> Tensor:

@@ -49,19 +49,20 @@ class Topology:
     @staticmethod
     def of_parents(parents: Tensor, max_depth: int) -> Topology:
         """From the parents of draft nodes: int64 [R, N], -1 for the root, each smaller than its own index."""
-        parents = F.pad(parents + 1, (1, 0))
-        make = _of_parents_on_host if parents.device.type == "cpu" else _of_parents_on_device
-        return make(parents, max_depth)
+        if parents.device.type == "cpu":
+            whole = np.zeros((len(parents), parents.shape[1] + 1), dtype=np.int64)
+            np.add(parents.numpy(), 1, out=whole[:, 1:])
+            return _of_parents_on_host(torch.from_numpy(whole), max_depth)
+        return _of_parents_on_device(F.pad(parents + 1, (1, 0)), max_depth)
 
     def with_level(self, parents: Tensor) -> Topology:
         """With nodes more, all of them at the depth below the deepest: parents int64 [R, P], the node (0: the root)
         that each is below."""
         if self.chain and parents.shape[1] == 1:
             return _chain(self.size, parents.device)
-        whole = torch.cat((self.parents.expand(len(parents), -1), parents), dim=1)
         if parents.device.type == "cpu":
-            return _of_parents_on_host(whole, self.max_depth + 1)
-        return _with_level_on_device(self, whole)
+            return _with_level_on_host(self, parents)
+        return _with_level_on_device(self, torch.cat((self.parents.expand(len(parents), -1), parents), dim=1))
 
 
 def _of_parents_on_device(parents: Tensor, max_depth: int) -> Topology:
@@ -94,17 +95,36 @@ def _with_level_on_device(before: Topology, parents: Tensor) -> Topology:
 def _of_parents_on_host(parents: Tensor, max_depth: int) -> Topology:
     """Node by node, which on a CPU is quicker than a dozen operations on a few numbers; parents: see `Topology`."""
     rows, size = parents.shape
-    depth = np.zeros((rows, size), dtype=np.int64)
-    visible = np.zeros((rows, size, size), dtype=np.bool_)
-    visible[:, 0, 0] = True
-    for row, own in enumerate(parents.tolist()):
-        seen, depths = visible[row], [0]
+    visible, depth = np.zeros((rows, size * size), dtype=np.bool_), []
+    for seen, own in zip(visible, parents.tolist(), strict=True):
+        paths, places = [[0]], [0]
         for node, parent in enumerate(own[1:], start=1):
+            path = [*paths[parent], node]
+            paths.append(path)
+            places += [node * size + above for above in path]
+        seen[places] = True
+        depth.append([len(path) - 1 for path in paths])
+    return Topology(
+        parents,
+        torch.from_numpy(np.array(depth, dtype=np.int64)),
+        torch.from_numpy(visible.reshape(rows, size, size)),
+        max_depth,
+    )
+
+
+def _with_level_on_host(before: Topology, level: Tensor) -> Topology:
+    """level: the parents of the new nodes, [R, P]."""
+    size, rows, whole = before.size, len(level), before.size + level.shape[1]
+    parents, depth = np.empty((rows, whole), dtype=np.int64), np.empty((rows, whole), dtype=np.int64)
+    parents[:, :size], parents[:, size:] = before.parents.numpy(), level.numpy()
+    depth[:, :size], depth[:, size:] = before.depth.numpy(), before.max_depth + 1
+    visible = np.zeros((rows, whole, whole), dtype=np.bool_)
+    visible[:, :size, :size] = np.tri(size, dtype=np.bool_) if before.visible is None else before.visible.numpy()
+    for seen, own in zip(visible, level.tolist(), strict=True):
+        for node, parent in enumerate(own, start=size):
             seen[node] = seen[parent]
             seen[node, node] = True
-            depths.append(depths[parent] + 1)
-        depth[row] = depths
-    return Topology(parents, torch.from_numpy(depth), torch.from_numpy(visible), max_depth)
+    return Topology(torch.from_numpy(parents), torch.from_numpy(depth), torch.from_numpy(visible), before.max_depth + 1)
 
 
 @lru_cache(maxsize=64)

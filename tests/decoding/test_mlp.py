@@ -1,6 +1,7 @@
 """MLP speculator: beams of its recurrence, whose output is naive's, and the state and token that each round begins
 from."""
 
+from itertools import chain
 from math import prod
 
 import pytest
@@ -96,16 +97,16 @@ def test_a_path_is_scored_by_its_own_tokens(models):
     levels = beams(speculator, hidden, roots, width=3, depth=3)
     for row in range(2):
         paths = [()]
-        for level in levels:
+        for level in (each.rows()[row] for each in levels):
             chances = [chances_after(speculator, hidden[row], [int(roots[row]), *path]) for path in paths]
-            ends = [(*path, int(token)) for path, tokens in zip(paths, level.tokens[row]) for token in tokens]
-            for end, score in zip(ends, level.score[row].flatten()):
+            ends = [(*path, int(token)) for path, tokens in zip(paths, level.tokens) for token in tokens]
+            for end, score in zip(ends, chain.from_iterable(level.score)):
                 told = [chances_after(speculator, hidden[row], [int(roots[row]), *end[:i]])[end[i]]
                         for i in range(len(end))]  # fmt: skip
-                assert float(score) == pytest.approx(prod(float(chance) for chance in told), rel=1e-4)
-            for own, tokens in zip(chances, level.tokens[row]):
-                assert tokens.tolist() == own.topk(3).indices.tolist()
-            paths = [ends[i] for i in level.chosen[row]]
+                assert score == pytest.approx(prod(float(chance) for chance in told), rel=1e-4)
+            for own, tokens in zip(chances, level.tokens):
+                assert tokens == own.topk(3).indices.tolist()
+            paths = [ends[i] for i in level.chosen]
 
 
 def chances_after(speculator, hidden, ids):

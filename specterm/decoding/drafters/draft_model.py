@@ -33,9 +33,9 @@ from specterm.decoding.sampling import (
     Purpose,
     Warps,
     draw,
-    highest_probability,
     likeliest,
     probabilities,
+    probability_of,
     purpose_keys,
     uniforms,
 )
@@ -144,7 +144,7 @@ class DraftModel:
                 laws.append(probabilities(logits, self._warps))
                 drawn.append(draw(laws[-1], u[:, len(drawn)]))
             if self._least and len(drawn) < max(lengths):
-                for row, chance in enumerate(highest_probability(logits)):
+                for row, chance in enumerate(probability_of(logits, drawn[-1])):
                     chances[row] *= chance
                     if chances[row] < self._least:
                         lengths[row] = min(lengths[row], len(drawn))

@@ -16,12 +16,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from specterm.decoding.drafters.beams import ForwardLevel, Step, add_levels, grow, grow_ranks, rank_tries
+from specterm.decoding.drafters.beams import add_levels, grow, grow_ranks, of_paths, rank_tries
 from specterm.decoding.drafters.budget import Budget, FixedBudget, tree_budget
 from specterm.decoding.drafters.candidates import Candidates, worth_verifying
 from specterm.decoding.drafters.cost import median_seconds
 from specterm.decoding.drafters.draft_trie import DraftTrie, to_draft_tree
 from specterm.decoding.drafters.feature_prefix import FeatureModel, FeaturePrefix
+from specterm.decoding.drafters.levels import ForwardLevel, Step
 from specterm.decoding.drafters.rank_paths import Path, static_paths
 from specterm.decoding.drafters.setup import DraftSetup
 from specterm.decoding.ports import Admission, Block, Feedback, Needs, ProposeRow, Recording
@@ -151,7 +152,7 @@ class Eagle:
 
         def forward(step: Step) -> Tensor:
             nonlocal features
-            of_parents = features.gather(1, step.went_on.unsqueeze(2).expand(-1, -1, features.shape[2]))
+            of_parents = of_paths(features, step.went_on)
             logits, features = self._model.forward(step.block(rows, starts), of_parents)
             return logits
 
@@ -166,4 +167,4 @@ def _forward_s(model: FeatureModel, width: int) -> float:
     ids = torch.zeros((1, width), dtype=torch.int64, device=model.device)
     block = Block((0,), (start,), ids, Topology.of_chain(width - 1, model.device))
     features = torch.zeros((1, width, model.hidden_size), dtype=model.dtype, device=model.device)
-    return median_seconds(lambda: model.forward(block, features)[0].softmax(dim=-1).topk(width).values)
+    return median_seconds(lambda: model.forward(block, features)[0].softmax(dim=-1).topk(width).values.tolist())

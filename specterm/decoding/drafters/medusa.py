@@ -79,7 +79,7 @@ class Medusa:
         state = torch.zeros((1, heads.hidden_size), device=device)
 
         def draft_s() -> float:
-            return median_seconds(lambda: likeliest_tokens(heads, state, _RANKS)[1])
+            return median_seconds(lambda: likeliest_tokens(heads, state, _RANKS)[1].tolist())
 
         adaptive = setup.parameters["adaptive"]
         budget = tree_budget(setup.costs, nodes, every, draft_s, _STATIC_NODES, adaptive=adaptive)

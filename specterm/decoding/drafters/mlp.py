@@ -13,11 +13,12 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from specterm.decoding.drafters.beams import Level, Paths, Step, add_levels, grow
+from specterm.decoding.drafters.beams import add_levels, grow, of_paths
 from specterm.decoding.drafters.budget import Budget, tree_budget
 from specterm.decoding.drafters.candidates import Candidates, worth_verifying
 from specterm.decoding.drafters.cost import median_seconds
 from specterm.decoding.drafters.draft_trie import to_draft_tree
+from specterm.decoding.drafters.levels import Levels, Paths, Step
 from specterm.decoding.drafters.setup import DraftSetup
 from specterm.decoding.ports import FINAL_NORM, Admission, Feedback, Needs, ProposeRow, Recording
 from specterm.decoding.tree import DraftTree
@@ -63,7 +64,7 @@ class MLP:
         hidden, root = torch.zeros((1, speculator.hidden_size), device=device), torch.tensor([0], device=device)
 
         def draft_s() -> float:
-            return median_seconds(lambda: beams(speculator, hidden, root, width, depth)[-1].score)
+            return median_seconds(lambda: beams(speculator, hidden, root, width, depth)[-1].rows())
 
         adaptive = setup.parameters["adaptive"]
         budget = tree_budget(
@@ -122,7 +123,7 @@ class MLP:
 def beams(
     speculator: Speculator, hidden: Tensor, roots: Tensor, width: int, depth: int, *, paths: Paths | None = None,
     shown: int = 0,
-) -> list[Level]:  # fmt: skip
+) -> Levels:  # fmt: skip
     """Beams below `roots`, int64 [B], each of which follows the target's state in `hidden`, [B, hidden]."""
     logits, states = speculator(speculator.begin(hidden.to(speculator.dtype)), roots, 0)
     states, level = states.unsqueeze(1), 0  # [B, P, inner]
@@ -130,8 +131,7 @@ def beams(
     def forward_level(step: Step) -> Tensor:
         nonlocal states, level
         level += 1
-        own = states.gather(1, step.went_on.unsqueeze(2).expand(-1, -1, states.shape[2]))
-        logits, states = speculator(own, step.ids, level)
+        logits, states = speculator(of_paths(states, step.went_on), step.ids, level)
         return logits
 
     return grow(logits, forward_level, width, depth, paths=paths, shown=shown)

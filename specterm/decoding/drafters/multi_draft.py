@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
-from specterm.decoding.drafters.beams import Level, add_levels, grow, scratch_forward
+from specterm.decoding.drafters.beams import add_levels, grow, scratch_forward
 from specterm.decoding.drafters.budget import Budget, FixedBudget, tree_budget
 from specterm.decoding.drafters.candidates import Candidates, worth_verifying
 from specterm.decoding.drafters.draft_trie import to_draft_tree
+from specterm.decoding.drafters.levels import Levels
 from specterm.decoding.drafters.prefix import DraftPrefix, Prefix
 from specterm.decoding.drafters.setup import DraftSetup
 from specterm.decoding.drafters.side_by_side import SideBySide, side_by_side, step_seconds
@@ -119,7 +120,7 @@ class MultiDraft:
         self._promised = {row.row: tokens for row, tokens in zip(rows, promised, strict=True)}
         return to_draft_tree(tries, self._models[0].device, self._record.shows_nodes)
 
-    def _grow(self, drafter: int, cache_rows: Sequence[int], depth: int) -> list[Level]:
+    def _grow(self, drafter: int, cache_rows: Sequence[int], depth: int) -> Levels:
         """One drafter's part of a round; it touches nothing of the others."""
         model, prefix = self._models[drafter], self._prefixes[drafter]
         logits = prefix.advance(cache_rows)[:, : self._vocab_size]

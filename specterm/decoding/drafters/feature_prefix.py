@@ -61,14 +61,14 @@ class FeaturePrefix(CachePrefix):
     def __init__(self, model: FeatureModel, widest: int) -> None:
         super().__init__(model, widest)
         self._pairs = model
-        self._features: dict[int, Tensor] = {}  # row -> [pending, H]
+        self._features: dict[int, Tensor] = {}  # row -> [pending, H], where any is
 
     def admit(self, row: int, prompt_ids: Tensor, first: int, taps: Tensor) -> None:
         """Prefill the pairs of the prompt, int64 [L], with the target's states `taps`, [n, F], of its last n tokens: of
         all whose pairs were not recalled. The last pair, of the first root, is pending."""
-        length, model, there = len(prompt_ids), self._pairs, self._recalled.pop(row, 0)
-        self._features[row] = torch.empty((0, model.hidden_size), dtype=model.dtype, device=model.device)
-        if length > model.max_positions:
+        length, there = len(prompt_ids), self._recalled.pop(row, 0)
+        self._features.pop(row, None)
+        if length > self._pairs.max_positions:
             self._rows[row] = PrefixRow(length, [], [])
             return
         self._rows[row] = PrefixRow(there, [], prompt_ids[: there + 1].tolist())
@@ -83,11 +83,12 @@ class FeaturePrefix(CachePrefix):
         """Forward what is pending; returns the logits after the root, [B, W], and the feature of the root, [B, H]."""
         for row in rows:
             self._prefill(row, len(self._rows[row].pending) - self._widest)  # after a pause: more than a round's worth
-        features = pad_sequence([self._features[row] for row in rows], batch_first=True)
-        for row in rows:
-            self._features[row] = self._features[row][:0]
+        pending = [self._features.pop(row) for row in rows]
+        features = pending[0].unsqueeze(0) if len(rows) == 1 else pad_sequence(pending, batch_first=True)
         block, last = self._pending_block(rows, self._pairs.device)
         logits, following = self._pairs.forward(block, features, last)
+        if len(rows) == 1:
+            return logits[:, 0], following[:, last[0]]
         return logits[:, 0], following[torch.arange(len(rows)), last]
 
     def learn(self, row: int, tokens: Sequence[int], taps: Tensor) -> None:
@@ -95,7 +96,8 @@ class FeaturePrefix(CachePrefix):
         if not self.room(row):  # and never again
             return
         features = self._pairs.fuse(taps.to(self._pairs.device, self._pairs.dtype))
-        self._features[row] = torch.cat([self._features[row], features])
+        before = self._features.get(row)
+        self._features[row] = features.clone() if before is None else torch.cat([before, features])
         self._rows[row].pending.extend(tokens)
         self._rows[row].text.extend(tokens)
 

@@ -80,12 +80,18 @@ class FeatureHeads(Cached, nn.Module, ABC):
     @property
     def dtype(self) -> torch.dtype:
         """The number format of the weights."""
-        return self.get_buffer("_cos").dtype
+        return self._table("_cos").dtype
 
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
-        return self.get_buffer("_cos").device
+        return self._table("_cos").device
+
+    def _table(self, name: str) -> Tensor:
+        """A buffer; `get_buffer` takes longer than a small operation."""
+        table = self._buffers[name]
+        assert table is not None
+        return table
 
     def pack(self) -> None:
         """Hold the weights as a CPU multiplies with them fastest, as far as it loses nothing; for decoding, not for
@@ -185,11 +191,11 @@ class FeatureHeads(Cached, nn.Module, ABC):
 
     def rotary(self, positions: Tensor) -> Rotary:
         """Cosines and sines of `positions`, int64 [B, T]."""
-        return self.get_buffer("_cos")[positions].unsqueeze(2), self.get_buffer("_sin")[positions].unsqueeze(2)
+        return self._table("_cos")[positions].unsqueeze(2), self._table("_sin")[positions].unsqueeze(2)
 
     def embed(self, ids: Tensor) -> Tensor:
         """The embeddings of the target's tokens `ids`: [B, T] -> [B, T, H]."""
-        return F.embedding(ids, self.get_buffer("embedding")).to(self.dtype)
+        return F.embedding(ids, self._table("embedding")).to(self.dtype)
 
     @abstractmethod
     def fuse(self, taps: Tensor) -> Tensor:
@@ -207,5 +213,7 @@ class FeatureHeads(Cached, nn.Module, ABC):
 
 def _picked(x: Tensor, last: Sequence[int]) -> Tensor:
     """x[b, last[b]] of each row: [B, T, ...] -> [B, 1, ...]."""
+    if len(last) == 1:
+        return x.narrow(1, last[0], 1)
     rows = torch.arange(len(last), device=x.device)
     return x[rows, torch.tensor(last, device=x.device)].unsqueeze(1)

@@ -167,7 +167,8 @@ class LlamaRunner(Cached):
 
     def through_head(self, states: Tensor) -> Tensor:
         """See `Runner`."""
-        return self._judge(states).mul_(1.0 / self._judge.gain)
+        logits = self._judge(states)
+        return logits if self._judge.gain == 1.0 else logits.mul_(1.0 / self._judge.gain)
 
     def embedding_weight(self) -> Tensor:
         """See `Runner`."""

@@ -121,24 +121,30 @@ def _host_nuclei(scores: Tensor, warps: Warps) -> Tensor:
         scores = scores.masked_fill(scores < kth, float("-inf"))
     rows = scores.numpy().reshape(-1, scores.shape[-1])
     laws = np.zeros(rows.shape, dtype=rows.dtype)
+    mass = np.empty_like(rows[0]) if len(rows) else None
     for own, law in zip(rows, laws, strict=True):
-        mass = np.exp(own - own.max())
-        ids = _nucleus(mass, warps.top_p)
-        kept = mass[ids]
+        mass = np.exp(np.subtract(own, own.max(), mass), mass)
+        ids, kept = _nucleus(mass, warps.top_p)
         if warps.min_p:
             kept[kept < warps.min_p * kept[0]] = 0.0
         law[ids] = kept / kept.sum()
     return torch.from_numpy(laws).view(scores.shape)
 
 
-def _nucleus(mass: NDArray[np.floating], top_p: float) -> NDArray[np.int64]:
-    """The tokens of the nucleus of one distribution, not normalised, the likeliest first."""
-    total = mass.sum(dtype=np.float64)
-    likely = np.flatnonzero(mass >= _CLEAR * mass.max())
-    if mass[likely].sum(dtype=np.float64) <= top_p * total:  # the rare law that is flatter than that
-        likely = _not_negligible(mass, top_p, total)
-    likely = likely[np.argsort(-mass[likely], kind="stable")]
-    return likely[: np.searchsorted(mass[likely].cumsum(dtype=np.float64), top_p * total) + 1]
+def _nucleus(mass: NDArray[np.floating], top_p: float) -> tuple[NDArray[np.int64], NDArray[np.floating]]:
+    """The tokens of the nucleus of one distribution, and their mass, the likeliest first, whose mass is 1."""
+    enough = top_p * float(mass.sum())
+    likely = (mass >= _CLEAR).nonzero()[0]
+    weights = mass[likely]
+    if weights.sum(dtype=np.float64) <= enough:  # the rare law that is flatter than that
+        likely = _not_negligible(mass, top_p, enough / top_p)
+        weights = mass[likely]
+    if len(likely) == 1:
+        return likely, weights
+    order = (-weights).argsort(kind="stable")
+    weights = weights[order]
+    end = int(weights.cumsum(dtype=np.float64).searchsorted(enough)) + 1
+    return likely[order[:end]], weights[:end]
 
 
 def _not_negligible(mass: NDArray[np.floating], top_p: float, total: float) -> NDArray[np.int64]:
@@ -169,8 +175,10 @@ def _host_draw(probs: Tensor, uniforms: Tensor) -> Tensor:
     laws = probs.numpy().reshape(-1, probs.shape[-1])
     found = np.zeros(len(laws), dtype=np.int64)
     for row, (law, u) in enumerate(zip(laws, uniforms.numpy().ravel(), strict=True)):
-        ids = np.flatnonzero(law > 0.0)
-        if len(ids):
+        ids = (law > 0.0).nonzero()[0]
+        if len(ids) == 1:
+            found[row] = ids[0]
+        elif len(ids):
             cdf = law[ids].cumsum(dtype=np.float64)
             total = cdf[-1]
             found[row] = ids[min(cdf.searchsorted(u * total, "right"), cdf.searchsorted(total, "left"))]
@@ -193,7 +201,7 @@ def purpose_keys(keys: Sequence[int], purpose: Purpose, device: torch.device) ->
 
 
 def _purpose_keys(keys: tuple[int, ...], purpose: Purpose, device: torch.device) -> Tensor:
-    return torch.tensor([_signed(_mix_int(key + purpose * _GOLDEN)) for key in keys], dtype=torch.int64, device=device)
+    return torch.tensor([_signed(_purpose_key(key, purpose)) for key in keys], dtype=torch.int64, device=device)
 
 
 _known_purpose_keys = lru_cache(maxsize=64)(_purpose_keys)
@@ -218,6 +226,28 @@ def uniforms(keys: Tensor, index: Tensor) -> Tensor:
     if keys.device.type == "mps":
         return _shift(bits, 40).to(torch.float32) * 2.0**-24
     return _shift(bits, 11).to(torch.float64) * 2.0**-53
+
+
+def round_uniforms(
+    keys: Sequence[int], purpose: Purpose, rounds: Sequence[int], nodes: int, device: torch.device
+) -> Tensor:
+    """`uniforms` of nodes 0, 1, ... of each row's round: [B, nodes]."""
+    if device.type == "cpu" and len(keys) * nodes <= _FEW:
+        begins = [(_purpose_key(key, purpose), number * ROUND_STRIDE) for key, number in zip(keys, rounds, strict=True)]
+        drawn = [[_uniform(key, begin + node) for node in range(nodes)] for key, begin in begins]
+        return torch.from_numpy(np.array(drawn, dtype=np.float64).reshape(len(keys), nodes))
+    begin = torch.tensor(rounds, device=device).unsqueeze(1) * ROUND_STRIDE
+    return uniforms(purpose_keys(keys, purpose, device), begin + torch.arange(nodes, device=device))
+
+
+def uniform(key: int, purpose: Purpose, index: int) -> float:
+    """One of `uniforms`, of the row with this key; not for MPS, where they have fewer bits."""
+    return _uniform(_purpose_key(key, purpose), index)
+
+
+@lru_cache(maxsize=256)
+def _purpose_key(key: int, purpose: Purpose) -> int:
+    return _mix_int(key + purpose * _GOLDEN)
 
 
 def _uniform(key: int, index: int) -> float:

@@ -44,6 +44,8 @@ class Grid:
         for module in (chain, walk):
             monkeypatch.setattr(module, "purpose_keys", lambda keys, purpose, device: values[purpose])
             monkeypatch.setattr(module, "uniforms", lambda values, index: values[:, : index.shape[1]])
+        monkeypatch.setattr(chain, "round_uniforms", lambda keys, purpose, rounds, nodes, device: values[purpose])
+        monkeypatch.setattr(chain, "uniform", lambda row, purpose, index: float(values[purpose][row, 0]))
 
 
 def joint_law(outputs, weights, length: int) -> dict[tuple[int, ...], float]:
@@ -69,7 +71,7 @@ def assert_target_law(joint, length: int) -> None:
 
 def judge(tree: DraftTree, logits: torch.Tensor, warps: Warps = Warps(1.0), rule=None):
     rows = tree.tokens.shape[0]
-    judging = Judging(warps, (0,) * rows, (0,) * rows, (0,) * rows, record=True)
+    judging = Judging(warps, tuple(range(rows)), (0,) * rows, (0,) * rows, record=True)
     return (rule or exact.Exact()).verify(tree, logits, judging)
 
 

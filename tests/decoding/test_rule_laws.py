@@ -133,11 +133,11 @@ def test_dropping_sampled_tokens_of_low_confidence_is_caught(name):
 
 @pytest.mark.parametrize("name", ["exact", "block"])
 def test_sharing_noise_between_draft_and_residual_is_caught(monkeypatch, name):
-    own = chain.purpose_keys
-    shared = lambda keys, purpose, device: own(  # noqa: E731
-        keys, Purpose.DRAFT if purpose is Purpose.RESIDUAL else purpose, device
+    own = chain.uniform
+    shared = lambda key, purpose, index: own(  # noqa: E731
+        key, Purpose.DRAFT if purpose is Purpose.RESIDUAL else purpose, index
     )
-    monkeypatch.setattr(chain, "purpose_keys", shared)
+    monkeypatch.setattr(chain, "uniform", shared)
     rule, warps = rule_named(name)
     assert not is_lossless(counts_of(rule, warps, "sampled chain", ROWS)[0], warps)
 

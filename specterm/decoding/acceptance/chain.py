@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from specterm.decoding.acceptance.walk import probability_at, target_uniforms
 from specterm.decoding.ports import Judging, Verdict
-from specterm.decoding.sampling import ROUND_STRIDE, Purpose, draw, purpose_keys, uniforms
+from specterm.decoding.sampling import ROUND_STRIDE, Purpose, draw, purpose_keys, round_uniforms, uniform, uniforms
 from specterm.decoding.tree import DraftTree
 
 
@@ -17,8 +18,7 @@ from specterm.decoding.tree import DraftTree
 class SampledChain:
     """A chain that was drawn from q, as a rule meets it.
 
-    p, q: [B, N], what target and drafter said of each token; u: [B, N], the uniforms of its test; drafted: int64
-    [B, 1], how many tokens each row has.
+    p, q: [B, N], what target and drafter said of each token; u: [B, N], the uniforms of its test.
     """
 
     tree: DraftTree
@@ -26,7 +26,6 @@ class SampledChain:
     p: Tensor
     q: Tensor
     u: Tensor
-    drafted: Tensor
     judging: Judging
 
     @staticmethod
@@ -39,17 +38,20 @@ class SampledChain:
         if not tree.topology.chain:
             raise ValueError("a tree with branches cannot be 'sampled'; its children are drawn 'without replacement'")
         assert tree.q is not None
-        steps = torch.arange(tree.nodes, device=probs.device).unsqueeze(0)
-        keys = purpose_keys(judging.keys, Purpose.RATIO, probs.device)
+        steps = torch.arange(tree.nodes, device=probs.device).expand_as(tree.tokens)
         return SampledChain(
             tree,
             probs,
-            p=probability_at(probs, steps.expand_as(tree.tokens), tree.tokens),
-            q=tree.q.gather(2, tree.tokens.unsqueeze(2)).squeeze(2),
-            u=uniforms(keys, _rounds(judging, probs.device) + steps),
-            drafted=torch.tensor(tree.counts, device=probs.device).unsqueeze(1),
+            p=probability_at(probs, steps, tree.tokens),
+            q=probability_at(tree.q, steps, tree.tokens),
+            u=round_uniforms(judging.keys, Purpose.RATIO, judging.rounds, tree.nodes, probs.device),
             judging=judging,
         )
+
+    @property
+    def drafted(self) -> Tensor:
+        """How many tokens each row has: int64 [B, 1]."""
+        return torch.tensor(self.tree.counts, device=self.probs.device).unsqueeze(1)
 
     def verdict(self, count: Tensor, share: Tensor | None = None) -> Verdict:
         """Keep the first `count` tokens (int64 [B]) and draw the next one.
@@ -57,6 +59,15 @@ class SampledChain:
         Behind a refusal it comes from norm(max(share * p - q, 0)), `share` [B, N + 1] being a weight for each node
         where the chain may end (1 if None); after full acceptance it comes from p.
         """
+        draw_next = self._drawn_on_host if self.probs.device.type == "cpu" else self._drawn_on_device
+        next_token, tree = draw_next(count, share), self.tree
+        if not self.judging.record:
+            return Verdict(tree.topology, count, next_token, None)
+        next_p = probability_at(self.probs, count.unsqueeze(1), next_token.unsqueeze(1)).squeeze(1)
+        return Verdict(tree.topology, count, next_token, None, self.p, self.q, next_p)
+
+    def _drawn_on_device(self, count: Tensor, share: Tensor | None) -> Tensor:
+        """The next tokens, int64 [B]; see `verdict`."""
         tree, judging, probs = self.tree, self.judging, self.probs
         assert tree.q is not None
         device = probs.device
@@ -73,14 +84,25 @@ class SampledChain:
         law = torch.where(refused & ~empty, residual, law)
 
         keys = purpose_keys(judging.keys, Purpose.RESIDUAL, device)
-        u_correction = uniforms(keys, _rounds(judging, device) + last)
-        u = torch.where(refused, u_correction, target_uniforms(judging, last))
-        next_token = draw(law, u.squeeze(1))
-        if not judging.record:
-            return Verdict(tree.topology, count, next_token, None)
-        next_p = at_last.gather(1, next_token.unsqueeze(1)).squeeze(1)
-        return Verdict(tree.topology, count, next_token, None, self.p, self.q, next_p)
+        rounds = torch.tensor(judging.rounds, device=device).unsqueeze(1) * ROUND_STRIDE
+        u = torch.where(refused, uniforms(keys, rounds + last), target_uniforms(judging, last))
+        return draw(law, u.squeeze(1))
 
-
-def _rounds(judging: Judging, device: torch.device) -> Tensor:
-    return torch.tensor(judging.rounds, device=device).unsqueeze(1) * ROUND_STRIDE
+    def _drawn_on_host(self, count: Tensor, share: Tensor | None) -> Tensor:
+        """The same row by row, which looks at one law of each only."""
+        tree, judging, u = self.tree, self.judging, []
+        assert tree.q is not None
+        probs, q = self.probs.numpy(), tree.q.numpy()
+        laws = np.empty((len(probs), probs.shape[2]))
+        for row, (last, drafted) in enumerate(zip(count.tolist(), tree.counts, strict=True)):
+            law, key = laws[row], judging.keys[row]
+            law[:] = probs[row, last]
+            if last == drafted:
+                u.append(uniform(key, Purpose.TARGET, judging.positions[row] + 1 + last))
+                continue
+            u.append(uniform(key, Purpose.RESIDUAL, judging.rounds[row] * ROUND_STRIDE + last))
+            weight = 1.0 if share is None else float(share[row, last])
+            residual = np.maximum(law * weight - q[row, last], 0.0)
+            if residual.any():
+                law[:] = residual
+        return draw(torch.from_numpy(laws), torch.tensor(u, dtype=torch.float64))

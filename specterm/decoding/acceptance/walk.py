@@ -157,6 +157,8 @@ def node_states(topology: Topology, accepted: Tensor, last: Tensor) -> Tensor:
 
 def probability_at(probs: Tensor, nodes: Tensor, tokens: Tensor) -> Tensor:
     """probs[b, nodes[b, i], tokens[b, i]]: [B, N]."""
+    if probs.device.type == "cpu":
+        return torch.from_numpy(probs.numpy()[np.arange(len(probs))[:, None], nodes.numpy(), tokens.numpy()])
     rows = torch.arange(probs.shape[0], device=probs.device).unsqueeze(1)
     return probs[rows, nodes, tokens]
 

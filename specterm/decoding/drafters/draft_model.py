@@ -29,15 +29,13 @@ from specterm.decoding.ports import (
     Recording,
 )
 from specterm.decoding.sampling import (
-    ROUND_STRIDE,
     Purpose,
     Warps,
     draw,
     likeliest,
     probabilities,
     probability_of,
-    purpose_keys,
-    uniforms,
+    round_uniforms,
 )
 from specterm.decoding.tree import DraftTree, Topology
 
@@ -177,10 +175,8 @@ class DraftModel:
 
     def _uniforms(self, rows: Sequence[ProposeRow], steps: int) -> Tensor:
         """The random numbers of the round, [B, steps]."""
-        device = self._model.device
-        keys = purpose_keys([row.key for row in rows], Purpose.DRAFT, device)
-        rounds = torch.tensor([[row.round] for row in rows], device=device) * ROUND_STRIDE
-        return uniforms(keys, rounds + torch.arange(steps, device=device))
+        keys, rounds = [row.key for row in rows], [row.round for row in rows]
+        return round_uniforms(keys, Purpose.DRAFT, rounds, steps, self._model.device)
 
     def _tree(self, drawn: Tensor, laws: Tensor, counts: tuple[int, ...]) -> DraftTree:
         topology = Topology.of_chain(drawn.shape[1], drawn.device)

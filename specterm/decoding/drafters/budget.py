@@ -78,7 +78,8 @@ class CalibratedBudget:
         self.most = most
         self._clock = clock or time.perf_counter
         self._pass_s = Curve(costs.forward_s)
-        self._sizes = spaced(most)
+        measured = (width - 1 for width in costs.target_forward_s)  # where a step of the costs may end
+        self._sizes = sorted({*spaced(most), *(nodes for nodes in measured if 1 <= nodes <= most)})
         self._known_s = [(size, costs.forward_s(size + 1)) for size in self._sizes]
         self._draft_s = Curve(lambda grown: draft_s * grown / levels)
         self._levels = 1  # of this round
@@ -95,21 +96,18 @@ class CalibratedBudget:
         """How many paths a drafter takes a level further, the likeliest of them; of each row, the summed scores of the
         paths that went on from the level above, and the scores, falling, of those that were `reached`."""
         right, level_s = self._accepted / self._expected, self._draft_s.at(self._levels) / self._levels
-        sums = map(sum, reached)  # a row's long unlikely paths may have no score that is left
-        kept = [min(1.0, now / before) if now else 0.0 for before, now in zip(above, sums, strict=True)]
-        count = len(reached[0])
-        while count and self._gain(right, kept, reached, count - 1, count) <= self._rate * level_s * _PATH:
+        worth, rows = self._rate * level_s, []
+        for before, scores in zip(above, reached, strict=True):
+            now = sum(scores)  # a row's long unlikely paths may have no score that is left
+            rows.append((min(1.0, now / before) if now else 0.0, scores))
+        most = count = len(reached[0])
+        while count and _gain(right, rows, count - 1, count) <= worth * _PATH:
             count -= 1
-        spared = _PATH * (len(reached[0]) - count)
-        if not count or self._gain(right, kept, reached, 0, count) <= self._rate * level_s * (1.0 - spared):
+        spared = _PATH * (most - count)
+        if not count or _gain(right, rows, 0, count) <= worth * (1.0 - spared):
             return 0
         self._levels += 1
         return count
-
-    @staticmethod
-    def _gain(right: float, kept: Sequence[float], reached: Sequence[Sequence[float]], first: int, end: int) -> float:
-        """The tokens that the next level brings below paths `first` to `end` of the rows."""
-        return sum(share * min(1.0, right * sum(own[first:end])) for share, own in zip(kept, reached, strict=True))
 
     def choose(self, scores: Sequence[Iterable[float]]) -> int:
         """Drafting is over. Nodes to verify in each row of the batch, at least one; `scores` are each row's candidates,
@@ -148,6 +146,15 @@ class CalibratedBudget:
             self._judging = None
         self._expected = _KEPT * self._expected + expected
         self._accepted = _KEPT * self._accepted + accepted
+
+
+def _gain(right: float, rows: Sequence[tuple[float, Sequence[float]]], first: int, end: int) -> float:
+    """The tokens that the next level brings below paths `first` to `end` of the rows; of each row, the share of what
+    reaches the level that is kept, and the scores of its paths."""
+    gain = 0.0
+    for share, scores in rows:
+        gain += share * min(1.0, right * sum(scores[first:end]))
+    return gain
 
 
 def tree_budget(

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -56,7 +55,7 @@ class EagleHeads(FeatureHeads):
 
     def advance(self, ids: Tensor, features: Tensor, through: Through) -> Tensor:
         """See `FeatureHeads`."""
-        x = self.linear(torch.cat([self.embed(ids), features], dim=-1), self.fc, self.fc_bias)
+        x = self.linear(self.embed_beside(ids, features), self.fc, self.fc_bias)
         for index, layer in enumerate(self.layers):
             x = through(index, layer.normed(x), x)
         return x

@@ -8,9 +8,10 @@ their own, i, in a cache of their own.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import cast
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -26,8 +27,9 @@ from specterm.models.heads.head_layer import Attend, HeadLayer, Linear, Rotary
 from specterm.models.masks import Masks
 from specterm.models.products import DRAFT_WIDTHS, PackedLinear, loses_nothing, narrowest, quickest
 from specterm.models.rope import rope_tables
-from specterm.models.row_layers import RowLayers, Through, places
+from specterm.models.row_layers import Floats, RowLayers, Through, places
 from specterm.models.runners.graphs import ForwardGraphs, Update
+from specterm.models.runners.one_row import filling
 
 
 class FeatureHeads(Cached, nn.Module, ABC):
@@ -55,6 +57,7 @@ class FeatureHeads(Cached, nn.Module, ABC):
         self.packed_bytes = 0
         """What packed weights take, which are parameters no more."""
         self._rows: RowLayers | CompiledLayers | None = None
+        self._fill: Callable[[Sequence[int], Floats], None] | None = None
         group = config.heads // config.kv_heads
         self._masks = Masks(group, torch.float32, torch.device("cpu"), config.max_positions)
         self._layers = nn.ModuleList(layers)
@@ -114,6 +117,7 @@ class FeatureHeads(Cached, nn.Module, ABC):
                     delattr(module, name)
                     module.register_buffer(name, narrow, persistent=False)
         self.register_buffer("embedding", narrowest(self.get_buffer("embedding")), persistent=False)
+        self._fill = filling(self.get_buffer("embedding"))
         self.packed_bytes = packed.nbytes
         if all(layer.norms_agree for layer in self.layers):
             tables = self.get_buffer("_cos"), signed(self.get_buffer("_sin"))
@@ -196,6 +200,16 @@ class FeatureHeads(Cached, nn.Module, ABC):
     def embed(self, ids: Tensor) -> Tensor:
         """The embeddings of the target's tokens `ids`: [B, T] -> [B, T, H]."""
         return F.embedding(ids, self._table("embedding")).to(self.dtype)
+
+    def embed_beside(self, ids: Tensor, features: Tensor) -> Tensor:
+        """What `embed` gives of `ids`, [B, T], and behind each the feature, [B, T, H]: [B, T, 2 * H]."""
+        if self._fill is None:
+            return torch.cat([self.embed(ids), features], dim=-1)
+        (rows, width), hidden = ids.shape, self.hidden_size
+        both = np.empty((rows * width, 2 * hidden), dtype=np.float32)
+        self._fill(ids.ravel().tolist(), both[:, :hidden])
+        both[:, hidden:] = features.numpy().reshape(-1, hidden)
+        return torch.from_numpy(both).view(rows, width, -1)
 
     @abstractmethod
     def fuse(self, taps: Tensor) -> Tensor:

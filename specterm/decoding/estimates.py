@@ -63,17 +63,25 @@ class Curve:
         self.weight *= kept
 
     def _correction(self, x: int) -> float:
-        near_weight, near = _PRIOR_SHAPE, _PRIOR_SHAPE * self._everywhere
+        near_weight, near, closeness = _PRIOR_SHAPE, _PRIOR_SHAPE * self._everywhere, _closeness(x)
         for there, (weight, mean) in self._evidence.items():
-            near_weight += (close := weight * _closeness(x, there))
+            near_weight += (close := weight * closeness[there])
             near += close * mean
         return near / near_weight
 
 
-@lru_cache(maxsize=8192)
-def _closeness(x: int, there: int) -> float:
-    """How much an observation at `there` says of `x`: a quarter for each factor of two between them."""
-    return float(0.25 ** abs(log2(x / there)))
+class _Closeness(dict[int, float]):
+    """How much an observation elsewhere says of one place: a quarter for each factor of two between them."""
+
+    def __init__(self, x: int) -> None:
+        self._x = x
+
+    def __missing__(self, there: int) -> float:
+        self[there] = found = float(0.25 ** abs(log2(self._x / there)))
+        return found
+
+
+_closeness = lru_cache(maxsize=1024)(_Closeness)
 
 
 @lru_cache(maxsize=64)

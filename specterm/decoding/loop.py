@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -227,9 +228,10 @@ class DecodeLoop:
         )
         self._timer.mark("draft")
 
-        roots = torch.tensor([[row.root] for row in rows], device=self._target.device)
-        ids = torch.cat((roots, tree.tokens), dim=1) if tree.nodes else roots
-        block, needs = Block(slots, starts, ids, tree.topology), self._drafter.needs
+        block = Block(
+            slots, starts, _with_roots([row.root for row in rows], tree.tokens, self._target.device), tree.topology
+        )
+        needs = self._drafter.needs
         taps: Tensor | None = None
         if needs.taps:
             logits, taps = self._target.forward_tapped(block, needs.taps)
@@ -352,9 +354,21 @@ class DecodeLoop:
             yield row.finished(self._clock(), row.shares(self._timer.totals()))
 
 
+def _with_roots(roots: Sequence[int], tokens: Tensor, device: torch.device) -> Tensor:
+    """`roots` in front of the draft tokens, [B, N]: [B, N + 1]."""
+    if device.type == "cpu":  # in numpy, whose operations on a few numbers begin sooner
+        ids = np.empty((len(roots), tokens.shape[1] + 1), dtype=np.int64)
+        ids[:, 0], ids[:, 1:] = roots, tokens.numpy()
+        return torch.from_numpy(ids)
+    first = torch.tensor(roots, device=device).unsqueeze(1)
+    return torch.cat((first, tokens), dim=1) if tokens.shape[1] else first
+
+
 def _along(taps: Tensor, path: Sequence[int]) -> Tensor:
     """Of taps [T, F] those of the root and of the nodes of `path`; a view where these are the first."""
-    return taps[: len(path) + 1] if not path or path[-1] == len(path) else taps[[0, *path]]
+    if not path or path[-1] == len(path):
+        return taps[: len(path) + 1]
+    return taps.index_select(0, torch.tensor([0, *path], device=taps.device))
 
 
 def _likeliest(logits: Tensor, top_k: int) -> Tensor | None:

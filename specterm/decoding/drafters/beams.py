@@ -110,7 +110,12 @@ def scratch_forward(model: LanguageModel, rows: Sequence[int], starts: Sequence[
 
     Tokens beyond `vocab`, the target's vocabulary, are cut off, so they are never proposed.
     """
-    return lambda step: model.forward(step.block(rows, starts))[..., :vocab]
+    return lambda step: within(model.forward(step.block(rows, starts)), vocab)
+
+
+def within(logits: Tensor, vocab: int) -> Tensor:
+    """Logits [..., V] of the first `vocab` tokens."""
+    return logits if logits.shape[-1] <= vocab else logits[..., :vocab]
 
 
 def of_paths(states: Tensor, went_on: Tensor) -> Tensor:

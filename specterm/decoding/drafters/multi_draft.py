@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
-from specterm.decoding.drafters.beams import add_levels, grow, scratch_forward
+from specterm.decoding.drafters.beams import add_levels, grow, scratch_forward, within
 from specterm.decoding.drafters.budget import Budget, FixedBudget, tree_budget
 from specterm.decoding.drafters.candidates import Candidates, worth_verifying
 from specterm.decoding.drafters.draft_trie import to_draft_tree
@@ -123,7 +123,7 @@ class MultiDraft:
     def _grow(self, drafter: int, cache_rows: Sequence[int], depth: int) -> Levels:
         """One drafter's part of a round; it touches nothing of the others."""
         model, prefix = self._models[drafter], self._prefixes[drafter]
-        logits = prefix.advance(cache_rows)[:, : self._vocab_size]
+        logits = within(prefix.advance(cache_rows), self._vocab_size)
         # The root is in the cache already: it is node 0 of the scratch tree.
         starts = [length - 1 for length in prefix.lengths(cache_rows)]
         forward_level = scratch_forward(model, cache_rows, starts, self._vocab_size)

@@ -13,6 +13,7 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -107,7 +108,8 @@ class CachePrefix:
         width = max(len(state.pending) for state in states)
         padded = [state.pending + [0] * (width - len(state.pending)) for state in states]
         starts = tuple(state.length for state in states)
-        block = Block(tuple(rows), starts, torch.tensor(padded, device=device), Topology.of_chain(width - 1, device))
+        ids = torch.from_numpy(np.array(padded, dtype=np.int64)).to(device)  # sooner there than by torch itself
+        block = Block(tuple(rows), starts, ids, Topology.of_chain(width - 1, device))
         last = [len(state.pending) - 1 for state in states]
         for state in states:
             state.length += len(state.pending)

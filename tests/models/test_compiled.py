@@ -114,6 +114,21 @@ def test_passes_are_those_of_torch(name, monkeypatch):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("machine", [Machine("x86-64-v3", 8, 3), Machine("x86-64-v3", 4, 6)], ids=["avx2", "four"])
+def test_passes_by_narrower_vectors_are_those_of_torch_too(machine, monkeypatch):
+    """Of other processors, as far as this one has their instructions."""
+    if not this_machine().cpu.startswith("x86-64"):
+        pytest.skip("another architecture")
+    for module in ("matrix", "rows"):
+        monkeypatch.setattr(f"specterm.models.compiled.{module}.this_machine", lambda: machine)
+    narrow, plain = (runner(monkeypatch, way) for way in (CompiledMatrix, Plain))
+    for each in (narrow, plain):
+        each.allocate(2, 160)
+    for block in blocks():
+        ours, theirs = (each.forward(block) for each in (narrow, plain))
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=2e-4)
+
+
 def test_a_token_gets_the_same_bits_alone_in_a_chain_and_in_a_tree(monkeypatch):
     """So what is verified is what naive decoding computes, to the last bit."""
     target = runner(monkeypatch, CompiledMatrix)

@@ -20,7 +20,9 @@ from specterm.decoding.sampling import (
     draw,
     probabilities,
     purpose_keys,
+    round_uniforms,
     row_key,
+    uniform,
     uniforms,
 )
 
@@ -152,3 +154,13 @@ def test_the_nucleus_of_laws_flat_and_steep(scale):
         want[order[:count]] = ordered[:count] / ordered[:count].sum()
         assert abs(int((law > 0).sum()) - count) <= (scale == 0.0)  # rounding decides on the last of equal ones
         torch.testing.assert_close(law, want, atol=1e-3 if scale == 0.0 else 1e-12, rtol=0.0)
+
+
+@pytest.mark.parametrize("nodes", [1, 5, 40])
+def test_the_uniforms_of_a_round_are_those_of_its_indices(nodes):
+    keys, rounds = [row_key(1, [5]), row_key(2, [9])], [3, 70]
+    index = torch.tensor(rounds).unsqueeze(1) * ROUND_STRIDE + torch.arange(nodes)
+    expected = uniforms(purpose_keys(keys, Purpose.RATIO, CPU), index)
+    assert torch.equal(round_uniforms(keys, Purpose.RATIO, rounds, nodes, CPU), expected)
+    one_by_one = [[uniform(key, Purpose.RATIO, int(i)) for i in own] for key, own in zip(keys, index)]
+    assert one_by_one == expected.tolist()

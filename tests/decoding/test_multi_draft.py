@@ -148,7 +148,8 @@ def test_budget_chooses_the_best_size_without_seeing_every_candidate(rows, known
     for width, took in passes:
         budget._pass_s.observe(width, took)
     rates = {}
-    for nodes in spaced(min(33, max(map(len, rows)))):
+    most = min(33, max(map(len, rows)))
+    for nodes in {*spaced(most), *(width - 1 for width in known if 1 < width <= most + 1)}:  # a step may end there
         gained = len(rows) + sum(min(1.0, score) for row in rows for score in row[:nodes])
         rates[nodes] = gained / (draft_s + budget._pass_s.at(nodes + 1))
     assert rates[budget.choose(rows)] == pytest.approx(max(rates.values()))

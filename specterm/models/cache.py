@@ -176,10 +176,10 @@ class SlotCache:
             self._alone[layer] = RowSlots.of(stored[row : row + 1])
         return self._alone[layer]
 
-    def row_address(self, layer: int, row: int) -> int:
-        """Where a row begins, on a CPU, of a layer that writes keys and values together; good for one `generation`."""
+    def address(self, layer: int) -> int:
+        """Where row 0 begins, on a CPU, of a layer that writes keys and values together; good for one `generation`."""
         (stored,) = self._layers[layer]
-        return stored[row].data_ptr()
+        return stored.data_ptr()
 
     def of_rows(self, layer: int, first: int, count: int) -> Tensor:
         """Keys and values of rows that follow one another, as they lie in the buffer of a layer that writes them

@@ -123,6 +123,10 @@ class RowLayers:
         self._ff = layers[0].down.parameters // sizes.hidden
         self._buffers: dict[int, Buffers] = {}
 
+    def takes(self, block: Block) -> bool:
+        """Whether the tokens of `block` are few, and of one row."""
+        return len(block.rows) == 1 and block.width <= self.most_tokens
+
     def buffers(self, width: int) -> Buffers:
         """For passes over `width` tokens; the same ones each time."""
         found = self._buffers.get(width)

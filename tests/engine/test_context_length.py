@@ -13,7 +13,7 @@ from contenders import Ours, attention_timed, without_compiled_layers
 
 from specterm.config import Request
 from specterm.events import Prefilled, Round
-from specterm.models.runners.compiled_row import CompiledRow
+from specterm.models.runners.compiled_passes import CompiledPasses
 
 TEXT = "The little dog went to the big house and saw a red ball near the tree. "
 METHODS = {"naive": {}, "draft": {"num_draft_tokens": 4}, "ngram": {"num_draft_tokens": 4}, "eagle": {"tree_nodes": 6}}
@@ -76,7 +76,7 @@ def test_rounds_cost_the_same_at_the_end_of_the_context(ours, method, monkeypatc
 @pytest.mark.parametrize("method", METHODS)
 def test_compiled_rounds_take_little_longer_at_the_end_of_the_context(compiled, method, monkeypatch):
     """Attention over 900 tokens included."""
-    if not isinstance(compiled.target._one_row, CompiledRow):
+    if not isinstance(compiled.target._few, CompiledPasses):
         pytest.skip("no kernels for this processor")
     clock = time.thread_time
     monkeypatch.setattr("specterm.decoding.timing.time.perf_counter", clock)

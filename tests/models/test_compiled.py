@@ -16,7 +16,7 @@ from specterm.models.compiled.matrix import CompiledMatrix
 from specterm.models.compiled.rows import suit
 from specterm.models.loading import load_models
 from specterm.models.products import Plain
-from specterm.models.runners.compiled_row import CompiledRow
+from specterm.models.runners.compiled_passes import CompiledPasses
 from specterm.models.runners.one_row import OneRow
 
 pytestmark = pytest.mark.skipif(this_machine() is None, reason="no kernels for this processor")
@@ -102,8 +102,8 @@ def blocks():
 @pytest.mark.parametrize("name", ["builtin/target", "builtin/draft"])
 def test_passes_are_those_of_torch(name, monkeypatch):
     compiled, plain = (runner(monkeypatch, way, name) for way in (CompiledMatrix, Plain))
-    assert isinstance(compiled._one_row, CompiledRow)
-    assert isinstance(plain._one_row, OneRow)
+    assert isinstance(compiled._few, CompiledPasses)
+    assert isinstance(plain._few, OneRow)
     taps = (0, FINAL_NORM)
     for each in (compiled, plain):
         each.allocate(2, 160)
@@ -112,6 +112,30 @@ def test_passes_are_those_of_torch(name, monkeypatch):
             torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=2e-4)
     for ours, theirs in zip(*(each.cache.slots(0, 1, 126) for each in (compiled, plain)), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+def test_rows_of_different_lengths_go_together(monkeypatch):
+    """Each as by torch, and to the last bit as it does alone."""
+    compiled, plain = (runner(monkeypatch, way) for way in (CompiledMatrix, Plain))
+    lengths, random = (40, 7, 63), torch.Generator().manual_seed(4)
+    prompts = [torch.randint(0, 4096, (length,), generator=random) for length in lengths]
+    for each in (compiled, plain):
+        each.allocate(4, 96)
+        for row, prompt in zip((0, 1, 3), prompts):
+            prefill(each, row, prompt)
+    own = torch.tensor([[-1, 0, 0, 1], [-1, -1, 1, 2], [-1, 0, 1, 2]])  # a tree for each row
+    shared = own[:1]
+    for parents, last in ((own, None), (shared, None), (own, (4, 0, 2))):
+        tree = Topology.of_parents(parents, 4)
+        block = Block((0, 1, 3), lengths, torch.randint(0, 4096, (3, 5), generator=random), tree)
+        (ours, tapped), (theirs, _) = (each.forward_tapped(block, (2, FINAL_NORM), last) for each in (compiled, plain))
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=2e-4)
+        for index, row in enumerate(block.rows):
+            topology = Topology.of_parents(parents[index % len(parents)].unsqueeze(0), 4)
+            alone = Block((row,), (lengths[index],), block.ids[index : index + 1], topology)
+            logits, states = compiled.forward_tapped(alone, (2, FINAL_NORM), None if last is None else (last[index],))
+            assert torch.equal(logits[0], ours[index])
+            assert torch.equal(states[0], tapped[index])
 
 
 @pytest.mark.parametrize("machine", [Machine("x86-64-v3", 8, 3), Machine("x86-64-v3", 4, 6)], ids=["avx2", "four"])

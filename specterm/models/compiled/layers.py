@@ -1,4 +1,4 @@
-"""Transformer layers of the Llama family over a few tokens of one row: one call runs them all."""
+"""Transformer layers of the Llama family over a few tokens of a few rows: one call runs them all."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from llvmlite import ir
 
 from specterm.models.compiled.attention import attention
-from specterm.models.compiled.emitter import FLOAT, I64, POINTER, Emitter, Value
+from specterm.models.compiled.emitter import FLOAT, I8, I64, POINTER, Emitter, Value
 from specterm.models.compiled.machine import Machine
 from specterm.models.compiled.products import Kind, declared_product
 
@@ -27,11 +27,12 @@ class LayerWord(IntEnum):
     MLP_NORM = auto()
     GATE_UP = auto()
     DOWN = auto()
-    KEYS = auto()  # of the row, [kv_heads, capacity, head_dim], values behind them
+    KEYS = auto()  # of row 0, [kv_heads, capacity, head_dim], values behind them, other rows behind those
 
 
 class PassWord(IntEnum):
-    """Likewise of a pass, and of the model that all layers belong to."""
+    """Likewise of a pass, and of the model that all layers belong to. N are all tokens: T of each of B rows, row by
+    row."""
 
     HIDDEN = 0
     READ_WIDTH = auto()  # of what the first layer's attention reads
@@ -40,19 +41,22 @@ class PassWord(IntEnum):
     FF = auto()
     EPS = auto()  # the bits of a float32
     SCALE = auto()  # likewise, of scores
-    X = auto()  # [T, hidden], the residual stream
-    READ = auto()  # [T, READ_WIDTH]; where a layer has an input norm, what comes out of that
-    QKV = auto()  # [T, heads + 2 * kv_heads, head_dim]
-    ATTENDED = auto()  # [T, heads, head_dim]
-    GATE_UP = auto()  # [T, 2 * ff]
+    X = auto()  # [N, hidden], the residual stream
+    READ = auto()  # [N, READ_WIDTH]; where a layer has an input norm, what comes out of that
+    QKV = auto()  # [N, heads + 2 * kv_heads, head_dim]
+    ATTENDED = auto()  # [N, heads, head_dim]
+    GATE_UP = auto()  # [N, 2 * ff]
     SCORES = auto()  # see `attention`
     CAPACITY = auto()
-    TOKENS = auto()
-    BEGIN = auto()  # the slot of the first token
+    ROWS = auto()  # B
+    TOKENS = auto()  # T
+    OFFSETS = auto()  # int64 [B], where the cache of each row begins, in floats behind that of row 0
+    BEGINS = auto()  # int64 [B], the slot of each row's first token
     COS = auto()  # [positions, head_dim]
     SIN = auto()
-    POSITIONS = auto()  # int64 [T]
+    POSITIONS = auto()  # int64 [N]
     SEEN = auto()  # see `attention`
+    SEEN_STEP = auto()  # bytes from one row's to the next's
     NODES = auto()
 
 
@@ -77,7 +81,8 @@ def layers(module: Any, machine: Machine, size: int, kinds: Sequence[Kind]) -> N
     def real(word: PassWord) -> Value:
         return e.load(e.at(given, int(word), I64), FLOAT)
 
-    hidden, tokens, begin = number(PassWord.HIDDEN), number(PassWord.TOKENS), number(PassWord.BEGIN)
+    hidden, rows, width = number(PassWord.HIDDEN), number(PassWord.ROWS), number(PassWord.TOKENS)
+    tokens = b.mul(rows, width)
     heads, kv_heads, ff = number(PassWord.HEADS), number(PassWord.KV_HEADS), number(PassWord.FF)
     x, read, states, attended, active = (
         address(word) for word in (PassWord.X, PassWord.READ, PassWord.QKV, PassWord.ATTENDED, PassWord.GATE_UP)
@@ -95,25 +100,33 @@ def layers(module: Any, machine: Machine, size: int, kinds: Sequence[Kind]) -> N
             return e.load(e.at(own, int(word), I64), POINTER)
 
         norm = part(LayerWord.INPUT_NORM)
-        width = e.variable(I64, number(PassWord.READ_WIDTH))
+        read_width = e.variable(I64, number(PassWord.READ_WIDTH))
         with b.if_then(b.icmp_unsigned("!=", b.ptrtoint(norm, I64), I64(0))):
-            b.store(hidden, width)
+            b.store(hidden, read_width)
             b.call(normed, [x, read, norm, tokens, hidden, eps])
-        reads = b.load(width, typ=I64)
+        reads = b.load(read_width, typ=I64)
         b.call(qkv, [read, reads, part(LayerWord.QKV), states, qkv_width, part(LayerWord.QKV_BIAS), tokens, reads,
                      qkv_width, no])  # fmt: skip
         keys = part(LayerWord.KEYS)
         kv_size = b.mul(capacity, I64(size))
-        values = e.at(keys, b.mul(kv_size, kv_heads))
-        b.call(turned, [states, part(LayerWord.QK_NORM), tokens, heads, kv_heads, eps, address(PassWord.COS),
-                        address(PassWord.SIN), address(PassWord.POSITIONS), keys, kv_size, begin])  # fmt: skip
-        with e.loop(0, kv_heads) as head:
-            offset, behind = b.mul(b.mul(head, group), I64(size)), b.mul(head, kv_size)
-            b.call(attend, [
-                e.at(states, offset), qkv_width, group, tokens, e.at(keys, behind), e.at(values, behind), begin,
-                address(PassWord.SEEN), number(PassWord.NODES), address(PassWord.SCORES),
-                real(PassWord.SCALE), e.at(attended, offset), queries_width,
+        with e.loop(0, rows) as row:
+            done = b.mul(row, width)
+            begin = e.load(e.at(address(PassWord.BEGINS), row, I64), I64)
+            row_keys = e.at(keys, e.load(e.at(address(PassWord.OFFSETS), row, I64), I64))
+            row_values = e.at(row_keys, b.mul(kv_size, kv_heads))
+            row_states, row_attended = e.at(states, b.mul(done, qkv_width)), e.at(attended, b.mul(done, queries_width))
+            seen = e.at(address(PassWord.SEEN), b.mul(row, number(PassWord.SEEN_STEP)), I8)
+            b.call(turned, [
+                row_states, part(LayerWord.QK_NORM), width, heads, kv_heads, eps, address(PassWord.COS),
+                address(PassWord.SIN), e.at(address(PassWord.POSITIONS), done, I64), row_keys, kv_size, begin,
             ])  # fmt: skip
+            with e.loop(0, kv_heads) as head:
+                offset, behind = b.mul(b.mul(head, group), I64(size)), b.mul(head, kv_size)
+                b.call(attend, [
+                    e.at(row_states, offset), qkv_width, group, width, e.at(row_keys, behind),
+                    e.at(row_values, behind), begin, seen, number(PassWord.NODES), address(PassWord.SCORES),
+                    real(PassWord.SCALE), e.at(row_attended, offset), queries_width,
+                ])  # fmt: skip
         b.call(out, [attended, queries_width, part(LayerWord.OUT), x, hidden, part(LayerWord.OUT_BIAS), tokens,
                      queries_width, hidden, yes])  # fmt: skip
         b.call(normed, [x, read, part(LayerWord.MLP_NORM), tokens, hidden, eps])

@@ -1,4 +1,4 @@
-"""Transformer layers over a few tokens of one row on a CPU, all in one call: see `compiled.layers`."""
+"""Transformer layers over a few tokens of a few rows on a CPU, all in one call: see `compiled.layers`."""
 
 from __future__ import annotations
 
@@ -21,36 +21,40 @@ from specterm.models.compiled.matrix import CompiledMatrix
 from specterm.models.norm import RmsNorm
 from specterm.models.row_layers import Floats, Layer, Sizes, Through
 
-_BEGIN, _POSITIONS, _SEEN, _NODES = map(int, (PassWord.BEGIN, PassWord.POSITIONS, PassWord.SEEN, PassWord.NODES))
+_POSITIONS, _SEEN, _SEEN_STEP, _NODES = map(
+    int, (PassWord.POSITIONS, PassWord.SEEN, PassWord.SEEN_STEP, PassWord.NODES)
+)
 """What differs between passes over as many tokens, as plain numbers: members of enums are slow to index with."""
 
 
 @dataclass(slots=True)
 class Buffers:
-    """What a pass over T tokens reads and writes; `words` has the addresses."""
+    """What a pass over T tokens of each of B rows, N together, reads and writes; `words` has the addresses."""
 
-    x: Floats  # [T, hidden], the residual stream
+    x: Floats  # [N, hidden], the residual stream
     read: Floats  # flat: what a layer's attention reads, and what is normed
-    positions: NDArray[np.int64]  # [T], where they are not those of the slots
+    positions: NDArray[np.int64]  # [N], where they are not those of the slots
+    offsets: NDArray[np.int64]  # [B]
+    begins: NDArray[np.int64]  # [B]
     words: NDArray[np.int64]
     at: int  # the address of the words, and so of others
     positions_at: int
     x_at: int
     normed_at: int
-    normed: Tensor  # [T, hidden], in the memory of `read`
+    normed: Tensor  # [N, hidden], in the memory of `read`
     rest: tuple[Tensor, ...]
 
     def reads(self, given: Floats) -> None:
-        """The next layer has no norm in front, and reads `given`, [T, width]."""
+        """The next layer has no norm in front, and reads `given`, [N, width]."""
         self.read[: given.size] = given.ravel()
         self.words[PassWord.READ_WIDTH] = given.shape[1]
 
 
 class CompiledLayers:
-    """The layers of one model, over one row at a time; not for two threads at once."""
+    """The layers of one model; not for two threads at once."""
 
     most_tokens = 64
-    """More go through torch's operations, which use all threads."""
+    """More, of all rows together, go through torch's operations, which use all threads."""
 
     def __init__(
         self, sizes: Sizes, layers: Sequence[Layer], norms: Sequence[RmsNorm | None], cos: Tensor, sin: Tensor,
@@ -74,11 +78,11 @@ class CompiledLayers:
         self._biases: list[Tensor] = []
         for words, layer, norm in zip(self._described, layers, norms, strict=True):
             self._describe(words, layer, norm)
-        self._buffers: dict[int, Buffers] = {}
-        self._capacity = 0
+        self._buffers: dict[tuple[int, int], Buffers] = {}
+        self._capacity = self._row_floats = 0
         self._scores: Floats = np.empty(0, dtype=np.float32)
         self._cache: Callable[[], SlotCache | None] = lambda: None  # a reference that lets it go
-        self._of = 0, 0
+        self._generation = 0
         self._seen: Tensor | None = None
 
     def _describe(self, words: NDArray[np.int64], layer: Layer, norm: RmsNorm | None) -> None:
@@ -96,19 +100,24 @@ class CompiledLayers:
             self._biases.append(layer.out.filled(layer.out_bias))
             words[LayerWord.OUT_BIAS] = self._biases[-1].data_ptr()
 
-    def buffers(self, width: int) -> Buffers:
-        """For passes over `width` tokens; the same ones each time."""
-        found = self._buffers.get(width)
+    def takes(self, block: Block) -> bool:
+        """Whether the tokens of `block` are few."""
+        return block.ids.numel() <= self.most_tokens
+
+    def buffers(self, rows: int, width: int) -> Buffers:
+        """For passes over `width` tokens of so many rows; the same ones each time."""
+        found = self._buffers.get((rows, width))
         if found is None:
-            found = self._buffers[width] = self._made(width)
+            found = self._buffers[rows, width] = self._made(rows, width)
         return found
 
-    def _made(self, width: int) -> Buffers:
-        sizes = self._sizes
+    def _made(self, rows: int, width: int) -> Buffers:
+        sizes, count = self._sizes, rows * width
         states = (sizes.heads + 2 * sizes.kv_heads) * sizes.head_dim
         widths = sizes.hidden, max(self._read_width, sizes.hidden), states, sizes.heads * sizes.head_dim, 2 * self._ff
-        x, read, qkv, attended, gate_up = tensors = tuple(torch.zeros((width, each)) for each in widths)
+        x, read, qkv, attended, gate_up = tensors = tuple(torch.zeros((count, each)) for each in widths)
         words = np.zeros(len(PassWord), dtype=np.int64)
+        positions, offsets, begins = (np.zeros(each, dtype=np.int64) for each in (count, rows, rows))
         real = words.view(np.float32)[::2]  # the lower halves; all machines with kernels have them first
         real[PassWord.EPS], real[PassWord.SCALE] = self._eps, sizes.head_dim**-0.5
         for word, value in (
@@ -123,42 +132,49 @@ class CompiledLayers:
             (PassWord.GATE_UP, gate_up.data_ptr()),
             (PassWord.COS, self._cos.data_ptr()),
             (PassWord.SIN, self._sin.data_ptr()),
+            (PassWord.ROWS, rows),
             (PassWord.TOKENS, width),
+            (PassWord.OFFSETS, offsets.ctypes.data),
+            (PassWord.BEGINS, begins.ctypes.data),
         ):
             words[word] = value
         self._tell(words)
-        normed = read.view(-1)[: width * sizes.hidden].view(width, -1)
-        positions = np.zeros(width, dtype=np.int64)
+        normed = read.view(-1)[: count * sizes.hidden].view(count, -1)
         return Buffers(
-            x.numpy(), read.view(-1).numpy(), positions, words, words.ctypes.data, positions.ctypes.data, x.data_ptr(),
-            read.data_ptr(), normed, tensors,
+            x.numpy(), read.view(-1).numpy(), positions, offsets, begins, words, words.ctypes.data,
+            positions.ctypes.data, x.data_ptr(), read.data_ptr(), normed, tensors,
         )  # fmt: skip
 
-    def begin(self, cache: SlotCache, row: int, begin: int, b: Buffers, where: NDArray[np.int64] | None,
-              seen: Tensor | None) -> None:  # fmt: skip
-        """A pass over the tokens of `b` at slots begin, begin + 1, ... of a row of `cache`, of which that has room in
-        all layers. where: their positions, those of the slots unless given; seen: bool [1, T, nodes], None for a
-        chain."""
+    def begin(
+        self, cache: SlotCache, rows: Sequence[int], begins: Sequence[int], b: Buffers,
+        where: NDArray[np.int64] | None, seen: Tensor | None,
+    ) -> None:  # fmt: skip
+        """A pass over the tokens of `b` at slots begins[r], begins[r] + 1, ... of `rows` of `cache`, of which that has
+        room in all layers. where: their positions, [B, T], those of the slots of one row unless given; seen: bool
+        [1 or B, T, nodes], None for chains."""
         words = b.words
-        if self._of != (cache.generation, row) or self._cache() is not cache:
-            self._attach(cache, row)
+        if self._generation != cache.generation or self._cache() is not cache:
+            self._attach(cache)
         if where is None:
-            words[_POSITIONS] = self._places_at + 8 * begin
+            words[_POSITIONS] = self._places_at + 8 * begins[0]
         else:
-            b.positions[:] = where
+            b.positions[:] = where.ravel()
             words[_POSITIONS] = b.positions_at
-        words[_BEGIN] = begin
+        for index, (row, begin) in enumerate(zip(rows, begins, strict=True)):
+            b.offsets[index], b.begins[index] = row * self._row_floats, begin
         self._seen = seen = None if seen is None else seen.contiguous()  # until the next pass
         words[_SEEN], words[_NODES] = (0, 0) if seen is None else (seen.data_ptr(), seen.shape[-1])
+        words[_SEEN_STEP] = 0 if seen is None or len(seen) == 1 else seen[0].numel()
 
-    def _attach(self, cache: SlotCache, row: int) -> None:
-        """The passes to come are over this row."""
+    def _attach(self, cache: SlotCache) -> None:
+        """The passes to come are over this cache."""
         for index, words in enumerate(self._described):
-            words[LayerWord.KEYS] = cache.row_address(index, row)
+            words[LayerWord.KEYS] = cache.address(index)
         slots = -(-cache.capacity // self._lanes) * self._lanes
         if self._scores.size < QUERIES * slots:
             self._scores = np.empty(QUERIES * slots, dtype=np.float32)
-        self._cache, self._of, self._capacity = weakref.ref(cache), (cache.generation, row), cache.capacity
+        self._cache, self._generation, self._capacity = weakref.ref(cache), cache.generation, cache.capacity
+        self._row_floats = 2 * self._sizes.kv_heads * cache.capacity * self._sizes.head_dim
         for buffers in self._buffers.values():
             self._tell(buffers.words)
 
@@ -172,28 +188,28 @@ class CompiledLayers:
         self._run(first, end, self._described_at, b.at)
 
     def through(self, cache: SlotCache, block: Block, max_positions: int) -> Through:
-        """Through layers without input norms with the few tokens of `block`, which has one row, of which `cache` has
-        room in all layers."""
-        b = self.buffers(block.width)
-        begin = block.starts[0] + block.first
-        self.begin(cache, block.rows[0], begin, b, places(block, max_positions), sight(block))
+        """Through layers without input norms with the few tokens of `block`, of which `cache` has room in all
+        layers."""
+        b = self.buffers(len(block.rows), block.width)
+        begins = [start + block.first for start in block.starts]
+        self.begin(cache, block.rows, begins, b, places(block, max_positions), sight(block))
 
         def through(index: int, x: Tensor, residual: Tensor) -> Tensor:
-            b.x[:] = residual[0].numpy()
-            b.reads(x[0].numpy())
+            b.x[:] = residual.numpy().reshape(b.x.shape)
+            b.reads(x.numpy().reshape(len(b.x), -1))
             self.run(b, index, index + 1)
-            return torch.from_numpy(b.x.copy()).unsqueeze(0)
+            return torch.from_numpy(b.x.copy()).view(residual.shape)
 
         return through
 
     def normed(self, x: Floats, norm: RmsNorm) -> Tensor:
-        """The rows of x, [T, hidden], normed."""
+        """The rows of x, [N, hidden], normed."""
         out = torch.empty(x.shape)
         self._normed(x.ctypes.data, out.data_ptr(), norm.address, len(x), x.shape[1], self._eps)
         return out
 
     def judged(self, b: Buffers, norm: RmsNorm, last: int | None) -> Tensor:
-        """The residual stream in `b` normed, [T, hidden], or [1, hidden] of token `last`; until the next pass."""
+        """The residual stream in `b` normed, [N, hidden], or [1, hidden] of token `last`; until the next pass."""
         hidden = b.x.shape[1]
         first, out = (0, b.normed) if last is None else (last, b.normed[:1])
         self._normed(b.x_at + 4 * hidden * first, b.normed_at, norm.address, len(out), hidden, self._eps)
@@ -212,7 +228,7 @@ def suit(sizes: Sizes, layers: Sequence[Layer]) -> bool:
 
 
 def sight(block: Block) -> Tensor | None:
-    """What the tokens of `block` see of the slots of its tree, bool [1, T, nodes]; None for a chain."""
+    """What the tokens of `block` see of the slots of its tree, bool [1 or B, T, nodes]; None for chains."""
     visible, nodes = block.topology.visible, block.first + block.width
     if visible is None or (block.first == 0 and nodes == visible.shape[2]):
         return visible
@@ -220,12 +236,12 @@ def sight(block: Block) -> Tensor | None:
 
 
 def places(block: Block, max_positions: int) -> NDArray[np.int64] | None:
-    """The positions of the tokens of `block`, which has one row; scratch tokens beyond the context are clamped. None
-    where they are those of their slots."""
+    """The positions of the tokens of `block`, [B, T]; scratch tokens beyond the context are clamped. None where they
+    are those of the slots of one row."""
     begin = block.starts[0] + block.first
-    if block.topology.chain and begin + block.width <= max_positions:
+    if len(block.rows) == 1 and block.topology.chain and begin + block.width <= max_positions:
         return None
-    depth: NDArray[np.int64] = block.topology.depth.numpy()[0, block.first : block.first + block.width]
-    where = depth + block.starts[0]
-    reaches = block.starts[0] + block.topology.max_depth < max_positions
+    depth: NDArray[np.int64] = block.topology.depth.numpy()[:, block.first : block.first + block.width]
+    where: NDArray[np.int64] = depth + np.array(block.starts)[:, None]
+    reaches = max(block.starts) + block.topology.max_depth < max_positions
     return where if reaches else np.minimum(where, max_positions - 1, out=where)

@@ -148,8 +148,8 @@ class FeatureHeads(Cached, nn.Module, ABC):
             if found is not None:
                 return found if last is None else (_picked(found[0], last), found[1])
         cache.begin(block)
-        rows = self._rows if len(block.rows) == 1 else None
-        if rows is not None and block.width <= rows.most_tokens and len(cache.layers()) == len(self._layers):
+        rows = self._rows
+        if rows is not None and rows.takes(block) and len(cache.layers()) == len(self._layers):
             following = self.advance(block.ids, features, self._through_rows(rows, cache, block))
         else:
             positions = positions_of(block, self.max_positions)
@@ -174,7 +174,7 @@ class FeatureHeads(Cached, nn.Module, ABC):
         return self.advance(ids, features, self.through_layers(positions, attend))
 
     def _through_rows(self, rows: RowLayers | CompiledLayers, cache: SlotCache, block: Block) -> Through:
-        """Through the layers with the few tokens of one row."""
+        """Through the layers with a few tokens."""
         if isinstance(rows, CompiledLayers):
             return rows.through(cache, block, self.max_positions)
         where, mask = places(block, self.max_positions), self._masks.mask(block)

@@ -27,7 +27,7 @@ from specterm.models.norm import RmsNorm
 from specterm.models.products import TARGET_WIDTHS, Plain, Product, loses_nothing, narrowest, quickest
 from specterm.models.rope import rope_tables
 from specterm.models.row_layers import Layer
-from specterm.models.runners.compiled_row import CompiledRow
+from specterm.models.runners.compiled_passes import CompiledPasses
 from specterm.models.runners.early_exit import EarlyExit
 from specterm.models.runners.graphs import ForwardGraphs, Update
 from specterm.models.runners.one_row import OneRow
@@ -140,14 +140,14 @@ class LlamaRunner(Cached):
         self._masks = Masks(shape.heads // shape.kv_heads, self._inner, device, max_positions)
         if device.type == "cuda":
             self._graphs = ForwardGraphs(self._captured, device, max_positions)
-        self._one_row: OneRow | CompiledRow | None = None
+        self._few: OneRow | CompiledPasses | None = None
         if device.type == "cpu" and self._inner == torch.float32:
             judge = self._judge_norm, self._judge
             model = self._attention_norms, self._layers, self._embedding, self._norm, judge, self._cos, self._sin
             if suit(shape, self._layers):
-                self._one_row = CompiledRow(shape, *model, shape.eps)
+                self._few = CompiledPasses(shape, *model, shape.eps)
             else:
-                self._one_row = OneRow(shape, *model, self._masks)
+                self._few = OneRow(shape, *model, self._masks)
 
     def size(self) -> tuple[int, int]:
         """The number of weights, and the bytes that they take. Where products are packed, a table that is also looked
@@ -189,11 +189,11 @@ class LlamaRunner(Cached):
     def step(self, row: int, position: int, token: int) -> Tensor:
         """See `TokenSteps`."""
         cache = self.cache
-        if self._one_row is None or cache is None or len(cache.layers()) < self.layers:
+        if self._few is None or cache is None or len(cache.layers()) < self.layers:
             ids = torch.tensor([[token]], device=self.device)
             return self.forward(Block((row,), (position,), ids, Topology.of_chain(0, self.device)))[0, 0]
         cache.claim(row, position, position + 1)
-        return self._one_row.forward(cache, row, position, (token,))[0][0]
+        return self._few.step(cache, row, position, token)
 
     @torch.inference_mode()
     def chain(self, block: Block, steps: int, vocab_size: int) -> tuple[Tensor, Tensor] | None:
@@ -212,18 +212,14 @@ class LlamaRunner(Cached):
     ) -> tuple[Tensor, Tensor | None]:
         """Logits after the first `layers` layers, and the states at `taps`, perhaps None without."""
         assert self.cache is not None, "allocate() comes first"
-        cache, (rows, width) = self.cache, block.ids.shape
+        cache = self.cache
         if self._graphs is not None and (found := self._graphs.forward(cache, block, layers, taps)) is not None:
             logits, features = found
             return logits if last is None else _picked(logits, last), features
         cache.begin(block)
-        if (
-            self._one_row is not None
-            and rows == 1
-            and width <= self._one_row.most_tokens
-            and len(cache.layers()) >= layers
-        ):
-            return self._forward_one_row(self._one_row, block, layers, taps, last)
+        if self._few is not None and self._few.takes(block) and len(cache.layers()) >= layers:
+            logits, states = self._few.forward(cache, block, layers, taps, last)
+            return logits, None if states is None else states.to(self.dtype)
         cos, sin = self._masks.rotary(block, self._cos, self._sin)
         x, features = self._through(block.ids, cos, sin, self._masks.mask(block), cache.update_both, layers, taps)
         return self._judge(self._judge_norm(x if last is None else _picked(x, last))), features
@@ -264,17 +260,6 @@ class LlamaRunner(Cached):
         if FINAL_NORM in taps:
             tapped[FINAL_NORM] = self._norm(x)
         return x, torch.cat([tapped[tap] for tap in taps], dim=-1).to(self.dtype) if taps else x[..., :0]
-
-    def _forward_one_row(
-        self, passes: OneRow | CompiledRow, block: Block, layers: int, taps: Sequence[int], last: Sequence[int] | None
-    ) -> tuple[Tensor, Tensor | None]:
-        """`_forward` of a few tokens of one row; the cache has begun the block."""
-        assert self.cache is not None
-        logits, states = passes.forward(
-            self.cache, block.rows[0], block.starts[0] + block.first, block.ids.tolist()[0],
-            block=block, layers=layers, taps=taps, last=None if last is None else last[0],
-        )  # fmt: skip
-        return logits.unsqueeze(0), None if states is None else states.to(self.dtype).unsqueeze(0)
 
     def compact(self, rows: Sequence[int], starts: Sequence[int], path: Tensor) -> None:
         """See `Runner`."""

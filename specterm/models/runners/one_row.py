@@ -19,8 +19,6 @@ from specterm.models.row_layers import Floats, Layer, RowLayers, Sizes, places
 class OneRow:
     """Passes of one model over one row at a time; not for two threads at once."""
 
-    most_tokens = RowLayers.most_tokens
-
     def __init__(
         self, sizes: Sizes, norms: Sequence[RmsNorm], layers: Sequence[Layer], table: Tensor, norm: RmsNorm,
         judge: tuple[RmsNorm, Product], cos: Tensor, sin: Tensor, masks: Masks,
@@ -33,7 +31,29 @@ class OneRow:
         self._fill = filling(table)
         self._layers = RowLayers(sizes, layers, cos, sin)
 
+    def takes(self, block: Block) -> bool:
+        """Whether `forward` is for such a block."""
+        return self._layers.takes(block)
+
+    def step(self, cache: SlotCache, row: int, slot: int, token: int) -> Tensor:
+        """Write one token to a slot of a row of `cache`, which has room and all layers; the logits after it, [V]."""
+        return self._pass(cache, row, slot, (token,))[0][0]
+
     def forward(
+        self, cache: SlotCache, block: Block, layers: int, taps: Sequence[int], last: Sequence[int] | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Write the tokens of `block` to `cache`, which has room and all `layers` layers.
+
+        last: the only token of each row whose logits are wanted. Returns logits [B, T, V] (or [B, 1, V]) and the states
+        at `taps` [B, T, F], None without.
+        """
+        logits, states = self._pass(
+            cache, block.rows[0], block.starts[0] + block.first, block.ids.tolist()[0], block=block, layers=layers,
+            taps=taps, last=None if last is None else last[0],
+        )  # fmt: skip
+        return logits.unsqueeze(0), None if states is None else states.unsqueeze(0)
+
+    def _pass(
         self, cache: SlotCache, row: int, begin: int, ids: Sequence[int], *, block: Block | None = None,
         layers: int | None = None, taps: Sequence[int] = (), last: int | None = None,
     ) -> tuple[Tensor, Tensor | None]:  # fmt: skip

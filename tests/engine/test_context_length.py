@@ -88,6 +88,6 @@ def test_compiled_rounds_take_little_longer_at_the_end_of_the_context(compiled, 
             events = compiled.session.run(spec, prompts, clock, lambda: False)
             medians.append(statistics.median(e.seconds for e in events if isinstance(e, Round) and e.index))
         ratios.append(medians[1] / medians[0])
-        if ratios[-1] < 2.0:
+        if ratios[-1] < 3.0:  # n-grams draft more behind a long text, too
             return
     pytest.fail(f"rounds behind a long text take {min(ratios):.2f} times as long")

@@ -53,7 +53,7 @@ class Buffers:
 class CompiledLayers:
     """The layers of one model; not for two threads at once."""
 
-    most_tokens = 64
+    most_tokens = 128
     """More, of all rows together, go through torch's operations, which use all threads."""
 
     def __init__(

@@ -12,7 +12,7 @@ from llvmlite import ir
 Value: TypeAlias = Any  # an ir.Value; llvmlite has no types
 Type: TypeAlias = Any  # an ir.Type
 
-I1, I8, I16, I32, I64 = (ir.IntType(bits) for bits in (1, 8, 16, 32, 64))
+I8, I32, I64 = (ir.IntType(bits) for bits in (8, 32, 64))
 FLOAT, HALF, POINTER, VOID = ir.FloatType(), ir.HalfType(), ir.PointerType(), ir.VoidType()
 
 _LOG2_E, _LN2_HIGH, _LN2_LOW = 1.44269504088896341, 0.693359375, -2.12194440e-4

@@ -64,7 +64,8 @@ class CompiledLayers:
         wide. cos and `signed` sin: float32 [positions, head_dim]. All are for layers that `suit`."""
         machine = this_machine()
         assert machine is not None, "suit() said so"
-        self._sizes, self._layers, self._norms, self._eps = sizes, layers, norms, eps
+        self._sizes, self._eps = sizes, eps
+        self._held = layers, norms  # whose memory the words have the addresses of
         self._cos, self._sin, self._read_width = cos.contiguous(), sin.contiguous(), read_width
         self._places = np.arange(len(cos))
         self._places_at = self._places.ctypes.data

@@ -12,7 +12,7 @@ from llvmlite import ir
 Value: TypeAlias = Any  # an ir.Value; llvmlite has no types
 Type: TypeAlias = Any  # an ir.Type
 
-I8, I32, I64 = (ir.IntType(bits) for bits in (8, 32, 64))
+I8, I16, I32, I64 = (ir.IntType(bits) for bits in (8, 16, 32, 64))
 FLOAT, HALF, POINTER, VOID = ir.FloatType(), ir.HalfType(), ir.PointerType(), ir.VoidType()
 
 _LOG2_E, _LN2_HIGH, _LN2_LOW = 1.44269504088896341, 0.693359375, -2.12194440e-4
@@ -99,6 +99,11 @@ class Emitter:
         """It will be read soon, once."""
         kind = ir.FunctionType(VOID, [POINTER, I32, I32, I32])
         self.b.call(self._declared("llvm.prefetch.p0", kind), [address, I32(0), I32(3), I32(1)])
+
+    def call(self, name: str, result: Type, *operands: Value) -> Value:
+        """An intrinsic function of LLVM's."""
+        kind = ir.FunctionType(result, [operand.type for operand in operands])
+        return self.b.call(self._declared(name, kind), operands)
 
     def larger(self, a: Value, b: Value) -> Value:
         """The larger of the two, lane by lane; a where one is not a number."""

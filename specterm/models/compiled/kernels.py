@@ -18,11 +18,14 @@ def product_kernel(machine: Machine, kind: str) -> Kernel:
     """See `products.product`; others of Python's threads run while it does."""
     from llvmlite import ir
 
-    from specterm.models.compiled.products import product
+    from specterm.models.compiled import products, tiles
 
     module = ir.Module("product")
-    product(module, machine, kind)  # type: ignore[arg-type]
-    types = [_ADDRESS, _WHOLE, _ADDRESS, _ADDRESS, _WHOLE, _ADDRESS, *[_WHOLE] * 4]
+    if kind == "tiles":
+        tiles.product(module)
+    else:
+        products.product(module, machine, kind)  # type: ignore[arg-type]
+    types = [_ADDRESS, _WHOLE, _ADDRESS, _ADDRESS, _WHOLE, _ADDRESS, *[_WHOLE] * 4, _ADDRESS]
     return _function(machine, module, f"product_{kind}", types)
 
 

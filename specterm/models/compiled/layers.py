@@ -47,6 +47,7 @@ class PassWord(IntEnum):
     ATTENDED = auto()  # [N, heads, head_dim]
     GATE_UP = auto()  # [N, 2 * ff]
     SCORES = auto()  # see `attention`
+    SCRATCH = auto()  # see `tiles.scratch`; for the widest product
     CAPACITY = auto()
     ROWS = auto()  # B
     TOKENS = auto()  # T
@@ -92,7 +93,7 @@ def layers(module: Any, machine: Machine, size: int, kinds: Sequence[Kind]) -> N
     qkv_width = b.add(queries_width, b.mul(kv_width, I64(2)))
     double = b.mul(ff, I64(2))
     eps, group, capacity = real(PassWord.EPS), b.sdiv(heads, kv_heads), number(PassWord.CAPACITY)
-    no, yes = I64(0), I64(1)
+    no, yes, scratch = I64(0), I64(1), address(PassWord.SCRATCH)
     with e.loop(first, end) as layer:
         own = e.at(described, b.mul(layer, I64(len(LayerWord))), I64)
 
@@ -106,7 +107,7 @@ def layers(module: Any, machine: Machine, size: int, kinds: Sequence[Kind]) -> N
             b.call(normed, [x, read, norm, tokens, hidden, eps])
         reads = b.load(read_width, typ=I64)
         b.call(qkv, [read, reads, part(LayerWord.QKV), states, qkv_width, part(LayerWord.QKV_BIAS), tokens, reads,
-                     qkv_width, no])  # fmt: skip
+                     qkv_width, no, scratch])  # fmt: skip
         keys = part(LayerWord.KEYS)
         kv_size = b.mul(capacity, I64(size))
         with e.loop(0, rows) as row:
@@ -128,11 +129,13 @@ def layers(module: Any, machine: Machine, size: int, kinds: Sequence[Kind]) -> N
                     real(PassWord.SCALE), e.at(row_attended, offset), queries_width,
                 ])  # fmt: skip
         b.call(out, [attended, queries_width, part(LayerWord.OUT), x, hidden, part(LayerWord.OUT_BIAS), tokens,
-                     queries_width, hidden, yes])  # fmt: skip
+                     queries_width, hidden, yes, scratch])  # fmt: skip
         b.call(normed, [x, read, part(LayerWord.MLP_NORM), tokens, hidden, eps])
-        b.call(gate_up, [read, hidden, part(LayerWord.GATE_UP), active, double, null, tokens, hidden, double, no])
+        b.call(gate_up, [read, hidden, part(LayerWord.GATE_UP), active, double, null, tokens, hidden, double, no,
+                         scratch])  # fmt: skip
         b.call(gated, [active, tokens, ff])
-        b.call(down, [active, double, part(LayerWord.DOWN), x, hidden, null, tokens, ff, hidden, yes])
+        b.call(down, [active, double, part(LayerWord.DOWN), x, hidden, null, tokens, ff, hidden, yes,
+                      scratch])  # fmt: skip
     e.end()
 
 

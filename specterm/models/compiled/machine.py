@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import ctypes
+import platform
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 _X86_64_V4 = {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl", "avx2", "fma", "f16c"}
 _X86_64_V3 = {"avx2", "fma", "f16c", "bmi", "bmi2"}
+_AMX = {"amx-tile", "amx-bf16"}
+_ARCH_PRCTL, _REQUEST, _TILE_DATA = 158, 0x1023, 18
+"""Linux's numbers: of the call on x86-64, of a request for a part of the processor's state, of the tiles' part."""
 
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """lanes: floats in a vector; rows: of a product that fit into its registers; cpu: LLVM's name of what it can do."""
+    """lanes: floats in a vector; rows: of a product that fit into its registers; cpu: LLVM's name of what it can do;
+    tiles: whether it multiplies tiles of bfloat16."""
 
     cpu: str
     lanes: int
     rows: int
+    tiles: bool = False
 
     @property
     def columns(self) -> int:
@@ -35,12 +42,19 @@ def this_machine() -> Machine | None:
     has = {name for name, there in binding.get_host_cpu_features().items() if there}
     if architecture in ("x86_64", "amd64"):
         if has >= _X86_64_V4:
-            return Machine("x86-64-v4", lanes=16, rows=6)
+            return Machine("x86-64-v4", lanes=16, rows=6, tiles=has >= _AMX and _may_use_tiles())
         if has >= _X86_64_V3:
             return Machine("x86-64-v3", lanes=8, rows=3)
     if architecture in ("aarch64", "arm64"):
         return Machine("apple-m1" if "apple" in binding.get_default_triple() else "generic", lanes=4, rows=6)
     return None
+
+
+def _may_use_tiles() -> bool:
+    """Linux keeps the tiles' registers only for processes that ask."""
+    if platform.system() != "Linux":
+        return False
+    return ctypes.CDLL(None).syscall(_ARCH_PRCTL, _REQUEST, _TILE_DATA) == 0
 
 
 class Library:
@@ -57,7 +71,7 @@ class Library:
         binding.initialize_native_target()
         binding.initialize_native_asmprinter()
         target = binding.Target.from_default_triple().create_target_machine(
-            cpu=machine.cpu, features="", opt=2, jit=True
+            cpu=machine.cpu, features="+amx-tile,+amx-bf16" if machine.tiles else "", opt=2, jit=True
         )
         parsed = binding.parse_assembly(str(module))
         parsed.triple, parsed.data_layout = target.triple, str(target.target_data)

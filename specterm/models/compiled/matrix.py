@@ -29,7 +29,7 @@ class CompiledMatrix:
         Raises:
             RuntimeError: there are no kernels for this machine.
         """
-        from specterm.models.compiled.products import laid_out
+        from specterm.models.compiled import products, tiles
 
         machine = this_machine()
         if machine is None:
@@ -39,8 +39,11 @@ class CompiledMatrix:
             "float32",
         )
         self.out, self.inner = weight.shape
-        self.panels = laid_out(weight, self.kind, machine)  # type: ignore[arg-type]
-        self._columns, self._panel_bytes = machine.columns, self.panels[0].nbytes
+        if self.kind == "bfloat16" and machine.tiles:
+            self.kind, self.panels, self._columns = "tiles", tiles.laid_out(weight), tiles.COLUMNS
+        else:
+            self.panels, self._columns = products.laid_out(weight, self.kind, machine), machine.columns  # type: ignore[arg-type]
+        self._panel_bytes = self.panels[0].nbytes
         self._multiply = product_kernel(machine, self.kind)
         self._set_bias(bias)
 
@@ -90,7 +93,18 @@ class CompiledMatrix:
         if begin:
             panels += begin // self._columns * self._panel_bytes
             bias += 4 * begin if bias else 0
-        self._multiply(x, self.inner, panels, y + 4 * begin, self.out, bias, rows, self.inner, out, 0)
+        scratch = torch.empty(self.scratch(rows), dtype=torch.uint8)
+        self._multiply(
+            x, self.inner, panels, y + 4 * begin, self.out, bias, rows, self.inner, out, 0, scratch.data_ptr()
+        )
+
+    def scratch(self, rows: int) -> int:
+        """Bytes that a product with so many rows needs beside its result."""
+        if self.kind != "tiles":
+            return 0
+        from specterm.models.compiled.tiles import scratch
+
+        return scratch(rows, self.inner)
 
 
 @cache

@@ -17,7 +17,8 @@ from torch import Tensor
 from specterm.models.compiled.emitter import FLOAT, HALF, I32, I64, POINTER, VOID, Emitter, Value
 from specterm.models.compiled.machine import Machine
 
-Kind: TypeAlias = Literal["bfloat16", "float16", "float32"]
+Kind: TypeAlias = Literal["tiles", "bfloat16", "float16", "float32"]
+"""What the weights are held in; see `tiles` for the first."""
 _VECTORS = 4
 _AHEAD = 4096
 """Bytes that are asked for before they are needed."""
@@ -38,23 +39,23 @@ def laid_out(weight: Tensor, kind: Kind, machine: Machine) -> Tensor:
     return tiles.reshape(panels, inner, columns).to(getattr(torch, kind)).contiguous()
 
 
-_ARGUMENTS = [POINTER, I64, POINTER, POINTER, I64, POINTER, *[I64] * 4]
+ARGUMENTS = [POINTER, I64, POINTER, POINTER, I64, POINTER, *[I64] * 4, POINTER]
 
 
 def declared_product(module: Any, kind: Kind) -> Any:
     """The function that `product` writes, which is in another module than this one."""
-    return ir.Function(module, ir.FunctionType(VOID, _ARGUMENTS), f"product_{kind}")
+    return ir.Function(module, ir.FunctionType(VOID, ARGUMENTS), f"product_{kind}")
 
 
 def product(module: Any, machine: Machine, kind: Kind) -> None:
-    """The function product_KIND(x, x_step, weight, y, y_step, bias, rows, inner, out, add) of `module`.
+    """The function product_KIND(x, x_step, weight, y, y_step, bias, rows, inner, out, add, scratch) of `module`.
 
     y[r, o] = (y[r, o] if add else 0) + bias[o] + sum over i of x[r, i] * weight[o, i]; rows of x and y begin x_step and
-    y_step floats apart. `bias`, which may be null, has zeros up to the end of the last panel.
+    y_step floats apart. `bias`, which may be null, has zeros up to the end of the last panel. `scratch` is for tiles.
     """
     few = [_micro_kernel(module, machine, kind, rows) for rows in range(1, machine.rows + 1)]
-    e = Emitter(module, f"product_{kind}", _ARGUMENTS, shared=True)
-    x, x_step, weight, y, y_step, bias, rows, inner, out, add = e.arguments
+    e = Emitter(module, f"product_{kind}", ARGUMENTS, shared=True)
+    x, x_step, weight, y, y_step, bias, rows, inner, out, add, _ = e.arguments
     columns, size = machine.columns, _size(kind)
     b = e.b
     panel_size = b.mul(inner, I64(columns * size))
@@ -91,7 +92,7 @@ def product(module: Any, machine: Machine, kind: Kind) -> None:
 
 def _micro_kernel(module: Any, machine: Machine, kind: Kind, rows: int) -> Any:
     """One panel with so many rows."""
-    e = Emitter(module, f"panel_{kind}_{rows}", [*_ARGUMENTS, I64, I64])
+    e = Emitter(module, f"panel_{kind}_{rows}", [*ARGUMENTS[:-1], I64, I64])
     x, x_step, panel, y, y_step, bias, column, inner, left, add, ahead, pace = e.arguments
     b, lanes, columns = e.b, machine.lanes, machine.columns
     vector = ir.VectorType(FLOAT, lanes)

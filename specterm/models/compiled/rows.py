@@ -70,8 +70,8 @@ class CompiledLayers:
         self._places = np.arange(len(cos))
         self._places_at = self._places.ctypes.data
         self._ff = layers[0].down.parameters // sizes.hidden
-        products = layers[0].products()
-        kinds = tuple(product.kind for product in products)  # type: ignore[attr-defined]
+        self._products = [product for product in layers[0].products() if isinstance(product, CompiledMatrix)]
+        kinds = tuple(product.kind for product in self._products)
         self._run, self._normed = layers_kernel(machine, sizes.head_dim, kinds), norm_kernel(machine)
         self._lanes = machine.lanes
         self._described = np.zeros((len(layers), len(LayerWord)), dtype=np.int64)
@@ -117,6 +117,7 @@ class CompiledLayers:
         states = (sizes.heads + 2 * sizes.kv_heads) * sizes.head_dim
         widths = sizes.hidden, max(self._read_width, sizes.hidden), states, sizes.heads * sizes.head_dim, 2 * self._ff
         x, read, qkv, attended, gate_up = tensors = tuple(torch.zeros((count, each)) for each in widths)
+        scratch = torch.empty(max(product.scratch(count) for product in self._products), dtype=torch.uint8)
         words = np.zeros(len(PassWord), dtype=np.int64)
         positions, offsets, begins = (np.zeros(each, dtype=np.int64) for each in (count, rows, rows))
         real = words.view(np.float32)[::2]  # the lower halves; all machines with kernels have them first
@@ -131,6 +132,7 @@ class CompiledLayers:
             (PassWord.QKV, qkv.data_ptr()),
             (PassWord.ATTENDED, attended.data_ptr()),
             (PassWord.GATE_UP, gate_up.data_ptr()),
+            (PassWord.SCRATCH, scratch.data_ptr()),
             (PassWord.COS, self._cos.data_ptr()),
             (PassWord.SIN, self._sin.data_ptr()),
             (PassWord.ROWS, rows),
@@ -143,7 +145,7 @@ class CompiledLayers:
         normed = read.view(-1)[: count * sizes.hidden].view(count, -1)
         return Buffers(
             x.numpy(), read.view(-1).numpy(), positions, offsets, begins, words, words.ctypes.data,
-            positions.ctypes.data, x.data_ptr(), read.data_ptr(), normed, tensors,
+            positions.ctypes.data, x.data_ptr(), read.data_ptr(), normed, (*tensors, scratch),
         )  # fmt: skip
 
     def begin(

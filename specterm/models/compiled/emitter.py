@@ -95,6 +95,14 @@ class Emitter:
         """The square root."""
         return self._intrinsic("sqrt", a)
 
+    def size(self, a: Value) -> Value:
+        """Without its sign."""
+        return self._intrinsic("fabs", a)
+
+    def rint(self, a: Value) -> Value:
+        """The nearest whole number."""
+        return self._intrinsic("rint", a)
+
     def prefetch(self, address: Value) -> None:
         """It will be read soon, once."""
         kind = ir.FunctionType(VOID, [POINTER, I32, I32, I32])
@@ -146,7 +154,7 @@ class Emitter:
         top = self._all(_LARGEST_EXPONENT, lanes)
         y = b.select(tiny, self._all(_LEAST_EXPONENT, lanes), x)
         y = b.select(b.fcmp_ordered(">", y, top), top, y)
-        n = self._intrinsic("rint", b.fmul(y, self._all(_LOG2_E, lanes)))
+        n = self.rint(b.fmul(y, self._all(_LOG2_E, lanes)))
         r = self.fma(n, self._all(-_LN2_LOW, lanes), self.fma(n, self._all(-_LN2_HIGH, lanes), y))
         p = self._all(_EXP_POLYNOMIAL[0], lanes)
         for factor in _EXP_POLYNOMIAL[1:]:

@@ -21,8 +21,8 @@ def product_kernel(machine: Machine, kind: str) -> Kernel:
     from specterm.models.compiled import products, tiles
 
     module = ir.Module("product")
-    if kind == "tiles":
-        tiles.product(module)
+    if kind.endswith("_tiles"):
+        tiles.product(module, kind)  # type: ignore[arg-type]
     else:
         products.product(module, machine, kind)  # type: ignore[arg-type]
     types = [_ADDRESS, _WHOLE, _ADDRESS, _ADDRESS, _WHOLE, _ADDRESS, *[_WHOLE] * 4, _ADDRESS]

@@ -10,7 +10,7 @@ from typing import Any
 
 _X86_64_V4 = {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl", "avx2", "fma", "f16c"}
 _X86_64_V3 = {"avx2", "fma", "f16c", "bmi", "bmi2"}
-_AMX = {"amx-tile", "amx-bf16"}
+_AMX = {"amx-tile", "amx-bf16", "amx-int8"}
 _ARCH_PRCTL, _REQUEST, _TILE_DATA = 158, 0x1023, 18
 """Linux's numbers: of the call on x86-64, of a request for a part of the processor's state, of the tiles' part."""
 
@@ -18,7 +18,7 @@ _ARCH_PRCTL, _REQUEST, _TILE_DATA = 158, 0x1023, 18
 @dataclass(frozen=True, slots=True)
 class Machine:
     """lanes: floats in a vector; rows: of a product that fit into its registers; cpu: LLVM's name of what it can do;
-    tiles: whether it multiplies tiles of bfloat16."""
+    tiles: whether it multiplies tiles of bfloat16 and of 8-bit integers."""
 
     cpu: str
     lanes: int
@@ -71,7 +71,7 @@ class Library:
         binding.initialize_native_target()
         binding.initialize_native_asmprinter()
         target = binding.Target.from_default_triple().create_target_machine(
-            cpu=machine.cpu, features="+amx-tile,+amx-bf16" if machine.tiles else "", opt=2, jit=True
+            cpu=machine.cpu, features="+amx-tile,+amx-bf16,+amx-int8" if machine.tiles else "", opt=2, jit=True
         )
         parsed = binding.parse_assembly(str(module))
         parsed.triple, parsed.data_layout = target.triple, str(target.target_data)

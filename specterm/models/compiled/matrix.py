@@ -18,13 +18,14 @@ _ROWS_A_THREAD = 24
 
 
 class CompiledMatrix:
-    """The weight in bfloat16 or half precision where that is exact, else in float32, in panels; x is float32. A row's
-    result does not depend on how many others there are."""
+    """The weight in bfloat16 or half precision where that is exact, else in float32, or in 8 bits; in panels; x is
+    float32. A row's result does not depend on how many others there are."""
 
     gain = 1.0
 
-    def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
-        """`weight` is float32, [out, in]; it is not kept.
+    def __init__(self, weight: Tensor, bias: Tensor | None = None, *, eight_bits: bool = False) -> None:
+        """`weight` is float32, [out, in]; it is not kept. With `eight_bits` it is rounded to those, each output with a
+        scale of its own.
 
         Raises:
             RuntimeError: there are no kernels for this machine.
@@ -34,15 +35,14 @@ class CompiledMatrix:
         machine = this_machine()
         if machine is None:
             raise RuntimeError("no kernels can be compiled for this machine")
-        self.kind = next(
-            (kind for kind in ("bfloat16", "float16") if torch.equal(weight.to(getattr(torch, kind)).float(), weight)),
-            "float32",
-        )
         self.out, self.inner = weight.shape
-        if self.kind == "bfloat16" and machine.tiles:
-            self.kind, self.panels, self._columns = "tiles", tiles.laid_out(weight), tiles.COLUMNS
+        numbers = "int8" if eight_bits else _exact(weight)
+        if machine.tiles and numbers in ("int8", "bfloat16"):
+            self.kind, self._columns = f"{numbers}_tiles", tiles.COLUMNS
+            self.panels = tiles.laid_out(weight, self.kind)  # type: ignore[arg-type]
         else:
-            self.panels, self._columns = products.laid_out(weight, self.kind, machine), machine.columns  # type: ignore[arg-type]
+            self.kind, self._columns = numbers, machine.columns
+            self.panels = products.laid_out(weight, self.kind, machine)  # type: ignore[arg-type]
         self._panel_bytes = self.panels[0].nbytes
         self._multiply = product_kernel(machine, self.kind)
         self._set_bias(bias)
@@ -100,11 +100,24 @@ class CompiledMatrix:
 
     def scratch(self, rows: int) -> int:
         """Bytes that a product with so many rows needs beside its result."""
-        if self.kind != "tiles":
+        if not self.kind.endswith("_tiles"):
             return 0
         from specterm.models.compiled.tiles import scratch
 
-        return scratch(rows, self.inner)
+        return scratch(rows, self.inner, self.kind)  # type: ignore[arg-type]
+
+
+def in_eight_bits(weight: Tensor, bias: Tensor | None = None) -> CompiledMatrix:
+    """`weight`, float32, rounded to 8 bits; see `CompiledMatrix`."""
+    return CompiledMatrix(weight, bias, eight_bits=True)
+
+
+def _exact(weight: Tensor) -> str:
+    """The narrowest format that holds every number of `weight`, float32."""
+    for name in ("bfloat16", "float16"):
+        if torch.equal(weight.to(getattr(torch, name)).float(), weight):
+            return name
+    return "float32"
 
 
 @cache

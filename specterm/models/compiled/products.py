@@ -14,11 +14,11 @@ import torch
 from llvmlite import ir
 from torch import Tensor
 
-from specterm.models.compiled.emitter import FLOAT, HALF, I32, I64, POINTER, VOID, Emitter, Value
+from specterm.models.compiled.emitter import FLOAT, HALF, I8, I32, I64, POINTER, VOID, Emitter, Value
 from specterm.models.compiled.machine import Machine
 
-Kind: TypeAlias = Literal["tiles", "bfloat16", "float16", "float32"]
-"""What the weights are held in; see `tiles` for the first."""
+Kind: TypeAlias = Literal["bfloat16", "float16", "float32", "int8"]
+"""What the weights are held in. Those in 8 bits are whole numbers, and each output has a scale."""
 _VECTORS = 4
 _AHEAD = 4096
 """Bytes that are asked for before they are needed."""
@@ -27,16 +27,27 @@ _LINE = 64
 
 
 def laid_out(weight: Tensor, kind: Kind, machine: Machine) -> Tensor:
-    """`weight`, [out, in], float32, in panels: [panels, in, columns] of `kind`, the last one filled up with zeros."""
+    """`weight`, [out, in], float32, in panels, [panels, bytes]: [in, columns] of `kind`, the last one filled up with
+    zeros. Behind a panel's 8-bit weights are the columns' scales, in float32."""
     out, inner = weight.shape
     columns = machine.columns
     panels = -(-out // columns)
     padded = weight.new_zeros((panels * columns, inner))
     padded[:out] = weight
+    scales = None
+    if kind == "int8":
+        padded, scales = in_eight_bits(padded)
     tiles = padded.view(panels, columns, inner).transpose(1, 2)
     if kind == "bfloat16":  # two vectors share their words: the first has the lower halves
         tiles = tiles.reshape(panels, inner, _VECTORS // 2, 2, machine.lanes).transpose(3, 4)
-    return tiles.reshape(panels, inner, columns).to(getattr(torch, kind)).contiguous()
+    told = tiles.reshape(panels, inner * columns).to(getattr(torch, kind)).contiguous().view(torch.uint8)
+    return told if scales is None else torch.cat((told, scales.view(panels, columns).view(torch.uint8)), dim=1)
+
+
+def in_eight_bits(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """`weight`, [out, in], as int8, and what each row of that is to be multiplied with, float32 [out]."""
+    scales = weight.abs().amax(dim=1) / 127
+    return (weight / scales.clamp(min=torch.finfo(torch.float32).tiny).unsqueeze(1)).round_().to(torch.int8), scales
 
 
 ARGUMENTS = [POINTER, I64, POINTER, POINTER, I64, POINTER, *[I64] * 4, POINTER]
@@ -58,7 +69,7 @@ def product(module: Any, machine: Machine, kind: Kind) -> None:
     x, x_step, weight, y, y_step, bias, rows, inner, out, add, _ = e.arguments
     columns, size = machine.columns, _size(kind)
     b = e.b
-    panel_size = b.mul(inner, I64(columns * size))
+    panel_size = b.add(b.mul(inner, I64(columns * size)), I64(4 * columns if kind == "int8" else 0))
     # One walk along a panel asks for what lies a little ahead, several share the next panel among them.
     alone = b.icmp_signed("<=", rows, I64(machine.rows))
     walks = b.sdiv(b.add(rows, I64(machine.rows - 1)), I64(machine.rows))
@@ -86,7 +97,7 @@ def product(module: Any, machine: Machine, kind: Kind) -> None:
                 b.call(kernel, arguments)
                 b.branch(behind)
             b.position_at_end(behind)
-        b.store(e.b.gep(panel, [panel_size], source_etype=ir.IntType(8)), at)
+        b.store(e.b.gep(panel, [panel_size], source_etype=I8), at)
     e.end()
 
 
@@ -101,15 +112,21 @@ def _micro_kernel(module: Any, machine: Machine, kind: Kind, rows: int) -> Any:
     inputs = [e.at(x, b.mul(x_step, I64(row))) for row in range(rows)]
     bytes_a_step = columns * _size(kind)
     with e.loop(0, inner) as i:
-        here = b.gep(panel, [b.mul(i, I64(bytes_a_step))], source_etype=ir.IntType(8))
+        here = b.gep(panel, [b.mul(i, I64(bytes_a_step))], source_etype=I8)
         later = b.add(ahead, b.mul(i, pace))
         for line in range(0, bytes_a_step, _LINE):
-            e.prefetch(b.gep(panel, [b.add(later, I64(line))], source_etype=ir.IntType(8)))
+            e.prefetch(b.gep(panel, [b.add(later, I64(line))], source_etype=I8))
         weights = _weights(e, here, kind, lanes)
         for own, source in zip(sums, inputs, strict=True):
             factor = e.splat(e.load(e.at(source, i)), lanes)
             for room, weight in zip(own, weights, strict=True):
                 b.store(e.fma(weight, factor, b.load(room, typ=vector)), room)
+    if kind == "int8":
+        scales = b.gep(panel, [b.mul(inner, I64(columns))], source_etype=I8)
+        for number in range(_VECTORS):
+            scale = e.load(e.at(scales, number * lanes), vector)
+            for own in sums:
+                b.store(b.fmul(b.load(own[number], typ=vector), scale), own[number])
     biased = b.icmp_unsigned("!=", b.ptrtoint(bias, I64), I64(0))
     with b.if_then(biased):
         for own in sums:
@@ -147,6 +164,12 @@ def _weights(e: Emitter, here: Value, kind: Kind, lanes: int) -> list[Value]:
     b, vector = e.b, ir.VectorType(FLOAT, lanes)
     if kind == "float32":
         return [e.load(e.at(here, number * lanes), vector) for number in range(_VECTORS)]
+    if kind == "int8":
+        whole = ir.VectorType(I8, lanes)
+        return [
+            b.sitofp(b.sext(e.load(e.at(here, number * lanes, I8), whole), ir.VectorType(I32, lanes)), vector)
+            for number in range(_VECTORS)
+        ]
     if kind == "float16":
         half = ir.VectorType(HALF, lanes)
         return [b.fpext(e.load(e.at(here, number * lanes, HALF), half), vector) for number in range(_VECTORS)]
@@ -160,4 +183,4 @@ def _weights(e: Emitter, here: Value, kind: Kind, lanes: int) -> list[Value]:
 
 
 def _size(kind: Kind) -> int:
-    return 4 if kind == "float32" else 2
+    return {"float32": 4, "int8": 1}.get(kind, 2)

@@ -16,7 +16,7 @@ from typing import Any, Literal, TypeAlias
 import msgspec
 
 from specterm import catalogue
-from specterm.catalogue.models import BUILTIN, DTYPES, QUANTIZATIONS
+from specterm.catalogue.models import BUILTIN, DRAFT_QUANTIZATIONS, DTYPES, QUANTIZATIONS
 from specterm.errors import ConfigError
 
 Trace: TypeAlias = Literal["counts", "probs", "alternatives"]
@@ -49,7 +49,7 @@ class ModelSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     dtype: str = "auto"
     device: str = "auto"
     quantize: str = "none"
-    draft_quantize: str = "none"
+    draft_quantize: str = "auto"
     max_model_len: int | None = None
     threads: int | None = None
     trust_remote_code: bool = False
@@ -63,7 +63,7 @@ class ModelSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
         """
         _one_of("--dtype", self.dtype, DTYPES)
         _one_of("--quantize", self.quantize, QUANTIZATIONS)
-        _one_of("--draft-quantize", self.draft_quantize, QUANTIZATIONS)
+        _one_of("--draft-quantize", self.draft_quantize, DRAFT_QUANTIZATIONS)
         if not self.target.strip():
             raise ConfigError("--target is empty; name a folder, a hub id or 'builtin'")
         if any(not draft.strip() for draft in self.drafts):

@@ -21,7 +21,7 @@ import typer
 
 from specterm import catalogue
 from specterm.catalogue import METHODS, RULES, SAMPLING, Method, Parameter
-from specterm.catalogue.models import DTYPES, LOADING, NAMES, QUANTIZATIONS
+from specterm.catalogue.models import DRAFT_QUANTIZATIONS, DTYPES, LOADING, NAMES, QUANTIZATIONS
 from specterm.catalogue.plugins import discover
 from specterm.config import (
     FORMATS,
@@ -44,7 +44,7 @@ SHELLS = ("bash", "zsh", "fish")
 _CHOICES: Mapping[str, Collection[str]] = {
     "acceptance": RULES,
     "completion": SHELLS,
-    "draft_quantize": QUANTIZATIONS,
+    "draft_quantize": DRAFT_QUANTIZATIONS,
     "dtype": DTYPES,
     "engine": ENGINES,
     "log_level": LEVELS,

@@ -7,6 +7,7 @@ from specterm.catalogue.parameter import Parameter
 
 DTYPES: tuple[str, ...] = ("auto", "float32", "float64", "bfloat16", "float16")
 QUANTIZATIONS: tuple[str, ...] = ("none", "8bit", "4bit")
+DRAFT_QUANTIZATIONS = ("auto", *QUANTIZATIONS)
 BUILTIN = "builtin"
 BUILTIN_NAMES = ("builtin/target", "builtin/draft", "builtin/draft-b")
 
@@ -26,8 +27,10 @@ LOADING: tuple[Parameter, ...] = (
         "quantize", "text", "none", f"Weights of the target: {', '.join(QUANTIZATIONS)}.", choices=QUANTIZATIONS
     ),
     Parameter(
-        "draft_quantize", "text", "none", f"Weights of drafts: {', '.join(QUANTIZATIONS)}.", label="draft quant.",
-        choices=QUANTIZATIONS,
+        "draft_quantize", "text", "auto",
+        f"Weights of drafts and heads: {', '.join(DRAFT_QUANTIZATIONS)}; auto is 8 bits on processors with fast "
+        "products for them.",
+        label="draft quant.", choices=DRAFT_QUANTIZATIONS,
     ),
     Parameter(
         "max_model_len", "int", None, "Longest context to make room for, in tokens.", minimum=2, optional=True,

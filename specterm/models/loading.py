@@ -15,6 +15,7 @@ from specterm.decoding.ports import Runner
 from specterm.errors import Cancelled, ConfigError, DeviceError, ModelError, one_line
 from specterm.events import ModelInfo
 from specterm.models import devices
+from specterm.models.compiled.machine import this_machine
 from specterm.models.faults import is_device_failure, is_out_of_memory
 from specterm.models.folders import eos_ids, find_folder, find_heads, read_config
 from specterm.models.formats import quickest_format
@@ -120,7 +121,7 @@ def read_models(found: FoundModels, report: Report = unreported) -> LoadedModels
     for kind, folder in found.heads.items():
         meter.begin(f"loading {HEADS[kind]}", weight_file_bytes(folder))
         heads[kind] = made = READERS[kind](folder, target.runner)
-        made.pack()
+        made.pack(eight_bits=_in_eight_bits(spec, device))
     return LoadedModels(target, tuple(drafts), heads)
 
 
@@ -170,13 +171,18 @@ def _load(
         raise ConfigError(f"--max-model-len is {spec.max_model_len}; {name} was made for {context} tokens")
     codec = _codec(folder, role, spec.trust_remote_code)
     format_s = None
+    eight_bits = role == "draft" and _in_eight_bits(spec, device) and fits(config, folder)
+    if eight_bits:
+        quantize, dtype = "8bit", torch.float32
+    elif quantize == "auto":
+        quantize = "none"
     try:
-        if quantize == "none" and fits(config, folder):
+        if eight_bits or (quantize == "none" and fits(config, folder)):
             widths = TARGET_WIDTHS if role == "target" else DRAFT_WIDTHS
-            if spec.dtype == "auto" and device.type == "cpu" and dtype == torch.bfloat16:
+            if spec.dtype == "auto" and device.type == "cpu" and dtype == torch.bfloat16:  # so not in 8 bits
                 dtype, format_s = quickest_format(folder, config, widths)
             read = tensor_reader(folder, device, dtype, meter.advance)
-            fused = LlamaRunner(read, config, device, dtype, max_positions, widths)
+            fused = LlamaRunner(read, config, device, dtype, max_positions, widths, eight_bits=eight_bits)
             (parameters, held), kind, runner = fused.size(), "fused llama", fused
         else:
             causal, weights = _load_transformers(spec, name, folder, device, dtype, quantize, max_positions, meter)
@@ -204,6 +210,12 @@ def _load(
         format_s=format_s,
     )
     return LoadedModel(runner, codec, info, eos_ids(folder, config))
+
+
+def _in_eight_bits(spec: ModelSpec, device: torch.device) -> bool:
+    """Whether drafters are held in 8 bits, as far as they can be; the target judges what they draft in any case."""
+    wanted = spec.draft_quantize == "8bit" or (spec.draft_quantize == "auto" and spec.dtype != "float64")
+    return wanted and device.type == "cpu" and this_machine() is not None
 
 
 def _refuse_what_is_no_decoder(name: str, config: dict[str, Any]) -> None:

@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from specterm.models.compiled.machine import this_machine
-from specterm.models.compiled.matrix import CompiledMatrix
+from specterm.models.compiled.matrix import CompiledMatrix, in_eight_bits
 from specterm.models.devices import cpu_has_bf16
 
 _SUBNORMAL = 2.0**-25
@@ -161,7 +161,7 @@ class PackedLinear:
         """What the packed weights take, the narrow copies included."""
 
     def pack(self, weight: Tensor) -> Tensor:
-        """Pack `weight`, [out, in], float32, of which that `loses_nothing`; returns the narrow copy that is to be
+        """Pack `weight`, [out, in], float32, that `may_hold` it; returns the narrow copy that is to be
         passed in its place from now on, and to be kept as long as this object."""
         product, narrow = self._pack(weight, None), narrowest(weight)
         self._products[id(narrow)] = product
@@ -212,9 +212,15 @@ def quickest(weight: Tensor, dtype: torch.dtype, widths: Sequence[int]) -> Packi
     return min(took, key=took.__getitem__)
 
 
-def loses_nothing(pack: Packing, weight: Tensor) -> bool:
-    """Whether `weight`, float32, is as it was in what `pack` makes of it."""
-    return pack is CompiledMatrix or packs_exactly(weight)
+def for_drafting(weight: Tensor, eight_bits: bool) -> Packing | None:
+    """How a drafter's matrices like `weight` are packed, which decodes in float32: with `eight_bits` rounded to those,
+    else as is `quickest`."""
+    return in_eight_bits if eight_bits else quickest(weight, torch.float32, DRAFT_WIDTHS)
+
+
+def may_hold(pack: Packing, weight: Tensor) -> bool:
+    """Whether `weight`, float32, is as it was in what `pack` makes of it, or is meant to be rounded."""
+    return pack in (CompiledMatrix, in_eight_bits) or packs_exactly(weight)
 
 
 def half_packed(weight: Tensor, bias: Tensor | None = None) -> Product:

@@ -54,7 +54,7 @@ def _may_use_tiles() -> bool:
     """Linux keeps the tiles' registers only for processes that ask."""
     if platform.system() != "Linux":
         return False
-    return ctypes.CDLL(None).syscall(_ARCH_PRCTL, _REQUEST, _TILE_DATA) == 0
+    return bool(ctypes.CDLL(None).syscall(_ARCH_PRCTL, _REQUEST, _TILE_DATA) == 0)
 
 
 class Library:

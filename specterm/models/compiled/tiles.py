@@ -147,7 +147,7 @@ def _configure(e: Emitter, rows: Value, how: _Format) -> None:
 
 
 _SPLIT = [POINTER, POINTER, I64, I64, I64, POINTER]
-"""x, where the parts of its group go, which row of those is the first of its own, inner, steps, where its scale goes."""
+"""x, where the parts of its group go, which row of those is its first, inner, steps, where its scale goes."""
 
 
 def _split(module: Any, how: _Format) -> Any:
@@ -166,7 +166,7 @@ def _split(module: Any, how: _Format) -> Any:
             found.append(b.trunc(b.lshr(bits, sixteen), ir.VectorType(I16, _LANES)))
         return found
 
-    _each_step(e, how, lambda vectors, put: [put(i, parts(vector)) for i, vector in enumerate(vectors)])
+    _each_step(e, how, parts)
     e.end()
     return e.function
 
@@ -178,11 +178,11 @@ def _split_in_digits(module: Any, how: _Format) -> Any:
     vector, words = (ir.VectorType(kind, _LANES) for kind in (FLOAT, I32))
     largest, wrong = (e.variable(vector, ir.Constant(vector, None)) for _ in range(2))
 
-    def look(vectors: Sequence[Value], _: Any) -> None:
-        for x in vectors:
-            b.store(e.larger(b.load(largest, typ=vector), e.size(x)), largest)
-            # Nothing, but of what is no finite number: that is not to be hidden.
-            b.store(e.fma(x, ir.Constant(vector, None), b.load(wrong, typ=vector)), wrong)
+    def look(x: Value) -> list[Value]:
+        b.store(e.larger(b.load(largest, typ=vector), e.size(x)), largest)
+        # Nothing, but of what is no finite number: that is not to be hidden.
+        b.store(e.fma(x, ir.Constant(vector, None), b.load(wrong, typ=vector)), wrong)
+        return []
 
     _each_step(e, how, look)
     top = b.extract_element(e.folded(b.load(largest, typ=vector), 1, e.larger), I32(0))
@@ -199,28 +199,26 @@ def _split_in_digits(module: Any, how: _Format) -> Any:
         low = b.sub(whole, b.shl(high, constant(7)))
         return [b.trunc(digit, ir.VectorType(I8, _LANES)) for digit in (high, low)]
 
-    _each_step(e, how, lambda vectors, put: [put(i, digits(vector)) for i, vector in enumerate(vectors)])
+    _each_step(e, how, digits)
     e.end()
     return e.function
 
 
-def _each_step(e: Emitter, how: _Format, work: Callable[[list[Value], Callable[[int, list[Value]], None]], Any]) -> None:
-    """work(vectors, put) is emitted for what goes into one instruction, zeros behind the last of x; put(i, parts) has
-    the parts of vector i stored."""
+def _each_step(e: Emitter, how: _Format, parts_of: Callable[[Value], Sequence[Value]]) -> None:
+    """`parts_of` is emitted for each vector of x, behind whose last are zeros up to what goes into one instruction;
+    what it finds is stored, if anything."""
     b = e.b
     x, group, first, inner, steps, _ = e.arguments
 
     def written(step: Value, source: Value) -> None:
-        def put(number: int, parts: list[Value]) -> None:
+        for number in range(how.inputs // _LANES):
+            parts = parts_of(e.load(e.at(source, number * _LANES), ir.VectorType(FLOAT, _LANES)))
             for index, part in enumerate(parts):
                 place = b.add(first, I64(index))
                 tile = b.add(b.mul(b.sdiv(place, I64(16)), steps), step)
                 offset = b.add(b.mul(tile, I64(_TILE)), b.mul(b.srem(place, I64(16)), I64(_ROW)))
                 width = part.type.element.width // 8 * _LANES
                 e.store(part, e.at(group, b.add(offset, I64(number * width)), I8))
-
-        vector = ir.VectorType(FLOAT, _LANES)
-        work([e.load(e.at(source, i), vector) for i in range(0, how.inputs, _LANES)], put)
 
     whole = b.sdiv(inner, I64(how.inputs))
     with e.loop(0, whole) as step:

@@ -6,6 +6,7 @@ through a layer without input norm; what comes out stands for the next feature, 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import torch.nn.functional as F
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from specterm.decoding.ports import FINAL_NORM, Runner
 from specterm.errors import ModelError
+from specterm.models.compiled.matrix import in_eight_bits
 from specterm.models.heads.checkpoint import Checkpoint
 from specterm.models.heads.feature_heads import FeatureHeads
 from specterm.models.heads.head_config import HeadConfig
@@ -41,13 +43,17 @@ class EagleHeads(FeatureHeads):
         bias = config.options.get("bias", "fc.bias" in file)
         self.fc_bias = nn.Parameter(file.get("fc.bias", (hidden,)), requires_grad=False) if bias else None
         self.register_buffer("lm_head", target.head_weight().detach(), persistent=False)
-        self._through_head = target.through_head
+        self._through_head: Callable[[Tensor], Tensor] = target.through_head
 
-    def pack(self) -> None:
-        """See `FeatureHeads`; the head stays the target's, as the target holds it."""
-        super().pack()
+    def pack(self, *, eight_bits: bool = False) -> None:
+        """See `FeatureHeads`; the head stays the target's, as the target holds it, but for a copy in 8 bits."""
+        head = self.get_buffer("lm_head")
+        super().pack(eight_bits=eight_bits)
         if self.packed_bytes:
             self.register_buffer("lm_head", None, persistent=False)
+        if self.packed_bytes and eight_bits:
+            self._through_head = in_eight_bits(head.float())
+            self.packed_bytes += self._through_head.nbytes
 
     def fuse(self, taps: Tensor) -> Tensor:
         """The feature is the target's state itself."""

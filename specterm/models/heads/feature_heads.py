@@ -25,7 +25,7 @@ from specterm.models.compiled.rows import CompiledLayers, suit
 from specterm.models.heads.head_config import HeadConfig
 from specterm.models.heads.head_layer import Attend, HeadLayer, Linear, Rotary
 from specterm.models.masks import Masks
-from specterm.models.products import DRAFT_WIDTHS, PackedLinear, loses_nothing, narrowest, quickest
+from specterm.models.products import PackedLinear, for_drafting, may_hold, narrowest
 from specterm.models.rope import rope_tables
 from specterm.models.row_layers import Floats, RowLayers, Through, places
 from specterm.models.runners.graphs import ForwardGraphs, Update
@@ -96,12 +96,12 @@ class FeatureHeads(Cached, nn.Module, ABC):
         assert table is not None
         return table
 
-    def pack(self) -> None:
-        """Hold the weights as a CPU multiplies with them fastest, as far as it loses nothing; for decoding, not for
-        training. What is held is two layouts of 16 bits a weight instead of one of 32."""
+    def pack(self, *, eight_bits: bool = False) -> None:
+        """Hold the weights as a CPU multiplies with them fastest, as far as it loses nothing, or in 8 bits; for
+        decoding, not for training. What is held is two layouts of 16 bits a weight, or fewer, instead of one of 32."""
         if self.device.type != "cpu" or self.dtype not in (torch.float32, torch.bfloat16):
             return
-        pack = quickest(self.layers[0].gate_up.float(), torch.float32, DRAFT_WIDTHS)
+        pack = for_drafting(self.layers[0].gate_up.float(), eight_bits)
         if pack is None:
             return
         if self.dtype != torch.float32:
@@ -112,7 +112,7 @@ class FeatureHeads(Cached, nn.Module, ABC):
         for module in modules:
             module.linear = packed
             for name, weight in list(module.named_parameters(recurse=False)):
-                if weight.ndim == 2 and loses_nothing(pack, weight):
+                if weight.ndim == 2 and may_hold(pack, weight):
                     narrow = packed.pack(weight.detach())
                     delattr(module, name)
                     module.register_buffer(name, narrow, persistent=False)

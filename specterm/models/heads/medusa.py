@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from specterm.decoding.ports import Runner
 from specterm.errors import ModelError
 from specterm.models.heads.checkpoint import Checkpoint
-from specterm.models.products import DRAFT_WIDTHS, Packing, Product, loses_nothing, quickest, unscaled
+from specterm.models.products import Packing, Product, for_drafting, may_hold, unscaled
 
 FILES = ("medusa_lm_head.safetensors", "medusa_lm_head.pt", "model.safetensors", "pytorch_model.bin")
 _PREFIX = re.compile(r"^medusa_heads?\.")
@@ -35,7 +35,7 @@ class _Packed:
     a head."""
 
     def __init__(self, pack: Packing, weight: Tensor, lm_heads: Tensor) -> None:
-        """weight, lm_heads: see `MedusaHeads`; `pack` loses nothing of them."""
+        """weight, lm_heads: see `MedusaHeads`; `pack` `may_hold` them."""
         self._first = unscaled(pack(weight[0].flatten(0, 1), None))
         self._further = [[unscaled(pack(own, None)) for own in layer] for layer in weight[1:]]
         self._last = [unscaled(pack(own, None)) for own in lm_heads]
@@ -103,14 +103,13 @@ class MedusaHeads(nn.Module):
         """What packed weights take, which are parameters no more."""
         return 0 if self._packed is None else self._packed.nbytes
 
-    def pack(self) -> None:
-        """Hold the weights as a CPU multiplies with them fastest, where it loses nothing; for decoding alone: packed
-        heads are not to be trained, truncated or published."""
+    def pack(self, *, eight_bits: bool = False) -> None:
+        """See `FeatureHeads`; packed heads are not to be truncated or published either."""
         if self.bias.device.type != "cpu" or self.dtype not in (torch.float32, torch.bfloat16):
             return
         weight, lm_heads = self.weight.detach().float(), self.lm_heads.detach().float()
-        pack = quickest(lm_heads[0], torch.float32, DRAFT_WIDTHS)
-        if pack is not None and all(loses_nothing(pack, own) for own in (*weight.flatten(0, 1), *lm_heads)):
+        pack = for_drafting(lm_heads[0], eight_bits)
+        if pack is not None and all(may_hold(pack, own) for own in (*weight.flatten(0, 1), *lm_heads)):
             self._packed = _Packed(pack, weight, lm_heads)
             del self.weight, self.lm_heads
             self.float()

@@ -32,7 +32,7 @@ from specterm.models.folders import read_config
 from specterm.models.heads.checkpoint import Checkpoint
 from specterm.models.heads.head_layer import Linear
 from specterm.models.norm import RmsNorm
-from specterm.models.products import DRAFT_WIDTHS, PackedLinear, loses_nothing, quickest
+from specterm.models.products import PackedLinear, for_drafting, may_hold
 
 FILES = ("model.safetensors", "pytorch_model.bin")
 _WANTED = "the target and the config need"
@@ -106,13 +106,12 @@ class MLPSpeculator(nn.Module):
         """The number format of the weights."""
         return self.norm[0].dtype
 
-    def pack(self) -> None:
-        """Hold the weights as a CPU multiplies with them fastest, where it loses nothing; for decoding, not for
-        training. What is held is two layouts of 16 bits a weight instead of one of 32."""
+    def pack(self, *, eight_bits: bool = False) -> None:
+        """See `FeatureHeads`."""
         if self.norm[0].device.type != "cpu" or self.dtype not in (torch.float32, torch.bfloat16):
             return
-        pack = quickest(self.head[0].detach().float(), torch.float32, DRAFT_WIDTHS)
-        if pack is None or not all(loses_nothing(pack, weight.float()) for weight in (*self.proj, *self.head)):
+        pack = for_drafting(self.head[0].detach().float(), eight_bits)
+        if pack is None or not all(may_hold(pack, weight.float()) for weight in (*self.proj, *self.head)):
             return
         self.float()
         packed = PackedLinear(pack)

@@ -21,10 +21,11 @@ from specterm.decoding.tree import Topology
 from specterm.models.attention import grouped_attention, grouped_mask, rotate_, signed
 from specterm.models.cache import SlotCache
 from specterm.models.cached import Cached
+from specterm.models.compiled.matrix import in_eight_bits
 from specterm.models.compiled.rows import suit
 from specterm.models.masks import Masks
 from specterm.models.norm import RmsNorm
-from specterm.models.products import TARGET_WIDTHS, Plain, Product, loses_nothing, narrowest, quickest
+from specterm.models.products import TARGET_WIDTHS, Plain, Product, may_hold, narrowest, quickest
 from specterm.models.rope import rope_tables
 from specterm.models.row_layers import Layer
 from specterm.models.runners.compiled_passes import CompiledPasses
@@ -107,8 +108,11 @@ class LlamaRunner(Cached):
         dtype: torch.dtype,
         max_positions: int,
         widths: Sequence[int] = TARGET_WIDTHS,
+        *,
+        eight_bits: bool = False,
     ) -> None:
-        """`read` gives the weights, on `device` and in `dtype`; a CPU holds them as passes of `widths` tokens are fast.
+        """`read` gives the weights, on `device` and in `dtype`; a CPU holds them as passes of `widths` tokens are fast,
+        or in `eight_bits`, for which there must be kernels.
 
         Raises:
             ModelError: see `tensor_reader`.
@@ -123,7 +127,7 @@ class LlamaRunner(Cached):
         self.cache: SlotCache | None = None
         embedding = read("model.embed_tokens.weight", (shape.vocab, shape.hidden))
         head = embedding if shape.tied else read("lm_head.weight", (shape.vocab, shape.hidden))
-        self._pack = quickest(head, dtype, widths)
+        self._pack = in_eight_bits if eight_bits else quickest(head, dtype, widths)
         # What goes into packed products and comes out of them is float32, so everything else is then, the cache and the
         # logits too: CPUs take longer for conversions of a few numbers than for the bytes that they save.
         self._inner = dtype if self._pack is None else torch.float32
@@ -307,7 +311,7 @@ class LlamaRunner(Cached):
         """As it is fastest, as far as it loses nothing."""
         bias = None if bias is None else bias.to(self._inner)
         weight = weight.to(self._inner)
-        pack = self._pack if self._pack is not None and loses_nothing(self._pack, weight) else Plain
+        pack = self._pack if self._pack is not None and may_hold(self._pack, weight) else Plain
         return pack(weight, bias)
 
 

@@ -77,6 +77,20 @@ class ChainsInOne(Protocol):
         not possible now, and nothing was done."""
 
 
+@runtime_checkable
+class GreedyChains(Protocol):
+    """What a model with a slot cache may offer besides `LanguageModel`: one row's greedy chain in one piece, where the
+    host computes."""
+
+    def greedy_chain(
+        self, row: int, start: int, tokens: Sequence[int], most: int, least: float, vocab_size: int
+    ) -> tuple[list[int], Tensor] | None:
+        """Write `tokens` to the slots from `start` on, and up to `most` tokens behind them, but for the last of those:
+        each the likeliest of the first `vocab_size`. The chain ends with the token at which the product of their
+        probabilities falls below `least`. Those tokens, and the logits that they are the likeliest of, [.., V], until
+        the next call; None where that is not possible now, and nothing was done."""
+
+
 class Runner(LanguageModel, Protocol):
     """A model with a slot KV cache. Rollback is not advancing a length: the caller keeps the lengths."""
 

@@ -232,5 +232,5 @@ def test_code_for_other_processors_is_well_formed(machine):
     from specterm.models.compiled.layers import layers
 
     module = ir.Module("layers")
-    layers(module, machine, 64, ("bfloat16", "float16", "float32", "bfloat16"))
+    layers(module, machine, 64, ("bfloat16", "float16", "float32", "int8"), "layers")
     binding.parse_assembly(str(module)).verify()

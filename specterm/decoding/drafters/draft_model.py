@@ -23,6 +23,7 @@ from specterm.decoding.ports import (
     Block,
     ChainsInOne,
     Feedback,
+    GreedyChains,
     LanguageModel,
     Needs,
     ProposeRow,
@@ -55,6 +56,9 @@ class DraftModel:
         self._model = model
         self._steps = token_steps(model)
         self._whole = model if isinstance(model, ChainsInOne) else None
+        self._greedy: GreedyChains | None = None
+        if model.device.type == "cpu" and isinstance(model, GreedyChains) and warps.greedy:
+            self._greedy = model
         self._prefix = prefix
         self._vocab_size = vocab_size
         self._warps = warps
@@ -120,6 +124,8 @@ class DraftModel:
         none, V = 0, where nothing is recorded) and how many of the N are each row's. Rows with fewer go along; what
         they write beyond is scratch."""
         cache_rows = tuple(row.row for row in rows)
+        if len(rows) == 1 and (alone := self._alone(cache_rows[0], most[0])) is not None:
+            return alone
         logits = self._prefix.advance(cache_rows)
         ends = self._prefix.lengths(cache_rows)
         u = None if self._warps.greedy else self._uniforms(rows, max(most))
@@ -148,6 +154,20 @@ class DraftModel:
                         lengths[row] = min(lengths[row], len(drawn))
         law = torch.stack(laws, dim=1) if laws else logits.new_empty((len(rows), len(drawn), 0))
         return torch.stack(drawn, dim=1), law, lengths
+
+    def _alone(self, row: int, most: int) -> tuple[Tensor, Tensor, list[int]] | None:
+        """What `_draft` gives of one row's greedy chain, where the model makes it in one piece on the host."""
+        if self._greedy is None or not isinstance(self._prefix, DraftPrefix):
+            return None
+        start, pending = self._prefix.pending(row)
+        found = self._greedy.greedy_chain(row, start, pending, most, self._least, self._vocab_size)
+        if found is None:
+            return None
+        self._prefix.forwarded(row)
+        tokens, logits = found
+        shown = self._record.shows_nodes
+        law = over_vocabulary(logits, self._vocab_size) if shown else logits[:, :0]
+        return torch.tensor([tokens]), law.unsqueeze(0), [len(tokens)]
 
     def _chain(
         self, cache_rows: tuple[int, ...], ends: Sequence[int], logits: Tensor, length: int

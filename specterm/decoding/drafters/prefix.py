@@ -132,6 +132,26 @@ class DraftPrefix(CachePrefix):
             prefill(self._runner, row, prompt_ids[there:fits], there)
         self._rows[row] = PrefixRow(fits, text[fits:], text)
 
+    def pending(self, row: int) -> tuple[int, Sequence[int]]:
+        """The tokens that are pending, the root at the end, and the slot of the first."""
+        self._catch_up(row)
+        state = self._rows[row]
+        return state.length, state.pending
+
+    def forwarded(self, row: int) -> None:
+        """The caller has written what was pending."""
+        state = self._rows[row]
+        state.length += len(state.pending)
+        state.pending.clear()
+
+    def _catch_up(self, row: int) -> None:
+        """Forward what is pending but for a round's worth: there is more after a pause."""
+        state = self._rows[row]
+        if (late := len(state.pending) - self._widest) > 0:
+            prefill(self._runner, row, torch.tensor(state.pending[:late]), state.length)
+            state.length += late
+            del state.pending[:late]
+
     def advance(self, rows: Sequence[int]) -> Tensor:
         """Forward what is pending, the root at the end; returns the logits after the root, [B, V]."""
         if self._steps is not None and len(rows) == 1 and len(self._rows[rows[0]].pending) == 1:
@@ -140,11 +160,7 @@ class DraftPrefix(CachePrefix):
             alone.length += 1
             return logits.unsqueeze(0)
         for row in rows:
-            state = self._rows[row]
-            if (late := len(state.pending) - self._widest) > 0:  # after a pause: more than a round's worth
-                prefill(self._runner, row, torch.tensor(state.pending[:late]), state.length)
-                state.length += late
-                del state.pending[:late]
+            self._catch_up(row)
         block, last = self._pending_block(rows, self._runner.device)
         return self._runner.forward(block, last)[:, 0]
 

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 from specterm.models.compiled.machine import Library, Machine
 
 Kernel: TypeAlias = Callable[..., None]
-_ADDRESS, _WHOLE, _REAL = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
+_ADDRESS, _WHOLE = ctypes.c_void_p, ctypes.c_int64
 
 
 @cache
@@ -26,38 +26,51 @@ def product_kernel(machine: Machine, kind: str) -> Kernel:
     else:
         products.product(module, machine, kind)  # type: ignore[arg-type]
     types = [_ADDRESS, _WHOLE, _ADDRESS, _ADDRESS, _WHOLE, _ADDRESS, *[_WHOLE] * 4, _ADDRESS]
-    return _function(machine, module, f"product_{kind}", types)
+    return _function(Library(machine, module), f"product_{kind}", types)
 
 
 @cache
 def layers_kernel(machine: Machine, size: int, kinds: tuple[str, ...]) -> Kernel:
     """See `layers.layers`."""
-    from llvmlite import binding, ir
+    from llvmlite import ir
 
     from specterm.models.compiled.layers import layers
 
     for kind in kinds:
-        product = product_kernel(machine, kind)
-        binding.add_symbol(f"product_{kind}", product.address)  # type: ignore[attr-defined]
-    module = ir.Module("layers")
-    layers(module, machine, size, kinds)  # type: ignore[arg-type]
-    return _function(machine, module, "layers", [_WHOLE, _WHOLE, _ADDRESS, _ADDRESS])
+        _named(f"product_{kind}", product_kernel(machine, kind))
+    module, name = ir.Module("layers"), _layers_name(size, kinds)
+    layers(module, machine, size, kinds, name)  # type: ignore[arg-type]
+    return _function(Library(machine, module), name, [_WHOLE, _WHOLE, _ADDRESS, _ADDRESS])
 
 
 @cache
-def norm_kernel(machine: Machine) -> Kernel:
-    """See `layers.norm`."""
+def model_kernels(machine: Machine, size: int, kinds: tuple[str, ...], head: str, table: str) -> tuple[Kernel, Kernel]:
+    """`forward` and `chain`: see `model.model`."""
     from llvmlite import ir
 
-    from specterm.models.compiled.layers import norm
+    from specterm.models.compiled.model import model
 
-    module = ir.Module("norm")
-    norm(module, machine)
-    return _function(machine, module, "norm", [*[_ADDRESS] * 3, _WHOLE, _WHOLE, _REAL])
-
-
-def _function(machine: Machine, module: Any, name: str, types: list[Any]) -> Kernel:
+    _named(f"product_{head}", product_kernel(machine, head))
+    name = _layers_name(size, kinds)
+    _named(name, layers_kernel(machine, size, kinds))
+    module = ir.Module("model")
+    model(module, machine, name, head, table)  # type: ignore[arg-type]
     library = Library(machine, module)
+    return _function(library, "forward", [_ADDRESS] * 3), _function(library, "chain", [_ADDRESS] * 6)
+
+
+def _layers_name(size: int, kinds: tuple[str, ...]) -> str:
+    return "_".join(("layers", str(size), *kinds))
+
+
+def _named(name: str, kernel: Kernel) -> None:
+    """Modules that are linked from now on find it."""
+    from llvmlite import binding
+
+    binding.add_symbol(name, kernel.address)  # type: ignore[attr-defined]
+
+
+def _function(library: Library, name: str, types: list[Any]) -> Kernel:
     address = library.address(name)
     function = ctypes.CFUNCTYPE(None, *types)(address)
     function.library, function.address = library, address  # type: ignore[attr-defined]  # code goes with its library

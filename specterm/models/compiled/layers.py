@@ -61,15 +61,15 @@ class PassWord(IntEnum):
     NODES = auto()
 
 
-def layers(module: Any, machine: Machine, size: int, kinds: Sequence[Kind]) -> None:
-    """The function layers(first, end, described, pass) of `module`: layers `first` to `end` of those described, one
+def layers(module: Any, machine: Machine, size: int, kinds: Sequence[Kind], name: str) -> None:
+    """The function NAME(first, end, described, pass) of `module`: layers `first` to `end` of those described, one
     after the other in blocks of words. size: of a head; kinds: of the weights of qkv, out, gate_up and
     down, whose products are in modules of their own."""
     products = {kind: declared_product(module, kind) for kind in dict.fromkeys(kinds)}
     qkv, out, gate_up, down = (products[kind] for kind in kinds)
     attend = attention(module, machine, size)
-    normed, turned, gated = _norm(module, machine), _turn(module, machine, size), _gate(module, machine)
-    e = Emitter(module, "layers", [I64, I64, POINTER, POINTER], shared=True)
+    normed, turned, gated = rms_norm(module, machine), _turn(module, machine, size), _gate(module, machine)
+    e = Emitter(module, name, [I64, I64, POINTER, POINTER], shared=True)
     first, end, described, given = e.arguments
     b, null = e.b, ir.Constant(POINTER, None)
 
@@ -139,14 +139,10 @@ def layers(module: Any, machine: Machine, size: int, kinds: Sequence[Kind]) -> N
     e.end()
 
 
-def norm(module: Any, machine: Machine) -> None:
-    """The function norm(x, out, weight, rows, width, eps) of `module`: see `RmsNorm`."""
-    _norm(module, machine, shared=True)
-
-
-def _norm(module: Any, machine: Machine, *, shared: bool = False) -> Any:
-    """out[r] = x[r] * weight / sqrt(mean(x[r]^2) + eps); x and out may be one."""
-    e = Emitter(module, "norm", [POINTER, POINTER, POINTER, I64, I64, FLOAT], shared=shared)
+def rms_norm(module: Any, machine: Machine) -> Any:
+    """norm(x, out, weight, rows, width, eps): out[r] = x[r] * weight / sqrt(mean(x[r]^2) + eps); x and out may be
+    one."""
+    e = Emitter(module, "norm", [POINTER, POINTER, POINTER, I64, I64, FLOAT])
     x, out, weight, rows, width, eps = e.arguments
     with e.loop(0, rows) as row:
         offset = e.b.mul(row, width)

@@ -14,7 +14,7 @@ from torch import Tensor
 from specterm.decoding.ports import Block
 from specterm.models.cache import SlotCache
 from specterm.models.compiled.attention import QUERIES
-from specterm.models.compiled.kernels import layers_kernel, norm_kernel
+from specterm.models.compiled.kernels import layers_kernel
 from specterm.models.compiled.layers import LayerWord, PassWord
 from specterm.models.compiled.machine import this_machine
 from specterm.models.compiled.matrix import CompiledMatrix
@@ -39,9 +39,6 @@ class Buffers:
     words: NDArray[np.int64]
     at: int  # the address of the words, and so of others
     positions_at: int
-    x_at: int
-    normed_at: int
-    normed: Tensor  # [N, hidden], in the memory of `read`
     rest: tuple[Tensor, ...]
 
     def reads(self, given: Floats) -> None:
@@ -58,12 +55,14 @@ class CompiledLayers:
 
     def __init__(
         self, sizes: Sizes, layers: Sequence[Layer], norms: Sequence[RmsNorm | None], cos: Tensor, sin: Tensor,
-        eps: float, read_width: int,
+        eps: float, read_width: int, further: CompiledMatrix | None = None,
     ) -> None:  # fmt: skip
         """norms: in front of each layer's attention, None where that reads what is put into the buffer, `read_width`
-        wide. cos and `signed` sin: float32 [positions, head_dim]. All are for layers that `suit`."""
+        wide. cos and `signed` sin: float32 [positions, head_dim]. All are for layers that `suit`. further: a product
+        that is to find the scratch memory that it needs too."""
         machine = this_machine()
         assert machine is not None, "suit() said so"
+        self.machine = machine
         self._sizes, self._eps = sizes, eps
         self._held = layers, norms  # whose memory the words have the addresses of
         self._cos, self._sin, self._read_width = cos.contiguous(), sin.contiguous(), read_width
@@ -71,11 +70,14 @@ class CompiledLayers:
         self._places_at = self._places.ctypes.data
         self._ff = layers[0].down.parameters // sizes.hidden
         self._products = [product for product in layers[0].products() if isinstance(product, CompiledMatrix)]
-        kinds = tuple(product.kind for product in self._products)
-        self._run, self._normed = layers_kernel(machine, sizes.head_dim, kinds), norm_kernel(machine)
+        self.kinds = tuple(product.kind for product in self._products)
+        """Of the weights of a layer's products, which have kernels of their own each."""
+        self._products += [] if further is None else [further]
+        self._run = layers_kernel(machine, sizes.head_dim, self.kinds)
         self._lanes = machine.lanes
         self._described = np.zeros((len(layers), len(LayerWord)), dtype=np.int64)
-        self._described_at = self._described.ctypes.data
+        self.described_at = self._described.ctypes.data
+        """Of the words that describe the layers."""
         self._biases: list[Tensor] = []
         for words, layer, norm in zip(self._described, layers, norms, strict=True):
             self._describe(words, layer, norm)
@@ -142,10 +144,9 @@ class CompiledLayers:
         ):
             words[word] = value
         self._tell(words)
-        normed = read.view(-1)[: count * sizes.hidden].view(count, -1)
         return Buffers(
             x.numpy(), read.view(-1).numpy(), positions, offsets, begins, words, words.ctypes.data,
-            positions.ctypes.data, x.data_ptr(), read.data_ptr(), normed, (*tensors, scratch),
+            positions.ctypes.data, (*tensors, scratch),
         )  # fmt: skip
 
     def begin(
@@ -188,7 +189,7 @@ class CompiledLayers:
 
     def run(self, b: Buffers, first: int, end: int) -> None:
         """Layers `first` to `end`; the residual stream in `b` goes on."""
-        self._run(first, end, self._described_at, b.at)
+        self._run(first, end, self.described_at, b.at)
 
     def through(self, cache: SlotCache, block: Block, max_positions: int) -> Through:
         """Through layers without input norms with the few tokens of `block`, of which `cache` has room in all
@@ -204,19 +205,6 @@ class CompiledLayers:
             return torch.from_numpy(b.x.copy()).view(residual.shape)
 
         return through
-
-    def normed(self, x: Floats, norm: RmsNorm) -> Tensor:
-        """The rows of x, [N, hidden], normed."""
-        out = torch.empty(x.shape)
-        self._normed(x.ctypes.data, out.data_ptr(), norm.address, len(x), x.shape[1], self._eps)
-        return out
-
-    def judged(self, b: Buffers, norm: RmsNorm, last: int | None) -> Tensor:
-        """The residual stream in `b` normed, [N, hidden], or [1, hidden] of token `last`; until the next pass."""
-        hidden = b.x.shape[1]
-        first, out = (0, b.normed) if last is None else (last, b.normed[:1])
-        self._normed(b.x_at + 4 * hidden * first, b.normed_at, norm.address, len(out), hidden, self._eps)
-        return out
 
 
 def suit(sizes: Sizes, layers: Sequence[Layer]) -> bool:

@@ -1,20 +1,38 @@
-"""Passes of a Llama model over a few tokens of a few rows by kernels of this machine; see `CompiledLayers`."""
+"""Passes of a Llama model over a few tokens of a few rows by kernels of this machine; see `compiled.model`."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from specterm.decoding.ports import FINAL_NORM, Block
 from specterm.models.cache import SlotCache
+from specterm.models.compiled.kernels import model_kernels
+from specterm.models.compiled.matrix import CompiledMatrix
+from specterm.models.compiled.model import CallWord, ChainWord, ModelWord
 from specterm.models.compiled.rows import CompiledLayers, places, sight
 from specterm.models.norm import RmsNorm
-from specterm.models.products import Product
 from specterm.models.row_layers import Layer, Sizes
-from specterm.models.runners.one_row import filling
+
+_IDS, _LAYERS, _TAPS, _TAPPED, _TAP_AT, _STATES, _JUDGED, _PICKS, _LOGITS = map(int, CallWord)
+_MOST, _LEAST, _CHOICE, _DRAWN = map(int, ChainWord)
+
+
+class _Call:
+    """The words of passes over so many tokens, and what they have the addresses of."""
+
+    def __init__(self, rows: int) -> None:
+        self.words = np.zeros(len(CallWord), dtype=np.int64)
+        self.at = self.words.ctypes.data
+        self.picks = np.zeros(rows, dtype=np.int64)
+        self.picks_at = self.picks.ctypes.data
+        self.ids = np.zeros(1, dtype=np.int64)
+        self.ids_at = self.ids.ctypes.data
 
 
 class CompiledPasses:
@@ -22,50 +40,113 @@ class CompiledPasses:
 
     def __init__(
         self, sizes: Sizes, norms: Sequence[RmsNorm], layers: Sequence[Layer], table: Tensor, norm: RmsNorm,
-        judge: tuple[RmsNorm, Product], cos: Tensor, sin: Tensor, eps: float,
+        judge: CompiledMatrix, cos: Tensor, sin: Tensor, eps: float,
     ) -> None:  # fmt: skip
-        """See `OneRow`; the layers `suit`."""
-        self._norm = norm
-        self._judge_norm, self._judge = judge
-        self._fill = filling(table)
-        self._count, self._max_positions = len(layers), len(cos)
-        self._layers = CompiledLayers(sizes, layers, norms, cos, sin, eps, sizes.hidden)
+        """See `OneRow`; the layers `suit`. norm: the last one, in front of `judge`, which gives the logits."""
+        self._layers = CompiledLayers(sizes, layers, norms, cos, sin, eps, sizes.hidden, further=judge)
+        self._held = table, norm, judge  # whose memory the words have the addresses of
+        self._hidden, self._vocab, self._count = sizes.hidden, judge.out, len(layers)
+        self._max_positions = len(cos)
+        kind = str(table.dtype).removeprefix("torch.")
+        self._forward, self._chain = model_kernels(
+            self._layers.machine, sizes.head_dim, self._layers.kinds, judge.kind, kind
+        )
+        self._model = np.zeros(len(ModelWord), dtype=np.int64)
+        for word, value in (
+            (ModelWord.LAYERS, self._layers.described_at),
+            (ModelWord.TABLE, table.data_ptr()),
+            (ModelWord.NORM, norm.address),
+            (ModelWord.HEAD, judge.panels.data_ptr()),
+            (ModelWord.VOCAB, judge.out),
+        ):
+            self._model[word] = value
+        self._model_at = self._model.ctypes.data
+        self._calls: dict[tuple[int, int], _Call] = {}
+        self._chain_words = np.zeros(len(ChainWord), dtype=np.int64)
+        self._chain_at = self._chain_words.ctypes.data
+        self._drawn = np.zeros(0, dtype=np.int64)
+        self._chain_logits = torch.empty((0, judge.out))
 
     def takes(self, block: Block) -> bool:
         """Whether `forward` is for such a block."""
         return self._layers.takes(block)
 
+    def _call(self, rows: int, width: int) -> _Call:
+        found = self._calls.get((rows, width))
+        if found is None:
+            found = self._calls[rows, width] = _Call(rows)
+        return found
+
     def step(self, cache: SlotCache, row: int, slot: int, token: int) -> Tensor:
         """See `OneRow`."""
-        passes, b = self._layers, self._layers.buffers(1, 1)
-        self._fill((token,), b.x)
-        passes.begin(cache, (row,), (slot,), b, None, None)
-        passes.run(b, 0, self._count)
-        return self._judge(passes.judged(b, self._judge_norm, None))[0]
+        call, b = self._call(1, 1), self._layers.buffers(1, 1)
+        self._layers.begin(cache, (row,), (slot,), b, None, None)
+        call.ids[0] = token
+        logits = torch.empty(self._vocab)
+        self._ask(call, call.ids_at, self._count, 1, logits)
+        self._forward(self._model_at, b.at, call.at)
+        return logits
+
+    @staticmethod
+    def _ask(call: _Call, ids_at: int, layers: int, judged: int, logits: Tensor) -> None:
+        """Logits of the first `judged` tokens, and no states."""
+        words = call.words
+        words[_IDS], words[_LAYERS], words[_JUDGED], words[_LOGITS] = ids_at, layers, judged, logits.data_ptr()
+        words[_TAPS] = words[_PICKS] = 0
 
     def forward(
         self, cache: SlotCache, block: Block, layers: int, taps: Sequence[int], last: Sequence[int] | None
     ) -> tuple[Tensor, Tensor | None]:
         """See `OneRow`."""
         rows, width = len(block.rows), block.width
-        passes, b = self._layers, self._layers.buffers(rows, width)
-        self._fill(block.ids.flatten().tolist(), b.x)
+        call, b = self._call(rows, width), self._layers.buffers(rows, width)
         begins = [start + block.first for start in block.starts]
-        passes.begin(cache, block.rows, begins, b, places(block, self._max_positions), sight(block))
-        done = 0
-        tapped: dict[int, Tensor] = {}
-        for tap in sorted(tap for tap in taps if 0 <= tap < layers):
-            passes.run(b, done, tap)
-            tapped[tap], done = torch.from_numpy(b.x.copy()), tap
-        passes.run(b, done, layers)
-        if FINAL_NORM in taps:
-            tapped[FINAL_NORM] = passes.normed(b.x, self._norm)
-        states = None
+        self._layers.begin(cache, block.rows, begins, b, places(block, self._max_positions), sight(block))
+        ids = block.ids.contiguous()
+        judged = width if last is None else 1
+        logits, states = torch.empty((rows, judged, self._vocab)), None
+        self._ask(call, ids.data_ptr(), layers, rows * judged, logits)
+        words = call.words
+        if last is not None:
+            call.picks[:] = [row * width + own for row, own in enumerate(last)]
+            words[_PICKS] = call.picks_at
         if taps:
-            states = tapped[taps[0]] if len(taps) == 1 else torch.cat([tapped[tap] for tap in taps], dim=1)
-            states = states.view(rows, width, -1)
-        if last is None or rows == 1:
-            logits = self._judge(passes.judged(b, self._judge_norm, None if last is None else last[0]))
-            return logits.view(rows, -1, logits.shape[1]), states
-        picked = b.x[np.arange(rows) * width + np.array(last)]
-        return self._judge(passes.normed(picked, self._judge_norm)).unsqueeze(1), states
+            states = torch.empty((rows, width, len(taps) * self._hidden))
+            tapped = _tapped(tuple(taps), layers, self._hidden)
+            words[_TAPS], words[_STATES] = len(taps), states.data_ptr()
+            words[_TAPPED], words[_TAP_AT] = tapped[0].ctypes.data, tapped[1].ctypes.data
+        self._forward(self._model_at, b.at, call.at)
+        return logits, states
+
+    def chain(
+        self, cache: SlotCache, row: int, start: int, tokens: Sequence[int], most: int, least: float, choice: int
+    ) -> tuple[list[int], Tensor]:
+        """See `GreedyChains`; `cache` has room and all layers."""
+        width = len(tokens)
+        passes, step_call, step = self._layers, self._call(1, 1), self._layers.buffers(1, 1)
+        call, b = self._call(1, width), passes.buffers(1, width)
+        passes.begin(cache, (row,), (start + width - 1,), step, None, None)
+        if width > 1:
+            passes.begin(cache, (row,), (start,), b, None, None)
+        if len(self._chain_logits) < most:
+            self._chain_logits = torch.empty((most, self._vocab))
+            self._drawn = np.zeros(most + 1, dtype=np.int64)
+        ids, logits, drawn, words = np.array(tokens, dtype=np.int64), self._chain_logits, self._drawn, self._chain_words
+        self._ask(step_call, ids.ctypes.data, self._count, 1, logits)
+        self._ask(call, ids.ctypes.data, self._count, 1, logits)
+        call.picks[0] = width - 1
+        call.words[_PICKS] = call.picks_at if width > 1 else 0
+        words[_MOST], words[_CHOICE], words[_DRAWN] = most, choice, drawn.ctypes.data
+        words.view(np.float32)[2 * _LEAST] = least  # the lower half; all machines with kernels have it first
+        self._chain(self._model_at, b.at, call.at, step.at, step_call.at, self._chain_at)
+        count = int(drawn[most])
+        return drawn[:count].tolist(), logits[:count]
+
+
+@lru_cache
+def _tapped(taps: tuple[int, ...], layers: int, hidden: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """In front of which layers states are wanted, ascending, and where in a row of them each begins."""
+    layer_of = [layers if tap == FINAL_NORM else tap for tap in taps]
+    order = sorted(range(len(taps)), key=layer_of.__getitem__)
+    ordered = np.array([layer_of[i] for i in order], dtype=np.int64)
+    return ordered, np.array([i * hidden for i in order], dtype=np.int64)

@@ -21,7 +21,7 @@ from specterm.decoding.tree import Topology
 from specterm.models.attention import grouped_attention, grouped_mask, rotate_, signed
 from specterm.models.cache import SlotCache
 from specterm.models.cached import Cached
-from specterm.models.compiled.matrix import in_eight_bits
+from specterm.models.compiled.matrix import CompiledMatrix, in_eight_bits
 from specterm.models.compiled.rows import suit
 from specterm.models.masks import Masks
 from specterm.models.norm import RmsNorm
@@ -146,12 +146,12 @@ class LlamaRunner(Cached):
             self._graphs = ForwardGraphs(self._captured, device, max_positions)
         self._few: OneRow | CompiledPasses | None = None
         if device.type == "cpu" and self._inner == torch.float32:
-            judge = self._judge_norm, self._judge
-            model = self._attention_norms, self._layers, self._embedding, self._norm, judge, self._cos, self._sin
-            if suit(shape, self._layers):
-                self._few = CompiledPasses(shape, *model, shape.eps)
+            model, tables = (self._attention_norms, self._layers, self._embedding), (self._cos, self._sin)
+            if isinstance(self._judge, CompiledMatrix) and suit(shape, self._layers):
+                self._few = CompiledPasses(shape, *model, self._norm, self._judge, *tables, shape.eps)
             else:
-                self._few = OneRow(shape, *model, self._masks)
+                judge = self._judge_norm, self._judge
+                self._few = OneRow(shape, *model, self._norm, judge, *tables, self._masks)
 
     def size(self) -> tuple[int, int]:
         """The number of weights, and the bytes that they take. Where products are packed, a table that is also looked
@@ -205,6 +205,17 @@ class LlamaRunner(Cached):
         if self._graphs is None or self.cache is None:
             return None
         return self._graphs.chain(self.cache, block, self.layers, steps, vocab_size)
+
+    @torch.inference_mode()
+    def greedy_chain(
+        self, row: int, start: int, tokens: Sequence[int], most: int, least: float, vocab_size: int
+    ) -> tuple[list[int], Tensor] | None:
+        """See `GreedyChains`."""
+        cache, few = self.cache, self._few
+        if not isinstance(few, CompiledPasses) or cache is None or len(cache.layers()) < self.layers:
+            return None
+        cache.claim(row, start, start + len(tokens) + most - 1)
+        return few.chain(cache, row, start, tokens, most, least, min(vocab_size, self.vocab_size))
 
     def early_exit(self, layers: int) -> EarlyExit:
         """See `Runner`."""

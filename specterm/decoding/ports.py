@@ -84,11 +84,21 @@ class GreedyChains(Protocol):
 
     def greedy_chain(
         self, row: int, start: int, tokens: Sequence[int], most: int, least: float, vocab_size: int
-    ) -> tuple[list[int], Tensor] | None:
+    ) -> tuple[list[int], list[float], Tensor] | None:
         """Write `tokens` to the slots from `start` on, and up to `most` tokens behind them, but for the last of those:
         each the likeliest of the first `vocab_size`. The chain ends with the token at which the product of their
-        probabilities falls below `least`. Those tokens, and the logits that they are the likeliest of, [.., V], until
-        the next call; None where that is not possible now, and nothing was done."""
+        probabilities falls below `least`. Those tokens, their probabilities by the plain softmax, and the logits that
+        they are the likeliest of, [.., V], until the next call; None where that is not possible now, and nothing was
+        done."""
+
+
+@runtime_checkable
+class RanksTokens(Protocol):
+    """What a model may offer where the host computes: its likeliest tokens in one piece."""
+
+    def likeliest(self, logits: Tensor, count: int) -> list[list[tuple[list[int], list[float]]]]:
+        """Of logits [B, P, V] the `count` likeliest tokens of each, all where there are fewer, of equal ones the first;
+        and their probabilities by the plain softmax."""
 
 
 class Runner(LanguageModel, Protocol):

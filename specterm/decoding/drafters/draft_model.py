@@ -23,7 +23,6 @@ from specterm.decoding.ports import (
     Block,
     ChainsInOne,
     Feedback,
-    GreedyChains,
     LanguageModel,
     Needs,
     ProposeRow,
@@ -56,9 +55,6 @@ class DraftModel:
         self._model = model
         self._steps = token_steps(model)
         self._whole = model if isinstance(model, ChainsInOne) else None
-        self._greedy: GreedyChains | None = None
-        if model.device.type == "cpu" and isinstance(model, GreedyChains) and warps.greedy:
-            self._greedy = model
         self._prefix = prefix
         self._vocab_size = vocab_size
         self._warps = warps
@@ -157,14 +153,12 @@ class DraftModel:
 
     def _alone(self, row: int, most: int) -> tuple[Tensor, Tensor, list[int]] | None:
         """What `_draft` gives of one row's greedy chain, where the model makes it in one piece on the host."""
-        if self._greedy is None or not isinstance(self._prefix, DraftPrefix):
+        if not self._warps.greedy or not isinstance(self._prefix, DraftPrefix):
             return None
-        start, pending = self._prefix.pending(row)
-        found = self._greedy.greedy_chain(row, start, pending, most, self._least, self._vocab_size)
+        found = self._prefix.greedy_chain(row, most, self._least, self._vocab_size)
         if found is None:
             return None
-        self._prefix.forwarded(row)
-        tokens, logits = found
+        tokens, _, logits = found
         shown = self._record.shows_nodes
         law = over_vocabulary(logits, self._vocab_size) if shown else logits[:, :0]
         return torch.tensor([tokens]), law.unsqueeze(0), [len(tokens)]

@@ -22,6 +22,7 @@ from specterm.decoding.drafters.candidates import Candidates, worth_verifying
 from specterm.decoding.drafters.cost import median_seconds
 from specterm.decoding.drafters.draft_trie import DraftTrie, to_draft_tree
 from specterm.decoding.drafters.feature_prefix import FeatureModel, FeaturePrefix
+from specterm.decoding.drafters.host_beams import likeliest_of
 from specterm.decoding.drafters.levels import ForwardLevel, Step
 from specterm.decoding.drafters.rank_paths import Path, static_paths
 from specterm.decoding.drafters.setup import DraftSetup
@@ -138,10 +139,28 @@ class Eagle:
     ) -> Sequence[tuple[DraftTrie, float]]:
         """The tree of each row that is drafted for, no deeper than its own of `depths`, and the tokens it promises."""
         token_ids, shown, paths = self._model.token_ids, self._record.alternatives, self._budget.paths
+        likeliest = likeliest_of(self._model)
         if self._static:
-            levels = grow_ranks(logits, forward_level, self._static, max(depths), token_ids=token_ids, shown=shown)
+            levels = grow_ranks(
+                logits,
+                forward_level,
+                self._static,
+                max(depths),
+                token_ids=token_ids,
+                shown=shown,
+                likeliest=likeliest,
+            )
             return [(trie, 0.0) for trie in rank_tries(self._static, levels, depths)]  # its budget learns nothing
-        levels = grow(logits, forward_level, self._width, max(depths), paths=paths, token_ids=token_ids, shown=shown)
+        levels = grow(
+            logits,
+            forward_level,
+            self._width,
+            max(depths),
+            paths=paths,
+            token_ids=token_ids,
+            shown=shown,
+            likeliest=likeliest,
+        )
         merged = [Candidates() for _ in depths]
         add_levels(merged, levels, depths)
         return worth_verifying(merged, self._budget)

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from specterm.decoding.drafters.draft_trie import Shown
-from specterm.decoding.drafters.levels import ForwardLevel, HostLevel, Paths, RowLevel, Step
+from specterm.decoding.drafters.levels import ForwardLevel, HostLevel, Likeliest, Paths, RowLevel, Step
+from specterm.decoding.ports import RanksTokens
 from specterm.decoding.tree import Topology
 
 _PICKED = 6
@@ -26,6 +27,7 @@ def grow_on_host(
     paths: Paths | None,
     token_ids: Tensor | None,
     shown: int,
+    likeliest: Likeliest,
 ) -> list[HostLevel]:
     """See `beams.grow`; static: which candidates of each level go on, None for the `ranks` likeliest."""
     rows, target_ids = len(logits), None if token_ids is None else token_ids.numpy()
@@ -37,7 +39,7 @@ def grow_on_host(
     for level in range(depth):
         found = [
             _candidates(own, scores, ranks, None if static is None else static[level], target_ids, shown)
-            for own, scores in zip(_likeliest(logits, max(ranks, shown)), path_scores, strict=True)
+            for own, scores in zip(likeliest(logits, max(ranks, shown)), path_scores, strict=True)
         ]
         levels.append(HostLevel(found))
         if level + 1 == depth:
@@ -83,9 +85,27 @@ def _candidates(
     return RowLevel(tokens, confidence, score, chosen, said)
 
 
-def _likeliest(logits: Tensor, count: int) -> list[list[tuple[list[int], list[float]]]]:
-    """Of logits [B, P, V] on a CPU the `count` likeliest tokens of each, all where there are fewer, and their
-    probabilities, falling."""
+def chain_levels(
+    tokens: Sequence[int], chances: Sequence[float], logits: Tensor, shown: int, likeliest: Likeliest
+) -> list[HostLevel]:
+    """One row's greedy chain and the logits that it was the likeliest of, [N, V], as `grow_on_host` would give it."""
+    levels, score = [], 1.0
+    said: list[Shown] = (
+        [list(zip(*both, strict=True)) for both in likeliest(logits.unsqueeze(0), shown)[0]] if shown else []
+    )
+    for place, (token, chance) in enumerate(zip(tokens, chances, strict=True)):
+        score *= chance
+        levels.append(HostLevel([RowLevel([[token]], [[chance]], [[score]], [0], said[place : place + 1])]))
+    return levels
+
+
+def likeliest_of(model: object) -> Likeliest:
+    """As a model finds its likeliest tokens."""
+    return model.likeliest if isinstance(model, RanksTokens) else likeliest_by_torch
+
+
+def likeliest_by_torch(logits: Tensor, count: int) -> list[list[tuple[list[int], list[float]]]]:
+    """See `Likeliest`."""
     chances = torch.softmax(logits.float(), dim=-1)
     if count > _PICKED:
         top = chances.topk(min(count, chances.shape[-1]), dim=-1)

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from specterm.decoding.kept_prefix import shared
-from specterm.decoding.ports import Block, Feedback, LanguageModel, Runner, TokenSteps
+from specterm.decoding.ports import Block, Feedback, GreedyChains, LanguageModel, Runner, TokenSteps
 from specterm.decoding.prefill import prefill
 from specterm.decoding.tree import Topology
 
@@ -124,6 +124,7 @@ class DraftPrefix(CachePrefix):
         super().__init__(runner, widest)
         self._runner = runner
         self._steps = token_steps(runner)
+        self._chains = runner if isinstance(runner, GreedyChains) and runner.device.type == "cpu" else None
 
     def admit(self, row: int, prompt_ids: Tensor, first: int) -> None:
         """Prefill the prompt as far as the model's context goes."""
@@ -131,18 +132,6 @@ class DraftPrefix(CachePrefix):
         if (there := self._recalled.pop(row, 0)) < fits:
             prefill(self._runner, row, prompt_ids[there:fits], there)
         self._rows[row] = PrefixRow(fits, text[fits:], text)
-
-    def pending(self, row: int) -> tuple[int, Sequence[int]]:
-        """The tokens that are pending, the root at the end, and the slot of the first."""
-        self._catch_up(row)
-        state = self._rows[row]
-        return state.length, state.pending
-
-    def forwarded(self, row: int) -> None:
-        """The caller has written what was pending."""
-        state = self._rows[row]
-        state.length += len(state.pending)
-        state.pending.clear()
 
     def _catch_up(self, row: int) -> None:
         """Forward what is pending but for a round's worth: there is more after a pause."""
@@ -163,6 +152,20 @@ class DraftPrefix(CachePrefix):
             self._catch_up(row)
         block, last = self._pending_block(rows, self._runner.device)
         return self._runner.forward(block, last)[:, 0]
+
+    def greedy_chain(
+        self, row: int, most: int, least: float, vocab_size: int
+    ) -> tuple[list[int], list[float], Tensor] | None:
+        """See `GreedyChains`, from what is pending on; None also where the model has none."""
+        if self._chains is None:
+            return None
+        self._catch_up(row)
+        state = self._rows[row]
+        found = self._chains.greedy_chain(row, state.length, state.pending, most, least, vocab_size)
+        if found is not None:
+            state.length += len(state.pending)
+            state.pending.clear()
+        return found
 
     def learn(self, told: Feedback, in_place: int) -> None:
         """A round ended: the first `in_place` emitted tokens already stand behind the prefix, the rest is pending."""

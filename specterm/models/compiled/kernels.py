@@ -59,6 +59,18 @@ def model_kernels(machine: Machine, size: int, kinds: tuple[str, ...], head: str
     return _function(library, "forward", [_ADDRESS] * 3), _function(library, "chain", [_ADDRESS] * 6)
 
 
+@cache
+def top_kernel(machine: Machine) -> Kernel:
+    """See `top.top`."""
+    from llvmlite import ir
+
+    from specterm.models.compiled.top import top
+
+    module = ir.Module("top")
+    top(module, machine)
+    return _function(Library(machine, module), "top", [_ADDRESS, *[_WHOLE] * 4, *[_ADDRESS] * 2])
+
+
 def _layers_name(size: int, kinds: tuple[str, ...]) -> str:
     return "_".join(("layers", str(size), *kinds))
 

@@ -11,10 +11,10 @@ from specterm.models.compiled.emitter import FLOAT, HALF, I16, I32, I64, POINTER
 from specterm.models.compiled.layers import PassWord, rms_norm
 from specterm.models.compiled.machine import Machine
 from specterm.models.compiled.products import Kind, declared_product
+from specterm.models.compiled.top import top_of_row
 
 Table: TypeAlias = Literal["bfloat16", "float16", "float32"]
 """What the embeddings are held in."""
-_VECTORS = 4
 
 
 class ModelWord(IntEnum):
@@ -48,6 +48,7 @@ class ChainWord(IntEnum):
     LEAST = auto()  # float32: the chain ends with the token at which the product of probabilities falls below it
     CHOICE = auto()  # among so many of the vocabulary
     DRAWN = auto()  # int64 [MOST + 1]: the tokens, and behind the room for them how many there are
+    SHARES = auto()  # float32 [MOST]: their probabilities
 
 
 def model(module: Any, machine: Machine, layers: str, head: Kind, table: Table) -> None:
@@ -138,7 +139,7 @@ def _copy(e: Emitter, lanes: int, source: Value, target: Value, count: Value) ->
 
 
 def _chain(module: Any, machine: Machine, forward: Any) -> None:
-    likeliest = _likeliest(module, machine)
+    likeliest = top_of_row(module, machine)
     e = Emitter(module, "chain", [POINTER] * 6, shared=True)
     model, given, call, step, step_call, chain = e.arguments
     b = e.b
@@ -147,14 +148,15 @@ def _chain(module: Any, machine: Machine, forward: Any) -> None:
     vocab, first = _word(e, model, ModelWord.VOCAB), _word(e, call, CallWord.LOGITS, POINTER)
     b.call(forward, [model, given, call])
     chance, going = e.variable(FLOAT, FLOAT(1.0)), e.variable(I64, I64(1))
-    share = e.variable(FLOAT)
+    shares = _word(e, chain, ChainWord.SHARES, POINTER)
     told = e.at(drawn, most, I64)
     with e.loop(0, most) as number, b.if_then(b.icmp_signed("!=", b.load(going, typ=I64), I64(0))):
         logits, token = e.at(first, b.mul(number, vocab)), e.at(drawn, number, I64)
-        b.call(likeliest, [logits, choice, token, share, b.zext(b.fcmp_ordered(">", least, FLOAT(0.0)), I64)])
+        share = e.at(shares, number)
+        b.call(likeliest, [logits, choice, I64(1), token, share])
         count = b.add(number, I64(1))
         e.store(count, told)
-        b.store(b.fmul(b.load(chance, typ=FLOAT), b.load(share, typ=FLOAT)), chance)
+        b.store(b.fmul(b.load(chance, typ=FLOAT), e.load(share)), chance)
         goes = b.and_(b.icmp_signed("<", count, most), b.not_(b.fcmp_ordered("<", b.load(chance, typ=FLOAT), least)))
         b.store(b.zext(goes, I64), going)
         with b.if_then(goes):
@@ -166,54 +168,3 @@ def _chain(module: Any, machine: Machine, forward: Any) -> None:
             e.store(e.at(first, b.mul(count, vocab)), e.at(step_call, int(CallWord.LOGITS), I64))
             b.call(forward, [model, step, step_call])
     e.end()
-
-
-def _likeliest(module: Any, machine: Machine) -> Any:
-    """likeliest(logits, count, token, share, sums): the first of the largest logits, and its part of all in the
-    softmax, which is only found where that is wanted."""
-    lanes = machine.lanes
-    vector, whole = ir.VectorType(FLOAT, lanes), ir.VectorType(I32, lanes)
-    e = Emitter(module, "likeliest", [POINTER, I64, POINTER, POINTER, I64])
-    logits, count, token, share, sums = e.arguments
-    b = e.b
-    top, at = e.variable(FLOAT, e.load(logits)), e.variable(I64, I64(0))
-    best = e.variable(vector, ir.Constant(vector, [float("-inf")] * lanes))
-    where = e.variable(whole, ir.Constant(whole, None))
-    rest = b.sub(count, b.srem(count, I64(lanes)))
-    steps = ir.Constant(whole, list(range(lanes)))
-    with e.loop(0, rest, lanes) as i:
-        value = e.load(e.at(logits, i), vector)
-        more = b.fcmp_ordered(">", value, b.load(best, typ=vector))
-        place = b.add(e.splat(b.trunc(i, I32), lanes), steps)
-        b.store(b.select(more, value, b.load(best, typ=vector)), best)
-        b.store(b.select(more, place, b.load(where, typ=whole)), where)
-    for lane in range(lanes):  # of those that are alike the one that comes first
-        value = b.extract_element(b.load(best, typ=vector), I32(lane))
-        place = b.zext(b.extract_element(b.load(where, typ=whole), I32(lane)), I64)
-        tie = b.and_(
-            b.fcmp_ordered("==", value, b.load(top, typ=FLOAT)), b.icmp_signed("<", place, b.load(at, typ=I64))
-        )
-        more = b.or_(b.fcmp_ordered(">", value, b.load(top, typ=FLOAT)), tie)
-        b.store(b.select(more, value, b.load(top, typ=FLOAT)), top)
-        b.store(b.select(more, place, b.load(at, typ=I64)), at)
-    with e.loop(rest, count) as i:
-        value = e.load(e.at(logits, i))
-        more = b.fcmp_ordered(">", value, b.load(top, typ=FLOAT))
-        b.store(b.select(more, value, b.load(top, typ=FLOAT)), top)
-        b.store(b.select(more, i, b.load(at, typ=I64)), at)
-    e.store(b.load(at, typ=I64), token)
-    e.store(FLOAT(1.0), share)
-    with b.if_then(b.icmp_signed("!=", sums, I64(0))):
-        level = e.splat(b.load(top, typ=FLOAT), lanes)
-        total = e.variable(vector, ir.Constant(vector, None))
-        with e.loop(0, rest, lanes) as i:
-            grown = e.exp(b.fsub(e.load(e.at(logits, i), vector), level))
-            b.store(b.fadd(b.load(total, typ=vector), grown), total)
-        last = e.variable(ir.ArrayType(FLOAT, lanes))
-        e.store(ir.Constant(vector, [float("-inf")] * lanes), last)
-        with e.loop(rest, count) as i:
-            e.store(e.load(e.at(logits, i)), e.at(last, b.sub(i, rest)))
-        grown = e.exp(b.fsub(e.load(last, vector), level))
-        e.store(b.fdiv(FLOAT(1.0), e.sum(b.fadd(b.load(total, typ=vector), grown))), share)
-    e.end()
-    return e.function

@@ -24,6 +24,7 @@ from specterm.models.cached import Cached
 from specterm.models.compiled.rows import CompiledLayers, suit
 from specterm.models.heads.head_config import HeadConfig
 from specterm.models.heads.head_layer import Attend, HeadLayer, Linear, Rotary
+from specterm.models.likeliest import LikeliestTokens
 from specterm.models.masks import Masks
 from specterm.models.products import PackedLinear, for_drafting, may_hold, narrowest
 from specterm.models.rope import rope_tables
@@ -125,6 +126,7 @@ class FeatureHeads(Cached, nn.Module, ABC):
             if suit(self.config, layers):
                 none, width = [None] * len(layers), self.layers[0].qkv.shape[1]
                 self._rows = CompiledLayers(self.config, layers, none, *tables, self.config.eps, width)
+                self.likeliest = LikeliestTokens()
             else:
                 self._rows = RowLayers(self.config, layers, *tables)
 

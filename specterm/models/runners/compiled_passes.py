@@ -20,7 +20,7 @@ from specterm.models.norm import RmsNorm
 from specterm.models.row_layers import Layer, Sizes
 
 _IDS, _LAYERS, _TAPS, _TAPPED, _TAP_AT, _STATES, _JUDGED, _PICKS, _LOGITS = map(int, CallWord)
-_MOST, _LEAST, _CHOICE, _DRAWN = map(int, ChainWord)
+_MOST, _LEAST, _CHOICE, _DRAWN, _SHARES = map(int, ChainWord)
 
 
 class _Call:
@@ -64,7 +64,7 @@ class CompiledPasses:
         self._calls: dict[tuple[int, int], _Call] = {}
         self._chain_words = np.zeros(len(ChainWord), dtype=np.int64)
         self._chain_at = self._chain_words.ctypes.data
-        self._drawn = np.zeros(0, dtype=np.int64)
+        self._drawn, self._shares = np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.float32)
         self._chain_logits = torch.empty((0, judge.out))
 
     def takes(self, block: Block) -> bool:
@@ -120,7 +120,7 @@ class CompiledPasses:
 
     def chain(
         self, cache: SlotCache, row: int, start: int, tokens: Sequence[int], most: int, least: float, choice: int
-    ) -> tuple[list[int], Tensor]:
+    ) -> tuple[list[int], list[float], Tensor]:
         """See `GreedyChains`; `cache` has room and all layers."""
         width = len(tokens)
         passes, step_call, step = self._layers, self._call(1, 1), self._layers.buffers(1, 1)
@@ -130,17 +130,18 @@ class CompiledPasses:
             passes.begin(cache, (row,), (start,), b, None, None)
         if len(self._chain_logits) < most:
             self._chain_logits = torch.empty((most, self._vocab))
-            self._drawn = np.zeros(most + 1, dtype=np.int64)
+            self._drawn, self._shares = np.zeros(most + 1, dtype=np.int64), np.zeros(most, dtype=np.float32)
         ids, logits, drawn, words = np.array(tokens, dtype=np.int64), self._chain_logits, self._drawn, self._chain_words
         self._ask(step_call, ids.ctypes.data, self._count, 1, logits)
         self._ask(call, ids.ctypes.data, self._count, 1, logits)
         call.picks[0] = width - 1
         call.words[_PICKS] = call.picks_at if width > 1 else 0
         words[_MOST], words[_CHOICE], words[_DRAWN] = most, choice, drawn.ctypes.data
+        words[_SHARES] = self._shares.ctypes.data
         words.view(np.float32)[2 * _LEAST] = least  # the lower half; all machines with kernels have it first
         self._chain(self._model_at, b.at, call.at, step.at, step_call.at, self._chain_at)
         count = int(drawn[most])
-        return drawn[:count].tolist(), logits[:count]
+        return drawn[:count].tolist(), self._shares[:count].tolist(), logits[:count]
 
 
 @lru_cache

@@ -44,19 +44,23 @@ def layers_kernel(machine: Machine, size: int, kinds: tuple[str, ...]) -> Kernel
 
 
 @cache
-def model_kernels(machine: Machine, size: int, kinds: tuple[str, ...], head: str, table: str) -> tuple[Kernel, Kernel]:
+def model_kernels(
+    machine: Machine, size: int, kinds: tuple[str, ...], head: str, table: str, front: tuple[str, str] | None = None
+) -> tuple[Kernel, Kernel | None]:
     """`forward` and `chain`: see `model.model`."""
     from llvmlite import ir
 
     from specterm.models.compiled.model import model
 
-    _named(f"product_{head}", product_kernel(machine, head))
+    for kind in {head, head if front is None else front[1]}:
+        _named(f"product_{kind}", product_kernel(machine, kind))
     name = _layers_name(size, kinds)
     _named(name, layers_kernel(machine, size, kinds))
     module = ir.Module("model")
-    model(module, machine, name, head, table)  # type: ignore[arg-type]
+    model(module, machine, name, head, table, front)  # type: ignore[arg-type]
     library = Library(machine, module)
-    return _function(library, "forward", [_ADDRESS] * 3), _function(library, "chain", [_ADDRESS] * 6)
+    forward = _function(library, "forward", [_ADDRESS] * 3)
+    return forward, None if front else _function(library, "chain", [_ADDRESS] * 6)
 
 
 @cache

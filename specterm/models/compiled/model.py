@@ -1,4 +1,5 @@
-"""A whole model of the Llama family: from tokens to logits in one call, and greedy chains of tokens in one call."""
+"""A whole model of the Llama family, or EAGLE heads: from tokens to logits in one call, and greedy chains of tokens in
+one call."""
 
 from __future__ import annotations
 
@@ -15,16 +16,25 @@ from specterm.models.compiled.top import top_of_row
 
 Table: TypeAlias = Literal["bfloat16", "float16", "float32"]
 """What the embeddings are held in."""
+Front: TypeAlias = Literal["joined", "beside"]
+"""How heads begin from tokens and features: by a product with both, as EAGLE does, or with layers that read both beside
+a residual stream of the feature, as EAGLE-3 does."""
 
 
 class ModelWord(IntEnum):
     """Where the words that describe a model stand, 64 bits each."""
 
     LAYERS = 0  # see `layers`
-    TABLE = auto()  # [VOCAB, hidden], the embeddings
-    NORM = auto()  # float32 [hidden], the last one
+    TABLE = auto()  # [TOKENS, hidden], the embeddings
+    TOKENS = auto()
+    NORM = auto()  # float32 [hidden], the last one; 0: none
     HEAD = auto()  # in panels
-    VOCAB = auto()
+    VOCAB = auto()  # of the head
+    FRONT = auto()  # of what begins with a product: the matrix, in panels, whose input is 2 * hidden wide
+    FRONT_BIAS = auto()  # up to the end of the last panel; 0: none
+    TABLE_NORM = auto()  # of what begins without: the norms of embeddings (0: none) and of features
+    FEATURE_NORM = auto()
+    RESIDUAL_NORMED = auto()  # whether the residual stream is the normed feature
 
 
 class CallWord(IntEnum):
@@ -33,12 +43,13 @@ class CallWord(IntEnum):
     IDS = 0  # int64 [N]
     LAYERS = auto()  # how many of them
     TAPS = auto()  # states are wanted so many times
-    TAPPED = auto()  # int64 [TAPS], ascending: in front of which layer; behind the last norm where it is LAYERS
+    TAPPED = auto()  # int64 [TAPS], ascending: in front of which layer; LAYERS: behind the norm; above: in front of it
     TAP_AT = auto()  # int64 [TAPS], where in a row of STATES
     STATES = auto()  # float32 [N, TAPS * hidden]
     JUDGED = auto()  # logits are wanted of so many tokens
     PICKS = auto()  # int64 [JUDGED], which; 0: the first ones
     LOGITS = auto()  # float32 [JUDGED, VOCAB]
+    FEATURES = auto()  # float32 [N, hidden], of heads
 
 
 class ChainWord(IntEnum):
@@ -51,24 +62,31 @@ class ChainWord(IntEnum):
     SHARES = auto()  # float32 [MOST]: their probabilities
 
 
-def model(module: Any, machine: Machine, layers: str, head: Kind, table: Table) -> None:
+def model(
+    module: Any, machine: Machine, layers: str, head: Kind, table: Table, front: tuple[Front, Kind] | None
+) -> None:
     """The functions forward(model, pass, call) and chain(model, pass, call, step, step_call, chain) of `module`.
 
     `layers` names the function that runs the layers, which is in another module. A chain begins with one row's pass
     whose last token is judged; `step` and `step_call` describe passes over one token of it, the first at the slot of
-    that last token, where they are moved on from.
+    that last token, where they are moved on from. front: of heads, and how its matrix, if any, is held; they make no
+    chains.
     """
-    forward = _forward(module, machine, layers, head, table)
-    _chain(module, machine, forward)
+    forward = _forward(module, machine, layers, head, table, front)
+    if front is None:
+        _chain(module, machine, forward)
 
 
 def _word(e: Emitter, at: Value, word: IntEnum, kind: Any = I64) -> Value:
     return e.load(e.at(at, int(word), I64), kind)
 
 
-def _forward(module: Any, machine: Machine, layers: str, head: Kind, table: Table) -> Any:
+def _forward(
+    module: Any, machine: Machine, layers: str, head: Kind, table: Table, front: tuple[Front, Kind] | None
+) -> Any:
     run = ir.Function(module, ir.FunctionType(VOID, [I64, I64, POINTER, POINTER]), layers)
-    judge, normed = declared_product(module, head), rms_norm(module, machine)
+    normed = rms_norm(module, machine)
+    products = {kind: declared_product(module, kind) for kind in {head, head if front is None else front[1]}}
     e = Emitter(module, "forward", [POINTER, POINTER, POINTER], shared=True)
     model, given, call = e.arguments
     b = e.b
@@ -76,30 +94,65 @@ def _forward(module: Any, machine: Machine, layers: str, head: Kind, table: Tabl
     tokens = b.mul(_word(e, given, PassWord.ROWS), _word(e, given, PassWord.TOKENS))
     x, ids = _word(e, given, PassWord.X, POINTER), _word(e, call, CallWord.IDS, POINTER)
     vocab, embeddings = _word(e, model, ModelWord.VOCAB), _word(e, model, ModelWord.TABLE, POINTER)
-    with e.loop(0, tokens) as token:
+    count, read = _word(e, model, ModelWord.TOKENS), _word(e, given, PassWord.READ, POINTER)
+    eps, scratch = _word(e, given, PassWord.EPS, FLOAT), _word(e, given, PassWord.SCRATCH, POINTER)
+
+    def norm(weight: Value, source: Value, target: Value) -> None:
+        """One token's; without a weight it is a copy."""
+        with b.if_else(b.icmp_unsigned("!=", b.ptrtoint(weight, I64), I64(0))) as (there, not_there):
+            with there:
+                b.call(normed, [source, target, weight, I64(1), hidden, eps])
+            with not_there:
+                _copy(e, machine.lanes, source, target, hidden)
+
+    def embedded(token: Value, target: Value) -> None:
         told = e.load(e.at(ids, token, I64), I64)
         # A draft's table may end before the target's does; what lies behind it is not memory of ours.
-        own = b.select(b.icmp_unsigned("<", told, vocab), told, b.sub(vocab, I64(1)))
-        _embed(e, machine.lanes, embeddings, table, b.mul(own, hidden), e.at(x, b.mul(token, hidden)), hidden)
+        own = b.select(b.icmp_unsigned("<", told, count), told, b.sub(count, I64(1)))
+        _embed(e, machine.lanes, embeddings, table, b.mul(own, hidden), target, hidden)
+
+    if front is None:
+        with e.loop(0, tokens) as token:
+            embedded(token, e.at(x, b.mul(token, hidden)))
+    else:
+        wide, features = b.mul(hidden, I64(2)), _word(e, call, CallWord.FEATURES, POINTER)
+        with e.loop(0, tokens) as token:
+            both, stream = e.at(read, b.mul(token, wide)), e.at(x, b.mul(token, hidden))
+            feature, behind = e.at(features, b.mul(token, hidden)), e.at(both, hidden)
+            embedded(token, both)
+            if front[0] == "joined":
+                _copy(e, machine.lanes, feature, behind, hidden)
+            else:
+                norm(_word(e, model, ModelWord.TABLE_NORM, POINTER), both, both)
+                norm(_word(e, model, ModelWord.FEATURE_NORM, POINTER), feature, behind)
+                residual = b.icmp_signed("!=", _word(e, model, ModelWord.RESIDUAL_NORMED), I64(0))
+                _copy(e, machine.lanes, b.select(residual, behind, feature), stream, hidden)
+        if front[0] == "joined":
+            b.call(products[front[1]], [
+                read, wide, _word(e, model, ModelWord.FRONT, POINTER), x, hidden,
+                _word(e, model, ModelWord.FRONT_BIAS, POINTER), tokens, wide, hidden, I64(0), scratch,
+            ])  # fmt: skip
+            _copy(e, machine.lanes, x, read, b.mul(tokens, hidden))  # the first layer may read it as it is
     described, weight = _word(e, model, ModelWord.LAYERS, POINTER), _word(e, model, ModelWord.NORM, POINTER)
-    eps, end = _word(e, given, PassWord.EPS, FLOAT), _word(e, call, CallWord.LAYERS)
+    end = _word(e, call, CallWord.LAYERS)
     taps = _word(e, call, CallWord.TAPS)
     states, width = _word(e, call, CallWord.STATES, POINTER), b.mul(taps, hidden)
     done = e.variable(I64, I64(0))
     with e.loop(0, taps) as tap:
         layer = e.load(e.at(_word(e, call, CallWord.TAPPED, POINTER), tap, I64), I64)
         place = e.at(states, e.load(e.at(_word(e, call, CallWord.TAP_AT, POINTER), tap, I64), I64))
-        b.call(run, [b.load(done, typ=I64), layer, described, given])
-        b.store(layer, done)
+        until = b.select(b.icmp_signed("<", layer, end), layer, end)
+        b.call(run, [b.load(done, typ=I64), until, described, given])
+        b.store(until, done)
         with e.loop(0, tokens) as token:
             source, target = e.at(x, b.mul(token, hidden)), e.at(place, b.mul(token, width))
             with b.if_else(b.icmp_signed("==", layer, end)) as (last, inner):
                 with last:
-                    b.call(normed, [source, target, weight, I64(1), hidden, eps])
+                    norm(weight, source, target)
                 with inner:
                     _copy(e, machine.lanes, source, target, hidden)
     b.call(run, [b.load(done, typ=I64), end, described, given])
-    read, judged = _word(e, given, PassWord.READ, POINTER), _word(e, call, CallWord.JUDGED)
+    judged = _word(e, call, CallWord.JUDGED)
     picks = _word(e, call, CallWord.PICKS, POINTER)
     some = b.icmp_unsigned("!=", b.ptrtoint(picks, I64), I64(0))
     with e.loop(0, judged) as number:
@@ -107,10 +160,10 @@ def _forward(module: Any, machine: Machine, layers: str, head: Kind, table: Tabl
         with b.if_then(some):
             b.store(e.load(e.at(picks, number, I64), I64), token)
         source = e.at(x, b.mul(b.load(token, typ=I64), hidden))
-        b.call(normed, [source, e.at(read, b.mul(number, hidden)), weight, I64(1), hidden, eps])
-    b.call(judge, [
+        norm(weight, source, e.at(read, b.mul(number, hidden)))
+    b.call(products[head], [
         read, hidden, _word(e, model, ModelWord.HEAD, POINTER), _word(e, call, CallWord.LOGITS, POINTER), vocab,
-        ir.Constant(POINTER, None), judged, hidden, vocab, I64(0), _word(e, given, PassWord.SCRATCH, POINTER),
+        ir.Constant(POINTER, None), judged, hidden, vocab, I64(0), scratch,
     ])  # fmt: skip
     e.end()
     return e.function

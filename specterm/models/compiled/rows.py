@@ -55,11 +55,11 @@ class CompiledLayers:
 
     def __init__(
         self, sizes: Sizes, layers: Sequence[Layer], norms: Sequence[RmsNorm | None], cos: Tensor, sin: Tensor,
-        eps: float, read_width: int, further: CompiledMatrix | None = None,
+        eps: float, read_width: int, further: Sequence[CompiledMatrix] = (),
     ) -> None:  # fmt: skip
         """norms: in front of each layer's attention, None where that reads what is put into the buffer, `read_width`
-        wide. cos and `signed` sin: float32 [positions, head_dim]. All are for layers that `suit`. further: a product
-        that is to find the scratch memory that it needs too."""
+        wide. cos and `signed` sin: float32 [positions, head_dim]. All are for layers that `suit`. further:
+        products that are to find the scratch memory that they need too."""
         machine = this_machine()
         assert machine is not None, "suit() said so"
         self.machine = machine
@@ -72,7 +72,7 @@ class CompiledLayers:
         self._products = [product for product in layers[0].products() if isinstance(product, CompiledMatrix)]
         self.kinds = tuple(product.kind for product in self._products)
         """Of the weights of a layer's products, which have kernels of their own each."""
-        self._products += [] if further is None else [further]
+        self._products += further
         self._run = layers_kernel(machine, sizes.head_dim, self.kinds)
         self._lanes = machine.lanes
         self._described = np.zeros((len(layers), len(LayerWord)), dtype=np.int64)

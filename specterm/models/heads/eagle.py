@@ -14,12 +14,15 @@ from torch import Tensor, nn
 
 from specterm.decoding.ports import FINAL_NORM, Runner
 from specterm.errors import ModelError
-from specterm.models.compiled.matrix import in_eight_bits
+from specterm.models.compiled.matrix import CompiledMatrix, in_eight_bits
 from specterm.models.heads.checkpoint import Checkpoint
 from specterm.models.heads.feature_heads import FeatureHeads
 from specterm.models.heads.head_config import HeadConfig
 from specterm.models.heads.head_layer import read_layers
+from specterm.models.norm import RmsNorm
+from specterm.models.products import PackedLinear, unscaled
 from specterm.models.row_layers import Through
+from specterm.models.runners.compiled_passes import HeadFront
 
 FILES = ("model.safetensors", "pytorch_model.bin")
 
@@ -47,13 +50,17 @@ class EagleHeads(FeatureHeads):
 
     def pack(self, *, eight_bits: bool = False) -> None:
         """See `FeatureHeads`; the head stays the target's, as the target holds it, but for a copy in 8 bits."""
-        head = self.get_buffer("lm_head")
         super().pack(eight_bits=eight_bits)
         if self.packed_bytes:
             self.register_buffer("lm_head", None, persistent=False)
-        if self.packed_bytes and eight_bits:
-            self._through_head = in_eight_bits(head.float())
-            self.packed_bytes += self._through_head.nbytes
+
+    def ends(self, packed: PackedLinear) -> tuple[HeadFront, RmsNorm | None, CompiledMatrix]:
+        """See `FeatureHeads`."""
+        product = unscaled(packed.product(self.fc), self.fc_bias)
+        assert isinstance(product, CompiledMatrix)
+        self._through_head = judge = in_eight_bits(self.get_buffer("lm_head").float())
+        self.packed_bytes += judge.nbytes
+        return HeadFront("joined", product), None, judge
 
     def fuse(self, taps: Tensor) -> Tensor:
         """The feature is the target's state itself."""

@@ -17,14 +17,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from specterm.decoding.ports import Runner
+from specterm.decoding.ports import FINAL_NORM, Runner
 from specterm.errors import ModelError
+from specterm.models.compiled.matrix import CompiledMatrix
 from specterm.models.heads.checkpoint import Checkpoint
 from specterm.models.heads.eagle import FILES
 from specterm.models.heads.feature_heads import FeatureHeads
 from specterm.models.heads.head_config import HeadConfig
 from specterm.models.heads.head_layer import read_layers
+from specterm.models.norm import RmsNorm
+from specterm.models.products import PackedLinear
 from specterm.models.row_layers import Through
+from specterm.models.runners.compiled_passes import HeadFront
 
 
 class Eagle3Heads(FeatureHeads):
@@ -58,6 +62,20 @@ class Eagle3Heads(FeatureHeads):
         self.input_norm = weight("input_norm.weight", len(taps) * states) if joined else None
         single = range(len(taps)) if options.get("fc_norm") else ()
         self.fc_norm = nn.ParameterList([weight(f"fc_norm.{i}.weight", states) for i in single])
+        if options.get("norm_output"):
+            self.following = FINAL_NORM
+
+    def ends(self, packed: PackedLinear) -> tuple[HeadFront, RmsNorm | None, CompiledMatrix]:
+        """See `FeatureHeads`."""
+        judge, eps = packed.product(self.lm_head), self.config.eps
+        assert isinstance(judge, CompiledMatrix)
+        front = HeadFront(
+            "beside",
+            table_norm=self.layers[0].row_norm(),
+            feature_norm=RmsNorm(self.hidden_norm, eps),
+            residual_normed=bool(self.config.options.get("norm_before_residual")),
+        )
+        return front, RmsNorm(self.norm, eps), judge
 
     def fuse(self, taps: Tensor) -> Tensor:
         """See `FeatureHeads`."""

@@ -21,14 +21,17 @@ from specterm.errors import ModelError
 from specterm.models.attention import grouped_attention, grouped_mask, signed
 from specterm.models.cache import SlotCache, positions_of, visibility
 from specterm.models.cached import Cached
+from specterm.models.compiled.matrix import CompiledMatrix
 from specterm.models.compiled.rows import CompiledLayers, suit
 from specterm.models.heads.head_config import HeadConfig
 from specterm.models.heads.head_layer import Attend, HeadLayer, Linear, Rotary
 from specterm.models.likeliest import LikeliestTokens
 from specterm.models.masks import Masks
+from specterm.models.norm import RmsNorm
 from specterm.models.products import PackedLinear, for_drafting, may_hold, narrowest
 from specterm.models.rope import rope_tables
 from specterm.models.row_layers import Floats, RowLayers, Through, places
+from specterm.models.runners.compiled_passes import UNNORMED, CompiledPasses, HeadFront
 from specterm.models.runners.graphs import ForwardGraphs, Update
 from specterm.models.runners.one_row import filling
 
@@ -41,6 +44,8 @@ class FeatureHeads(Cached, nn.Module, ABC):
     """
 
     taps: tuple[int, ...]
+    following = UNNORMED
+    """Which state behind the layers is the next feature: this or `FINAL_NORM`."""
     token_ids: Tensor | None
 
     def __init__(
@@ -58,6 +63,7 @@ class FeatureHeads(Cached, nn.Module, ABC):
         self.packed_bytes = 0
         """What packed weights take, which are parameters no more."""
         self._rows: RowLayers | CompiledLayers | None = None
+        self._whole: CompiledPasses | None = None
         self._fill: Callable[[Sequence[int], Floats], None] | None = None
         group = config.heads // config.kv_heads
         self._masks = Masks(group, torch.float32, torch.device("cpu"), config.max_positions)
@@ -123,10 +129,20 @@ class FeatureHeads(Cached, nn.Module, ABC):
         if all(layer.norms_agree for layer in self.layers):
             tables = self.get_buffer("_cos"), signed(self.get_buffer("_sin"))
             layers = [layer.for_rows(packed) for layer in self.layers]
+            norms = [layer.row_norm() for layer in self.layers]
             if suit(self.config, layers):
+                self.likeliest = LikeliestTokens()
+            if suit(self.config, layers) and eight_bits and None not in norms[1:]:
+                front, norm, judge = self.ends(packed)
+                if front.kind == "beside":
+                    norms[0] = None  # it is part of the front
+                embedding = self.get_buffer("embedding")
+                self._whole = CompiledPasses(
+                    self.config, norms, layers, embedding, norm, judge, *tables, self.config.eps, front
+                )
+            elif suit(self.config, layers):
                 none, width = [None] * len(layers), self.layers[0].qkv.shape[1]
                 self._rows = CompiledLayers(self.config, layers, none, *tables, self.config.eps, width)
-                self.likeliest = LikeliestTokens()
             else:
                 self._rows = RowLayers(self.config, layers, *tables)
 
@@ -150,7 +166,11 @@ class FeatureHeads(Cached, nn.Module, ABC):
             if found is not None:
                 return found if last is None else (_picked(found[0], last), found[1])
         cache.begin(block)
-        rows = self._rows
+        rows, whole = self._rows, self._whole
+        if whole is not None and whole.takes(block) and len(cache.layers()) == len(self._layers):
+            logits, states = whole.forward(cache, block, len(self._layers), (self.following,), last, features)
+            assert states is not None
+            return logits, states
         if rows is not None and rows.takes(block) and len(cache.layers()) == len(self._layers):
             following = self.advance(block.ids, features, self._through_rows(rows, cache, block))
         else:
@@ -212,6 +232,11 @@ class FeatureHeads(Cached, nn.Module, ABC):
         self._fill(ids.ravel().tolist(), both[:, :hidden])
         both[:, hidden:] = features.numpy().reshape(-1, hidden)
         return torch.from_numpy(both).view(rows, width, -1)
+
+    @abstractmethod
+    def ends(self, packed: PackedLinear) -> tuple[HeadFront, RmsNorm | None, CompiledMatrix]:
+        """For `CompiledPasses`, of heads that are packed in 8 bits: what is in front of the layers, the norm behind
+        them, and what gives the logits."""
 
     @abstractmethod
     def fuse(self, taps: Tensor) -> Tensor:

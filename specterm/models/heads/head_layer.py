@@ -110,6 +110,10 @@ class HeadLayer(nn.Module):
             down=products(self.down),
         )
 
+    def row_norm(self) -> RmsNorm | None:
+        """The layer's input norm, on a CPU in float32; None where it has none."""
+        return None if self.input_norm is None else RmsNorm(self.input_norm, self._config.eps)
+
     def published(self, at: str) -> dict[str, Tensor]:
         """The weights under their published names, which begin with `at`; norms and biases where there are some."""
         tensors: dict[str, Tensor | None] = {

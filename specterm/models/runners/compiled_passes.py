@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -13,13 +14,17 @@ from torch import Tensor
 from specterm.decoding.ports import FINAL_NORM, Block
 from specterm.models.cache import SlotCache
 from specterm.models.compiled.kernels import model_kernels
+from specterm.models.compiled.layers import PassWord
 from specterm.models.compiled.matrix import CompiledMatrix
-from specterm.models.compiled.model import CallWord, ChainWord, ModelWord
+from specterm.models.compiled.model import CallWord, ChainWord, Front, ModelWord
 from specterm.models.compiled.rows import CompiledLayers, places, sight
 from specterm.models.norm import RmsNorm
 from specterm.models.row_layers import Layer, Sizes
 
-_IDS, _LAYERS, _TAPS, _TAPPED, _TAP_AT, _STATES, _JUDGED, _PICKS, _LOGITS = map(int, CallWord)
+UNNORMED = -2
+"""The place of the hidden state in front of the final norm, to be tapped; see `FINAL_NORM`."""
+_IDS, _LAYERS, _TAPS, _TAPPED, _TAP_AT, _STATES, _JUDGED, _PICKS, _LOGITS, _FEATURES = map(int, CallWord)
+_READ_WIDTH = int(PassWord.READ_WIDTH)
 _MOST, _LEAST, _CHOICE, _DRAWN, _SHARES = map(int, ChainWord)
 
 
@@ -35,30 +40,59 @@ class _Call:
         self.ids_at = self.ids.ctypes.data
 
 
+@dataclass(frozen=True, slots=True)
+class HeadFront:
+    """How heads begin: see `Front`. product: of "joined", with the token's embedding and the feature behind it.
+    table_norm, feature_norm, residual_normed: of "beside"; the last: whether the residual stream is the normed
+    feature."""
+
+    kind: Front
+    product: CompiledMatrix | None = None
+    table_norm: RmsNorm | None = None
+    feature_norm: RmsNorm | None = None
+    residual_normed: bool = False
+
+
 class CompiledPasses:
     """Passes of one model; not for two threads at once."""
 
     def __init__(
-        self, sizes: Sizes, norms: Sequence[RmsNorm], layers: Sequence[Layer], table: Tensor, norm: RmsNorm,
-        judge: CompiledMatrix, cos: Tensor, sin: Tensor, eps: float,
+        self, sizes: Sizes, norms: Sequence[RmsNorm | None], layers: Sequence[Layer], table: Tensor,
+        norm: RmsNorm | None, judge: CompiledMatrix, cos: Tensor, sin: Tensor, eps: float,
+        front: HeadFront | None = None,
     ) -> None:  # fmt: skip
-        """See `OneRow`; the layers `suit`. norm: the last one, in front of `judge`, which gives the logits."""
-        self._layers = CompiledLayers(sizes, layers, norms, cos, sin, eps, sizes.hidden, further=judge)
-        self._held = table, norm, judge  # whose memory the words have the addresses of
+        """See `OneRow`; the layers `suit`. norm: the last one, in front of `judge`, which gives the logits. The first
+        of `norms` may be None in heads, which have a `front`."""
+        product = None if front is None else front.product
+        further, width = [judge] if product is None else [judge, product], sizes.hidden * (1 if front is None else 2)
+        self._layers = CompiledLayers(sizes, layers, norms, cos, sin, eps, width, further)
+        self._held = table, norm, judge, front  # whose memory the words have the addresses of
         self._hidden, self._vocab, self._count = sizes.hidden, judge.out, len(layers)
         self._max_positions = len(cos)
+        self._reads = width if product is None else sizes.hidden  # what the first layer reads, without a norm
         kind = str(table.dtype).removeprefix("torch.")
         self._forward, self._chain = model_kernels(
-            self._layers.machine, sizes.head_dim, self._layers.kinds, judge.kind, kind
-        )
+            self._layers.machine, sizes.head_dim, self._layers.kinds, judge.kind, kind,
+            None if front is None else (front.kind, judge.kind if product is None else product.kind),
+        )  # fmt: skip
         self._model = np.zeros(len(ModelWord), dtype=np.int64)
-        for word, value in (
-            (ModelWord.LAYERS, self._layers.described_at),
-            (ModelWord.TABLE, table.data_ptr()),
-            (ModelWord.NORM, norm.address),
-            (ModelWord.HEAD, judge.panels.data_ptr()),
-            (ModelWord.VOCAB, judge.out),
-        ):
+        words = {
+            ModelWord.LAYERS: self._layers.described_at,
+            ModelWord.TABLE: table.data_ptr(),
+            ModelWord.TOKENS: len(table),
+            ModelWord.NORM: 0 if norm is None else norm.address,
+            ModelWord.HEAD: judge.panels.data_ptr(),
+            ModelWord.VOCAB: judge.out,
+        }
+        if front is not None:
+            words |= {
+                ModelWord.FRONT: 0 if product is None else product.panels.data_ptr(),
+                ModelWord.FRONT_BIAS: 0 if product is None or product.bias is None else product.bias.data_ptr(),
+                ModelWord.TABLE_NORM: 0 if front.table_norm is None else front.table_norm.address,
+                ModelWord.FEATURE_NORM: 0 if front.feature_norm is None else front.feature_norm.address,
+                ModelWord.RESIDUAL_NORMED: int(front.residual_normed),
+            }
+        for word, value in words.items():
             self._model[word] = value
         self._model_at = self._model.ctypes.data
         self._calls: dict[tuple[int, int], _Call] = {}
@@ -95,9 +129,10 @@ class CompiledPasses:
         words[_TAPS] = words[_PICKS] = 0
 
     def forward(
-        self, cache: SlotCache, block: Block, layers: int, taps: Sequence[int], last: Sequence[int] | None
-    ) -> tuple[Tensor, Tensor | None]:
-        """See `OneRow`."""
+        self, cache: SlotCache, block: Block, layers: int, taps: Sequence[int], last: Sequence[int] | None,
+        features: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor | None]:  # fmt: skip
+        """See `OneRow`; features: those in front of the tokens of heads, float32 [B, T, hidden]."""
         rows, width = len(block.rows), block.width
         call, b = self._call(rows, width), self._layers.buffers(rows, width)
         begins = [start + block.first for start in block.starts]
@@ -115,6 +150,9 @@ class CompiledPasses:
             tapped = _tapped(tuple(taps), layers, self._hidden)
             words[_TAPS], words[_STATES] = len(taps), states.data_ptr()
             words[_TAPPED], words[_TAP_AT] = tapped[0].ctypes.data, tapped[1].ctypes.data
+        if features is not None:
+            features = features.contiguous()
+            words[_FEATURES], b.words[_READ_WIDTH] = features.data_ptr(), self._reads
         self._forward(self._model_at, b.at, call.at)
         return logits, states
 
@@ -138,6 +176,7 @@ class CompiledPasses:
         call.words[_PICKS] = call.picks_at if width > 1 else 0
         words[_MOST], words[_CHOICE], words[_DRAWN] = most, choice, drawn.ctypes.data
         words[_SHARES] = self._shares.ctypes.data
+        assert self._chain is not None, "heads make no chains"
         words.view(np.float32)[2 * _LEAST] = least  # the lower half; all machines with kernels have it first
         self._chain(self._model_at, b.at, call.at, step.at, step_call.at, self._chain_at)
         count = int(drawn[most])
@@ -147,7 +186,8 @@ class CompiledPasses:
 @lru_cache
 def _tapped(taps: tuple[int, ...], layers: int, hidden: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """In front of which layers states are wanted, ascending, and where in a row of them each begins."""
-    layer_of = [layers if tap == FINAL_NORM else tap for tap in taps]
+    behind = {FINAL_NORM: layers, UNNORMED: layers + 1}
+    layer_of = [behind.get(tap, tap) for tap in taps]
     order = sorted(range(len(taps)), key=layer_of.__getitem__)
     ordered = np.array([layer_of[i] for i in order], dtype=np.int64)
     return ordered, np.array([i * hidden for i in order], dtype=np.int64)

@@ -26,6 +26,8 @@ _PROBE = 4  # drafted rounds after which a probe that does not pay is broken off
 _LONGEST_PROBE = 16  # rounds, where drafts are seldom found
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 16, 256  # rounds
 _SETTLED = 64  # drafted rounds after which the next pause is a short one again
+_LOOKED_AT = 4  # of the rounds of a pause every so many: what naive costs is known by then, and looking costs too
+_WEIGHED = 4  # once there is evidence, the depths are weighed anew every so many rounds
 _REMEMBERED = 0.1  # of what drafts were worth and cost before a pause
 _LOSING, _PAYING = 0.98, 1.02  # of naive's rate: between the two nothing changes
 _STRAY = 16  # every so many rounds another length is tried, lest an old figure stand for ever
@@ -96,6 +98,9 @@ class AdaptiveLength:
 
     def observe(self, depth: int, rows: Sequence[RowDraft], draft_s: float, pass_s: float) -> Change | None:
         """What a round of `depth` came to: seconds of drafting (with the drafter's learning) and of all the rest."""
+        if self._state is _State.PAUSED and self._left > 1 and self._left % _LOOKED_AT:
+            self._left, self._idle = self._left - 1, True
+            return None
         drafting = [row for row in rows if row.limit]
         widest = max(row.nodes for row in rows)
         self._pass_s.observe(1 + widest, pass_s)
@@ -109,7 +114,8 @@ class AdaptiveLength:
             if not self._idle:
                 self._draft_s.observe(deepest, draft_s)
         self._idle = not drafting
-        self._weigh()
+        if self._state is not _State.DRAFTING or self._evidence < _EVIDENCE or self._rounds % _WEIGHED == 0:
+            self._weigh()
         return self._step(depth, drafted=widest > 0)
 
     def _step(self, depth: int, *, drafted: bool) -> Change | None:

@@ -49,6 +49,8 @@ class Topology:
     @staticmethod
     def of_parents(parents: Tensor, max_depth: int) -> Topology:
         """From the parents of draft nodes: int64 [R, N], -1 for the root, each smaller than its own index."""
+        if parents.device.type == "cpu" and len(parents) == 1:
+            return _tree((0, *(parent + 1 for parent in parents[0].tolist())), max_depth)
         if parents.device.type == "cpu":
             whole = np.zeros((len(parents), parents.shape[1] + 1), dtype=np.int64)
             np.add(parents.numpy(), 1, out=whole[:, 1:])
@@ -60,6 +62,8 @@ class Topology:
         that each is below."""
         if self.chain and parents.shape[1] == 1:
             return _chain(self.size, parents.device)
+        if parents.device.type == "cpu" and len(parents) == 1 == len(self.parents):
+            return _tree((*self.parents[0].tolist(), *parents[0].tolist()), self.max_depth + 1)
         if parents.device.type == "cpu":
             return _with_level_on_host(self, parents)
         return _with_level_on_device(self, torch.cat((self.parents.expand(len(parents), -1), parents), dim=1))
@@ -110,6 +114,12 @@ def _of_parents_on_host(parents: Tensor, max_depth: int) -> Topology:
         torch.from_numpy(visible.reshape(rows, size, size)),
         max_depth,
     )
+
+
+@lru_cache(maxsize=4096)
+def _tree(parents: tuple[int, ...], max_depth: int) -> Topology:
+    """One on the host, the root included; many rounds draft trees of the same shape."""
+    return _of_parents_on_host(torch.tensor([parents]), max_depth)
 
 
 def _with_level_on_host(before: Topology, level: Tensor) -> Topology:

@@ -61,13 +61,13 @@ class FeaturePrefix(CachePrefix):
     def __init__(self, model: FeatureModel, widest: int) -> None:
         super().__init__(model, widest)
         self._pairs = model
-        self._features: dict[int, Tensor] = {}  # row -> [pending, H], where any is
+        self._taps: dict[int, list[Tensor]] = {}  # row -> parts of [pending, F], the target's states
 
     def admit(self, row: int, prompt_ids: Tensor, first: int, taps: Tensor) -> None:
         """Prefill the pairs of the prompt, int64 [L], with the target's states `taps`, [n, F], of its last n tokens: of
         all whose pairs were not recalled. The last pair, of the first root, is pending."""
         length, there = len(prompt_ids), self._recalled.pop(row, 0)
-        self._features.pop(row, None)
+        self._taps.pop(row, None)
         if length > self._pairs.max_positions:
             self._rows[row] = PrefixRow(length, [], [])
             return
@@ -83,8 +83,9 @@ class FeaturePrefix(CachePrefix):
         """Forward what is pending; returns the logits after the root, [B, W], and the feature of the root, [B, H]."""
         for row in rows:
             self._prefill(row, len(self._rows[row].pending) - self._widest)  # after a pause: more than a round's worth
-        pending = [self._features.pop(row) for row in rows]
-        features = pending[0].unsqueeze(0) if len(rows) == 1 else pad_sequence(pending, batch_first=True)
+        pending = [self._pending_taps(row) for row in rows]
+        taps = pending[0].unsqueeze(0) if len(rows) == 1 else pad_sequence(pending, batch_first=True)
+        features = self._pairs.fuse(taps.to(self._pairs.device, self._pairs.dtype))
         block, last = self._pending_block(rows, self._pairs.device)
         logits, following = self._pairs.forward(block, features, last)
         if len(rows) == 1:
@@ -95,25 +96,30 @@ class FeaturePrefix(CachePrefix):
         """The text went on by `tokens`; the target's states before them are `taps`, [len(tokens), F]."""
         if not self.room(row):  # and never again
             return
-        features = self._pairs.fuse(taps.to(self._pairs.device, self._pairs.dtype))
-        before = self._features.get(row)
-        self._features[row] = features.clone() if before is None else torch.cat([before, features])
+        self._taps.setdefault(row, []).append(taps.clone())  # of a graph's output there is one only
         self._rows[row].pending.extend(tokens)
         self._rows[row].text.extend(tokens)
 
     def release(self, row: int) -> None:
         """Forget the row."""
         super().release(row)
-        self._features.pop(row, None)
+        self._taps.pop(row, None)
 
     def _prefill(self, row: int, count: int) -> None:
         """Forward the first `count` pending pairs of `row`, if it is any."""
         if count <= 0:
             return
-        state, features = self._rows[row], self._features[row]
+        state, taps = self._rows[row], self._pending_taps(row)
+        features = self._pairs.fuse(taps[:count].to(self._pairs.device, self._pairs.dtype))
         for block in chunks(row, torch.tensor(state.pending[:count]), state.length, self._pairs.device):
             begin = block.starts[0] - state.length
             self._pairs.forward(block, features[begin : begin + block.width].unsqueeze(0), [block.width - 1])
         state.length += count
         del state.pending[:count]
-        self._features[row] = features[count:]
+        if count < len(taps):
+            self._taps[row] = [taps[count:]]
+
+    def _pending_taps(self, row: int) -> Tensor:
+        """The target's states before the pending tokens, [pending, F]; they are kept no longer."""
+        parts = self._taps.pop(row)
+        return parts[0] if len(parts) == 1 else torch.cat(parts)

@@ -23,6 +23,7 @@ from specterm.events import Calibration
 _EVIDENCE = 8  # drafted rounds before drafting may be given up, or taken up again
 _ALONE = 2.0  # rounds without a draft that must have been seen by then: naive's cost is measured, not only foretold
 _PROBE = 4  # drafted rounds after which a probe that does not pay is broken off
+_GLIMPSE = 2  # likewise where drafts are far from paying
 _LONGEST_PROBE = 16  # rounds, where drafts are seldom found
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 16, 256  # rounds
 _SETTLED = 64  # drafted rounds after which the next pause is a short one again
@@ -30,8 +31,10 @@ _LOOKED_AT = 4  # of the rounds of a pause every so many: what naive costs is kn
 _WEIGHED = 4  # once there is evidence, the depths are weighed anew every so many rounds
 _REMEMBERED = 0.1  # of what drafts were worth and cost before a pause
 _LOSING, _PAYING = 0.98, 1.02  # of naive's rate: between the two nothing changes
+_HOPELESS = 0.85
 _STRAY = 16  # every so many rounds another length is tried, lest an old figure stand for ever
 _CLOSE_CALL = 1.3  # naive is tried likewise where drafting is expected to gain less than this
+_BARE = 4  # rounds at a time: the first has caches that drafting has filled, and says little of naive's cost
 _UNMEASURED = Calibration({1: 1.0}, (), 0)
 _LEAST_DRAFT = 0.02  # of a one-token pass: the cost of a draft that nobody calibrated, to begin with
 
@@ -79,6 +82,7 @@ class AdaptiveLength:
         self._evidence = 0  # drafted rounds in this state
         self._left = 0  # rounds of the pause or the probe
         self._pause = _SHORTEST_PAUSE
+        self._bare = 0  # rounds without drafts that are still to come, to see what naive costs
         self._idle = False  # the last round had no drafts: the next draft makes up for it first
         self._weigh()
 
@@ -92,6 +96,9 @@ class AdaptiveLength:
         if self._state is _State.PROBING:
             return best
         self._rounds += 1
+        if self._bare:
+            self._bare -= 1
+            return 0
         if self._losing:  # in doubt: see what naive costs before giving up
             return 0
         return self._stray(best, most) if self._rounds % _STRAY == 0 else best
@@ -103,7 +110,8 @@ class AdaptiveLength:
             return None
         drafting = [row for row in rows if row.limit]
         widest = max(row.nodes for row in rows)
-        self._pass_s.observe(1 + widest, pass_s)
+        if drafting or self._idle or self._state is _State.PAUSED:
+            self._pass_s.observe(1 + widest, pass_s)
         for row in drafting:
             self._acceptance.observe(row.limit, row.nodes, row.accepted)
         if not drafting:
@@ -138,7 +146,8 @@ class AdaptiveLength:
                 pays, over = self._gain() > _PAYING, self._left <= 0
                 if pays and (over or self._evidence >= _EVIDENCE):
                     return self._take_up()
-                if not pays and (over or self._evidence >= _PROBE):
+                enough = _GLIMPSE if self._gain() < _HOPELESS else _PROBE
+                if not pays and (over or self._evidence >= enough):
                     self._pause = min(2 * self._pause, _LONGEST_PAUSE)
                     self._enter(_State.PAUSED, self._pause)
         return None
@@ -175,13 +184,18 @@ class AdaptiveLength:
 
     @property
     def _losing(self) -> bool:
+        if self._gain() < _HOPELESS:
+            return self._evidence >= _EVIDENCE // 2
         return self._evidence >= _EVIDENCE and self._gain() < _LOSING
 
     def _stray(self, best: int, most: int) -> int:
         """A length beside the best one, by turns deeper, shallower and, where it is a close call, none."""
         turn = self._rounds // _STRAY % 3
+        if turn == 2 and self._gain() < _CLOSE_CALL and self._pass_s.seen(1) < _ALONE:
+            self._bare = _BARE - 1
+            return 0
         if turn == 2:
-            return 0 if self._gain() < _CLOSE_CALL else best
+            return best
         return min(most, best + 1) if turn == 1 else max(1, best - 1)
 
     def _seconds(self, depth: int) -> float:

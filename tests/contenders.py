@@ -88,7 +88,9 @@ class Ours:
         """Adds up the seconds that forward passes of target and draft take, in the list that this gives. Drafts take
         turns meanwhile: what runs in another thread is in no clock of this one."""
         seconds, within = [0.0], [False]
-        passes = [(runner, name) for runner in (self.target, *self.drafts) for name in ("forward", "step", "greedy_chain")]
+        passes = [
+            (runner, name) for runner in (self.target, *self.drafts) for name in ("forward", "step", "greedy_chain")
+        ]
         passes = [(runner, name, getattr(runner, name)) for runner, name in passes if hasattr(runner, name)]
 
         def timed(run_pass):

@@ -29,7 +29,7 @@ LOADING: tuple[Parameter, ...] = (
     Parameter(
         "draft_quantize", "text", "auto",
         f"Weights of drafts and heads: {', '.join(DRAFT_QUANTIZATIONS)}; auto is 8 bits on processors with fast "
-        "products for them.",
+        "products for them, unless --dtype says something.",
         label="draft quant.", choices=DRAFT_QUANTIZATIONS,
     ),
     Parameter(

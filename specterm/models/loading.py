@@ -214,7 +214,7 @@ def _load(
 
 def _in_eight_bits(spec: ModelSpec, device: torch.device) -> bool:
     """Whether drafters are held in 8 bits, as far as they can be; the target judges what they draft in any case."""
-    wanted = spec.draft_quantize == "8bit" or (spec.draft_quantize == "auto" and spec.dtype != "float64")
+    wanted = spec.draft_quantize == "8bit" or (spec.draft_quantize == "auto" and spec.dtype == "auto")
     return wanted and device.type == "cpu" and this_machine() is not None
 
 

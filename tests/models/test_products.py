@@ -169,7 +169,7 @@ def test_bfloat16_weights_that_are_packed_lose_nothing(name, monkeypatch):
 @pytest.mark.parametrize("way", [CompiledMatrix, HalfPacked, Plain])
 @pytest.mark.parametrize("kind", ["eagle", "eagle3"])
 def test_packed_heads_compute_what_they_did_before(kind, way, monkeypatch):
-    monkeypatch.setattr("specterm.models.heads.feature_heads.quickest", lambda *_: None if way is Plain else way)
+    monkeypatch.setattr("specterm.models.products.quickest", lambda *_: None if way is Plain else way)
     monkeypatch.setattr("specterm.models.products.packed_quickest", lambda _: way)
     models = load_models(ModelSpec(dtype="float32").checked())
     packed, plain = models.heads[kind], READERS[kind](BUILTIN_FOLDER / kind, models.target.runner)
@@ -202,7 +202,7 @@ def test_packed_heads_compute_what_they_did_before(kind, way, monkeypatch):
 @pytest.mark.parametrize("way", [CompiledMatrix, HalfPacked, Plain])
 @pytest.mark.parametrize("kind", ["medusa", "mlp"])
 def test_packed_speculators_compute_what_they_did_before(kind, way, monkeypatch):
-    monkeypatch.setattr(f"specterm.models.heads.{kind}.quickest", lambda *_: None if way is Plain else way)
+    monkeypatch.setattr("specterm.models.products.quickest", lambda *_: None if way is Plain else way)
     monkeypatch.setattr("specterm.models.products.packed_quickest", lambda _: way)
     models = load_models(ModelSpec(dtype="float32").checked())
     packed, plain = models.heads[kind], READERS[kind](BUILTIN_FOLDER / kind, models.target.runner)
@@ -237,8 +237,7 @@ def test_packed_medusa_heads_of_several_layers():
 @pytest.mark.parametrize("kind", ["medusa", "mlp", "eagle", "eagle3"])
 def test_heads_of_a_bfloat16_target_are_packed_as_those_of_a_float32_one(kind, monkeypatch):
     """Their weights are the same, and what goes through packed ones is float32."""
-    module = f"specterm.models.heads.{'feature_heads' if kind.startswith('eagle') else kind}"
-    monkeypatch.setattr(f"{module}.quickest", lambda *_: CompiledMatrix)
+    monkeypatch.setattr("specterm.models.products.quickest", lambda *_: CompiledMatrix)
     narrow, wide = (load_models(ModelSpec(dtype=dtype).checked()).heads[kind] for dtype in ("bfloat16", "float32"))
     assert narrow.dtype == wide.dtype == torch.float32
     assert narrow.packed_bytes == wide.packed_bytes > 0

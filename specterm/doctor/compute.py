@@ -121,14 +121,15 @@ def _kernels() -> Line:
     name, machine = "CPU kernels", this_machine()
     if machine is None:
         return Line(name, "note", "none for this processor; torch's products serve, which are slower with few tokens")
-    weight, x = torch.randn(64, 64), torch.randn(5, 64)
+    weight, x = torch.randn(64, 64).bfloat16().float(), torch.randn(5, 64)
     try:
         right = torch.allclose(CompiledMatrix(weight)(x), x @ weight.T, atol=1e-4)
     except RuntimeError as error:
         return Line(name, "missing", f"LLVM refuses to compile them: {one_line(error)}", "install llvmlite anew")
     if not right:
         return Line(name, "missing", "a compiled product is not what torch makes of it", "install llvmlite anew")
-    return Line(name, "ok", f"compiled for {machine.cpu}, vectors of {machine.lanes} numbers")
+    units = ", matrix units (AMX)" if machine.tiles else ""
+    return Line(name, "ok", f"compiled for {machine.cpu}, vectors of {machine.lanes} numbers{units}")
 
 
 def _defaults(torch: Any) -> list[Line]:

@@ -29,7 +29,7 @@ DRAFT_TEMPERATURE = Parameter(
 DRAFT_CONFIDENCE = Parameter(
     "draft_confidence",
     "float",
-    0.2,
+    0.05,
     "A draft ends early where the draft model's own probability of the whole of it falls below this; 0 for never. In "
     "effect where drafts are greedy: sampled ones have their full length always, as the output would be biased.",
     minimum=0.0,

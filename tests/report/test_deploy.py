@@ -71,14 +71,14 @@ def test_a_chain_of_a_draft_model_has_its_like_in_both() -> None:
     assert found.verdict == "deploy draft gamma 5: 2.00x (1.80 to 2.20) as fast as naive decoding, output identical"
     assert speculative_config(found) == {"method": "draft_model", "model": "small/draft", "num_speculative_tokens": 5}
     assert [len(way.differences) for way in found.ways] == [1, 1]
-    assert "an end at a confidence of 0.2 is not available" in way(found, "vLLM").differences[0]
+    assert "an end at a confidence of 0.05 is not available" in way(found, "vLLM").differences[0]
     whole = won("draft", num_draft_tokens=5, draft_confidence=0.0)
     assert [way.differences for way in whole.ways] == [(), ()]
     code = ast.parse(way(found, "transformers").line or "")
     keywords = {k.arg: ast.unparse(k.value) for n in ast.walk(code) if isinstance(n, ast.Call) for k in n.keywords}
     assert keywords["num_assistant_tokens"] == "5"
     assert keywords["assistant_model"] == "assistant"
-    assert keywords["assistant_confidence_threshold"] == "0.2"
+    assert keywords["assistant_confidence_threshold"] == "0.05"
 
 
 def test_ngram_bounds_go_along() -> None:

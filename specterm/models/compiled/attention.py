@@ -32,16 +32,7 @@ def attention(module: Any, machine: Machine, size: int) -> Any:
     b, tokens = e.b, e.arguments[3]
     total = b.mul(e.arguments[2], tokens)
     with e.loop(0, total, QUERIES) as first:
-        behind = e.function.append_basic_block("behind")
-        choice = b.switch(b.sub(total, first), full := e.function.append_basic_block("full"))
-        for count, kernel in enumerate(few, start=1):
-            block = full if count == QUERIES else e.function.append_basic_block("few")
-            if count < QUERIES:
-                choice.add_case(I64(count), block)
-            b.position_at_end(block)
-            b.call(kernel, [*e.arguments, first])
-            b.branch(behind)
-        b.position_at_end(behind)
+        e.call_by_count(b.sub(total, first), few, [*e.arguments, first])
     e.end()
     return e.function
 

@@ -67,6 +67,21 @@ class Emitter:
         b.branch(test)
         b.position_at_end(behind)
 
+    def call_by_count(self, count: Value, functions: Sequence[Value], arguments: Sequence[Value]) -> None:
+        """Calls the first function where the count is 1, the second where it is 2, ..., the last one from its own
+        number on."""
+        b = self.b
+        behind, full = (self.function.append_basic_block(name) for name in ("behind", "full"))
+        choice = b.switch(count, full)
+        for number, function in enumerate(functions, start=1):
+            block = full if number == len(functions) else self.function.append_basic_block("few")
+            if number < len(functions):
+                choice.add_case(I64(number), block)
+            b.position_at_end(block)
+            b.call(function, arguments)
+            b.branch(behind)
+        b.position_at_end(behind)
+
     def at(self, base: Value, offset: int | Value, kind: Type = FLOAT) -> Value:
         """The address of element `offset` of an array of `kind`."""
         return self.b.gep(base, [index(offset)], source_etype=kind)

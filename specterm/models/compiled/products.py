@@ -86,17 +86,7 @@ def product(module: Any, machine: Machine, kind: Kind) -> None:
                 e.at(x, b.mul(row, x_step)), x_step, panel, e.at(e.at(y, b.mul(row, y_step)), column), y_step,
                 bias, column, inner, left, add, ahead, pace,
             ]  # fmt: skip
-            beyond = b.sub(rows, row)
-            behind = e.function.append_basic_block("behind")
-            choice = b.switch(beyond, full := e.function.append_basic_block("full"))
-            for count, kernel in enumerate(few, start=1):
-                block = full if count == machine.rows else e.function.append_basic_block("few")
-                if count < machine.rows:
-                    choice.add_case(I64(count), block)
-                b.position_at_end(block)
-                b.call(kernel, arguments)
-                b.branch(behind)
-            b.position_at_end(behind)
+            e.call_by_count(b.sub(rows, row), few, arguments)
         b.store(e.b.gep(panel, [panel_size], source_etype=I8), at)
     e.end()
 

@@ -117,17 +117,7 @@ def product(module: Any, kind: TileKind) -> None:
             own = e.at(parts, b.mul(walk, group_size), I8)
             arguments = [own, e.at(scales, row), panel, e.at(e.at(y, b.mul(row, y_step)), column), y_step, bias, column,
                          steps, left, add, count, ahead, pace]  # fmt: skip
-            behind = e.function.append_basic_block("behind")
-            tiles = b.sdiv(b.add(b.mul(count, I64(how.parts)), I64(15)), I64(16))
-            choice = b.switch(tiles, full := e.function.append_basic_block("full"))
-            for number, kernel in enumerate(few, start=1):
-                block = full if number == how.parts else e.function.append_basic_block("few")
-                if number < how.parts:
-                    choice.add_case(I64(number), block)
-                b.position_at_end(block)
-                b.call(kernel, arguments)
-                b.branch(behind)
-            b.position_at_end(behind)
+            e.call_by_count(b.sdiv(b.add(b.mul(count, I64(how.parts)), I64(15)), I64(16)), few, arguments)
         b.store(b.gep(panel, [panel_size], source_etype=I8), at)
     e.call("llvm.x86.tilerelease", VOID)
     e.end()

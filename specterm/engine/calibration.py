@@ -17,10 +17,11 @@ from specterm.decoding.drafters.side_by_side import Threads
 from specterm.decoding.ports import Block, Runner
 from specterm.decoding.tree import Topology
 from specterm.events import Calibration
+from specterm.models.compiled.machine import this_machine
 from specterm.models.loading import LoadedModels
 
-_WIDTHS = (1, 2, 6, 7, 12, 13, 24)
-"""Compiled kernels take six tokens at a time, so the seventh costs as much as the first: both sides of a step."""
+_WIDEST = 24
+_STEPS_ELSEWHERE = 6, 12
 _CONTEXT = 64
 _PASSES = 5
 _STEPS = 4  # of each draft model between two meetings of their threads
@@ -48,14 +49,21 @@ def calibrate_quickest(models: LoadedModels) -> Calibration:
 def calibrate(models: LoadedModels) -> Calibration:
     """Measure the loaded models; takes a few dozen forward passes at most, which also warm them up."""
     target = models.target.runner
-    context = max(1, min(_CONTEXT, target.max_positions - max(_WIDTHS)))
-    widths = [width for width in _WIDTHS if context + width <= target.max_positions]
+    context = max(1, min(_CONTEXT, target.max_positions - _WIDEST))
+    widths = [width for width in _widths() if context + width <= target.max_positions]
     runners = [draft.runner for draft in models.drafts]
     steps = [_forward_s(draft, [1], min(context, draft.max_positions - 1))[1] for draft in runners]
     return Calibration(
         _forward_s(target, widths, context), tuple(steps), context, _together_s(runners, context),
         torch.get_num_threads(),
     )  # fmt: skip
+
+
+def _widths() -> list[int]:
+    """Among them both sides of each step in what compiled kernels take."""
+    machine = this_machine()
+    steps = _STEPS_ELSEWHERE if machine is None else machine.steps
+    return sorted({1, 2, *steps, *(step + 1 for step in steps), _WIDEST})
 
 
 def _forward_s(runner: Runner, widths: Sequence[int], context: int) -> dict[int, float]:

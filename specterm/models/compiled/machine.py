@@ -26,6 +26,11 @@ class Machine:
     tiles: bool = False
 
     @property
+    def steps(self) -> tuple[int, ...]:
+        """Behind so many tokens the next one costs more: they fill the registers once, or twice."""
+        return (5, 10, 16) if self.tiles else (self.rows, 2 * self.rows)
+
+    @property
     def columns(self) -> int:
         """Of a product at a time: four vectors, so that no step waits for the one before."""
         return 4 * self.lanes

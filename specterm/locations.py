@@ -10,6 +10,7 @@ _NAMED_BY = {
     "data": "SPECTERM_DATA_DIR",
     "state": "SPECTERM_STATE_DIR",
     "log": "SPECTERM_LOG_DIR",
+    "cache": "SPECTERM_CACHE_DIR",
 }
 VARIABLES = frozenset(_NAMED_BY.values())
 """The environment variables that name another place."""
@@ -49,6 +50,11 @@ def log_file() -> Path:
     return (_named("log") or _platform("log")) / "specterm.log"
 
 
+def cache_folder() -> Path:
+    """Where the program keeps what it can make again: compiled kernels. It is not made here."""
+    return _named("cache") or _platform("cache")
+
+
 def all_places() -> dict[str, Path]:
     """Every place by name, in the order in which they are told."""
     return {
@@ -58,6 +64,7 @@ def all_places() -> dict[str, Path]:
         "data": data_folder(),
         "state": state_folder(),
         "log": log_file(),
+        "cache": cache_folder(),
     }
 
 

@@ -109,7 +109,15 @@ def test_paths_say_where_everything_lies(config: Path, capsys: pytest.CaptureFix
     out = capsys.readouterr().out
     assert f"config  {config}\n" in out
     assert f"state   {config.parent / 'state'}\n" in out
-    assert [line.split()[0] for line in out.splitlines()] == ["config", "themes", "prompts", "data", "state", "log"]
+    assert [line.split()[0] for line in out.splitlines()] == [
+        "config",
+        "themes",
+        "prompts",
+        "data",
+        "state",
+        "log",
+        "cache",
+    ]
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+from specterm.models.compiled.kept_code import KeptCode
+
 _X86_64_V4 = {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl", "avx2", "fma", "f16c"}
 _X86_64_V3 = {"avx2", "fma", "f16c", "bmi", "bmi2"}
 _AMX = {"amx-tile", "amx-bf16", "amx-int8"}
@@ -71,21 +73,27 @@ class Library:
         Raises:
             RuntimeError: LLVM refuses.
         """
+        import llvmlite
         from llvmlite import binding
 
         binding.initialize_native_target()
         binding.initialize_native_asmprinter()
+        features, text = "+amx-tile,+amx-bf16,+amx-int8" if machine.tiles else "", str(module)
         target = binding.Target.from_default_triple().create_target_machine(
-            cpu=machine.cpu, features="+amx-tile,+amx-bf16,+amx-int8" if machine.tiles else "", opt=2, jit=True
+            cpu=machine.cpu, features=features, opt=2, jit=True
         )
-        parsed = binding.parse_assembly(str(module))
+        parsed = binding.parse_assembly(text)
         parsed.triple, parsed.data_layout = target.triple, str(target.target_data)
-        options = binding.create_pipeline_tuning_options(speed_level=2)
-        # The kernels say themselves what is a vector; loops that are short are not to become long code.
-        options.loop_vectorization = options.slp_vectorization = options.loop_unrolling = False
-        builder = binding.create_pass_builder(target, options)
-        builder.getModulePassManager().run(parsed, builder)
+        kept = KeptCode(llvmlite.__version__, target.triple, machine.cpu, features, text)
+        code = kept.read()
+        if code is None:
+            options = binding.create_pipeline_tuning_options(speed_level=2)
+            # The kernels say themselves what is a vector; loops that are short are not to become long code.
+            options.loop_vectorization = options.slp_vectorization = options.loop_unrolling = False
+            builder = binding.create_pass_builder(target, options)
+            builder.getModulePassManager().run(parsed, builder)
         self._engine = binding.create_mcjit_compiler(parsed, target)
+        self._engine.set_object_cache(lambda _, made: kept.write(made), lambda _: code)
         self._engine.finalize_object()
 
     def address(self, name: str) -> int:

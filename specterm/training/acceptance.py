@@ -113,7 +113,8 @@ def measure(family: Path, prompts: Sequence[Request], max_tokens: int, device: s
     for used in dict.fromkeys([(), *((draft,) for draft in drafts), drafts]):
         methods = [method for method in METHODS.values() if _runs(method, used, drafts, heads)]
         names = [str(family / draft) for draft in used]
-        with Workbench(str(family / "target"), names, device=device, **heads) as workbench:
+        # As they are stored: a processor that holds them in 8 bits would tell of other weights.
+        with Workbench(str(family / "target"), names, device=device, draft_quantize="none", **heads) as workbench:
             for method in methods:
                 yield _measured(workbench, method, used, prompts, max_tokens)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -185,8 +186,9 @@ def _load(
             fused = LlamaRunner(read, config, device, dtype, max_positions, widths, eight_bits=eight_bits)
             (parameters, held), kind, runner = fused.size(), "fused llama", fused
         else:
-            causal, weights = _load_transformers(spec, name, folder, device, dtype, quantize, max_positions, meter)
-            parameters, held = sum(t.numel() for t in weights), sum(t.nbytes for t in weights)
+            causal, parameters, held = _load_transformers(
+                spec, name, folder, device, dtype, quantize, max_positions, meter
+            )
             kind, runner = "transformers", causal  # type: ignore[assignment]
     except Exception as error:
         if not is_out_of_memory(error):
@@ -244,7 +246,8 @@ def _load_transformers(
     quantize: str,
     max_positions: int,
     meter: LoadMeter,
-) -> tuple[Runner, list[torch.Tensor]]:
+) -> tuple[Runner, int, int]:
+    """The runner, how many parameters its model has and the bytes that they take."""
     open_weights(folder, torch.device("cpu"))  # names the file that is broken, which transformers does not
     import transformers
 
@@ -256,6 +259,8 @@ def _load_transformers(
             load_in_8bit=quantize == "8bit", load_in_4bit=quantize == "4bit", bnb_4bit_compute_dtype=dtype
         )
         options["device_map"] = {"": device}
+        # It warns, product after product, of conversions that are meant, and of faster kernels that others have.
+        logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     transformers.utils.logging.disable_progress_bar()
     try:
         # Mismatches are let through to be told below by name; left alone, transformers would fill gaps at random.
@@ -279,7 +284,9 @@ def _load_transformers(
     if quantize == "4bit" and device.type == "cpu":
         _leave_odd_shapes_unpacked(model)
     model.eval()
-    return CausalLMRunner(model, device, max_positions), [*model.parameters(), *model.buffers()]
+    held = sum(tensor.nbytes for tensor in (*model.parameters(), *model.buffers()))
+    # 4-bit weights lie two in an element, which its own count knows.
+    return CausalLMRunner(model, device, max_positions), model.num_parameters(), held
 
 
 def _leave_odd_shapes_unpacked(model: Any) -> None:

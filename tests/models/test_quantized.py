@@ -1,5 +1,7 @@
 """8-bit and 4-bit weights with bitsandbytes, on the CPU and on CUDA."""
 
+import logging
+
 import pytest
 import torch
 from feeding import chain, random_ids
@@ -30,6 +32,7 @@ def test_quantized(kind, quantize, correlation, device, saved_pair):
     assert plain.info.quantization is None
     assert small.info.runner == "transformers"
     assert small.info.weight_bytes < plain.info.weight_bytes
+    assert small.info.parameters == plain.info.parameters
     logits = []
     for loaded in (plain, small):
         loaded.runner.allocate(1, 64)
@@ -47,6 +50,14 @@ def test_a_quantized_pair_drafts(device, saved_pair):
     decoded = decode(models.target.runner, [IDS], method="draft", drafts=drafts, max_tokens=20)
     assert len(decoded.ids[0]) == 20
     assert "accepted" in decoded.states
+
+
+def test_nothing_is_said_of_every_product(saved_pair, caplog):
+    logging.getLogger("bitsandbytes").setLevel(logging.NOTSET)
+    target, draft = saved_pair("llama")
+    models = load(target, "cpu", drafts=(str(draft),), quantize="8bit", draft_quantize="4bit")
+    decode(models.target.runner, [IDS], method="draft", drafts=[models.drafts[0].runner], max_tokens=4)
+    assert [record for record in caplog.records if record.name.startswith("bitsandbytes")] == []
 
 
 def test_without_bitsandbytes(saved_pair, monkeypatch):

@@ -262,6 +262,19 @@ async def test_every_head_of_the_catalogue_has_a_field(folders: Path) -> None:
             assert binding.tooltip
 
 
+async def test_models_loaded_before_say_how_their_weights_were_held(folders: Path) -> None:
+    app = workbench()
+    for how in ("4bit", "auto"):
+        app.workbench.runs.choice._recent.add(ModelSpec(target="some/model", quantize="8bit", draft_quantize=how))
+    async with app.run_test() as pilot:
+        screen = await opened(app, pilot)
+        told = [str(option.prompt) for option in screen.query_one(OptionList).options if option.id is not None]
+    assert [line for line in told if line.startswith("some/model")] == [
+        "some/model · auto · auto · 8bit",
+        "some/model · auto · auto · 8bit · drafts 4bit",
+    ]
+
+
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: "{}x{}".format(*size))
 async def test_the_picker_as_it_looks(size: tuple[int, int], folders: Path, matches_snapshot: Compare) -> None:
     app = workbench()

@@ -134,4 +134,7 @@ def _told(spec: ModelSpec) -> str:
     spec = as_asked(spec)
     drafts = "".join(f" + {name}" for name in spec.drafts)
     heads = "".join(f" + {kind}" for kind in spec.heads())
-    return f"{spec.target}{drafts}{heads} · {spec.dtype} · {spec.device}"
+    weights = [spec.quantize] if spec.quantize != "none" else []
+    if spec.draft_quantize != "auto":
+        weights.append(f"drafts {spec.draft_quantize}")
+    return " · ".join((f"{spec.target}{drafts}{heads}", spec.dtype, spec.device, *weights))

@@ -10,6 +10,7 @@ from pathlib import Path
 from textwrap import wrap
 from typing import Any, ClassVar
 
+from platformdirs import user_downloads_path
 from textual import events
 from textual.app import App
 from textual.binding import BindingType
@@ -130,6 +131,14 @@ class SpectermApp(App[None]):
         if title and small and len(wrap(message, max(1, self.size.width - _TOAST_EDGES))) > _TOAST_LINES:
             title, message = "", f"{title}: {message}"
         super().notify("\n".join(visible_lines(message)), title=title, **options)
+
+    def deliver_screenshot(
+        self, filename: str | None = None, path: str | None = None, time_format: str | None = None
+    ) -> str | None:
+        """Save a picture of the screen among the downloads, or here where there is no folder for those."""
+        if path is None and not user_downloads_path().is_dir():
+            path = str(Path.cwd())
+        return super().deliver_screenshot(filename, path, time_format)
 
     async def on_event(self, event: events.Event) -> None:
         """Take note that somebody is there, and let keys through one after the other."""

@@ -10,7 +10,7 @@ from textual.app import App
 from textual.pilot import Pilot
 from textual.widgets import Input
 from tui.fake_engine import round_of, run_events
-from tui.screens import settle, workbench
+from tui.screens import comes, settle, workbench
 
 from specterm.config import RunSpec, to_data
 from specterm.metrics import row_results
@@ -153,3 +153,12 @@ async def test_the_way_of_a_copy_is_said(monkeypatch: pytest.MonkeyPatch) -> Non
     assert (await said(monkeypatch, {"TERM": "linux"}, failing))[0] == (
         "pyperclip could not copy 4 characters: no display"
     )
+
+
+async def test_pictures_are_saved_where_there_are_no_downloads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_DOWNLOAD_DIR", str(tmp_path / "none"))
+    app = workbench()
+    async with app.run_test() as pilot:
+        app.deliver_screenshot("picture.svg")
+        await comes(pilot, (tmp_path / "picture.svg").exists)

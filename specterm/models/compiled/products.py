@@ -139,14 +139,20 @@ def _micro_kernel(module: Any, machine: Machine, kind: Kind, rows: int) -> Any:
                 start = e.at(y, b.mul(y_step, I64(row)))
                 for number, room in enumerate(own):
                     e.store(b.load(room, typ=vector), e.at(scratch, number * lanes))
-                with e.loop(0, left) as i:
-                    value = e.variable(FLOAT, e.load(e.at(scratch, i)))
-                    with b.if_then(adding):
-                        b.store(b.fadd(e.load(e.at(start, i)), b.load(value, typ=FLOAT)), value)
-                    e.store(b.load(value, typ=FLOAT), e.at(start, i))
+                put(e, scratch, start, left, adding)
     e.end()
     e.function.attributes.add("noinline")
     return e.function
+
+
+def put(e: Emitter, source: Value, target: Value, count: Value, adding: Value) -> None:
+    """`count` floats, which are added to those that are there where `adding` is true."""
+    b = e.b
+    with e.loop(0, count) as i:
+        value = e.variable(FLOAT, e.load(e.at(source, i)))
+        with b.if_then(adding):
+            b.store(b.fadd(e.load(e.at(target, i)), b.load(value, typ=FLOAT)), value)
+        e.store(b.load(value, typ=FLOAT), e.at(target, i))
 
 
 def _weights(e: Emitter, here: Value, kind: Kind, lanes: int) -> list[Value]:

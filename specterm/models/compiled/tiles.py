@@ -19,7 +19,7 @@ from llvmlite import ir
 from torch import Tensor
 
 from specterm.models.compiled.emitter import FLOAT, I8, I16, I32, I64, POINTER, VOID, Emitter, Value
-from specterm.models.compiled.products import ARGUMENTS, in_eight_bits
+from specterm.models.compiled.products import ARGUMENTS, in_eight_bits, put
 
 TileKind: TypeAlias = Literal["bfloat16_tiles", "int8_tiles"]
 COLUMNS = 32
@@ -288,11 +288,8 @@ def _micro_kernel(module: Any, how: _Format, tiles: int) -> Any:
                     e.store(b.load(total, typ=vector), place)
                 with part_of_it:
                     e.store(b.load(total, typ=vector), e.at(own, half * _LANES))
-        with b.if_then(b.not_(whole)), e.loop(0, left) as i:
-            value = e.variable(FLOAT, e.load(e.at(own, i)))
-            with b.if_then(adding):
-                b.store(b.fadd(e.load(e.at(start, i)), b.load(value, typ=FLOAT)), value)
-            e.store(b.load(value, typ=FLOAT), e.at(start, i))
+        with b.if_then(b.not_(whole)):
+            put(e, own, start, left, adding)
     e.end()
     e.function.attributes.add("noinline")
     return e.function

@@ -28,8 +28,8 @@ LOADING: tuple[Parameter, ...] = (
     ),
     Parameter(
         "draft_quantize", "text", "auto",
-        f"Weights of drafts and heads: {', '.join(DRAFT_QUANTIZATIONS)}; auto is 8 bits on processors with fast "
-        "products for them, unless --dtype says something.",
+        f"Weights of drafts: {', '.join(DRAFT_QUANTIZATIONS)}; auto is 8 bits on processors with fast products for "
+        "them, unless --dtype says something. Heads are in 8 bits where drafts would be.",
         label="draft quant.", choices=DRAFT_QUANTIZATIONS,
     ),
     Parameter(

@@ -1,5 +1,6 @@
 """Choosing models: by name, from earlier choices, from folders; and what becomes of the choice."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -236,16 +237,17 @@ async def test_the_bar_names_the_heads_of_the_chosen_method() -> None:
 
 
 async def test_the_bar_tells_the_drafts_that_the_chosen_method_leaves_out() -> None:
-    loaded = Loaded(0.2, model_info("big", 1_000_000_000), (model_info("a", 10**7), model_info("b", 10**7)), None)
+    narrow = dataclasses.replace(model_info("b", 10**7), quantization="8bit")
+    loaded = Loaded(0.2, model_info("big", 1_000_000_000), (model_info("a", 10**7), narrow), None)
     spec = RunSpec(model=ModelSpec(target="big", drafts=("a", "b")))
     app = workbench(FakeEngine(load=(loaded, RunFinished(0.2, "done"))), spec=spec)
     async with app.run_test(size=(120, 40)) as pilot:
         await settle(pilot)
         bar = app.query_one(ModelBar)
-        assert "draft a (10M)  unused b (10M)" in str(bar.render())
+        assert "draft a (10M)  unused b (10M, 8bit)" in str(bar.render())
         app.query_one("#method", Select).value = "tree"
         await settle(pilot)
-        assert "draft a (10M)  draft b (10M)" in str(bar.render())
+        assert "draft a (10M)  draft b (10M, 8bit)" in str(bar.render())
 
 
 def test_found_devices_are_those_that_the_engine_takes() -> None:

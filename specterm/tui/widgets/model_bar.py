@@ -80,7 +80,7 @@ class ModelBar(Static):
             models = [("target", self._asked.target), *drafts, *self._method_heads(self._asked.heads())]
             return [*models, ("", self._asked.dtype), ("", self._asked.device)]
         target = self._loaded.target
-        drafts = self._method_drafts([_name(draft) for draft in self._loaded.drafts])
+        drafts = self._method_drafts([_name(draft, draft.quantization) for draft in self._loaded.drafts])
         heads = self._method_heads(self._loaded.heads)
         parts = [("target", _name(target)), *drafts, *heads, ("", target.dtype)]
         if target.quantization:
@@ -144,9 +144,9 @@ def _memory(loaded: Loaded) -> str:
     return f"{told} + {sum(kept) / 1e3:.0f} kB/token" if len(kept) == len(tokens) else told
 
 
-def _name(model: ModelInfo) -> str:
+def _name(model: ModelInfo, quantization: str | None = None) -> str:
     millions = model.parameters / 1e6
     size = (
         f"{millions / 1000:.1f}B" if millions >= 1000 else f"{millions:.0f}M" if millions >= 10 else f"{millions:.1f}M"
     )
-    return f"{model.name} ({size})"
+    return f"{model.name} ({size}{f', {quantization}' if quantization else ''})"

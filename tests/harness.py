@@ -58,6 +58,9 @@ class Numbers:
     def decode(self, ids: Sequence[int]) -> str:
         return "".join(f"{i} " for i in ids)
 
+    def piece(self, token: int) -> str:
+        return f"{token} "
+
 
 def decode(
     target: Runner,

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from specterm.config import SamplingSpec
 from specterm.decoding.acceptance import RULES
-from specterm.decoding.ports import Judging, Rule
+from specterm.decoding.ports import HostVerdict, Judging, Rule, Verdict
 from specterm.decoding.sampling import (
     ROUND_STRIDE,
     Purpose,
@@ -113,6 +113,15 @@ def drafted(kind: str, rows: int, draft_warps: Warps = Warps(1.0), first_seed: i
 def judge(rule: Rule, warps: Warps, tree: DraftTree, logits: Tensor, keys: tuple[int, ...]):
     rows = len(keys)
     return rule.verify(tree, logits, Judging(warps, keys, (9,) * rows, (ROUND,) * rows, record=True))
+
+
+def altered(verdict: Verdict | HostVerdict, **fields) -> Verdict:
+    """A verdict with some of its tensors replaced, wherever it was made."""
+    own = Verdict(
+        verdict.topology, verdict.accepted, verdict.next_token, (verdict.path, verdict.states), verdict.p, verdict.q,
+        verdict.next_p,
+    )  # fmt: skip
+    return replace(own, **fields)
 
 
 def continued(tree: DraftTree, verdict, warps: Warps, seed: int = 7) -> Tensor:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from specterm.decoding.adaptive import AdaptiveLength, RowDraft
@@ -108,6 +109,7 @@ class DecodeLoop:
         self._timer = PhaseTimer(target.device)
         self._active: dict[int, Row] = {}  # by slot
         self._rounds = 0
+        self._ids: dict[torch.Size, tuple[Tensor, NDArray[np.int64]]] = {}  # room on the host, by the tokens' shape
 
     def run(self, prompts: Iterable[Prompt]) -> Iterator[Event]:
         """Decode every prompt, in the order of their arrival."""
@@ -228,9 +230,7 @@ class DecodeLoop:
         )
         self._timer.mark("draft")
 
-        block = Block(
-            slots, starts, _with_roots([row.root for row in rows], tree.tokens, self._target.device), tree.topology
-        )
+        block = Block(slots, starts, self._with_roots([row.root for row in rows], tree.tokens), tree.topology)
         needs = self._drafter.needs
         taps: Tensor | None = None
         if needs.taps:
@@ -279,6 +279,21 @@ class DecodeLoop:
             change = self._adaptive.observe(depth, told, draft, max(verify, elapsed - draft))
             if change is not None:
                 yield Notice(self._clock(), "info", change.text, change.advice)
+
+    def _with_roots(self, roots: Sequence[int], tokens: Tensor) -> Tensor:
+        """`roots` in front of the draft tokens, [B, N]: [B, N + 1], on a CPU until the next round."""
+        device, size = self._target.device, tokens.shape
+        if device.type == "cpu":  # where operations on a few numbers take longer to begin than to run
+            if size not in self._ids:
+                room = torch.empty((size[0], size[1] + 1), dtype=torch.int64)
+                self._ids[size] = room, room.numpy()
+            ids, numbers = self._ids[size]
+            numbers[:, 0] = roots
+            if size[1]:
+                numbers[:, 1:] = tokens.numpy()
+            return ids
+        first = torch.tensor(roots, device=device).unsqueeze(1)
+        return torch.cat((first, tokens), dim=1) if size[1] else first
 
     def _emit(self, row: Row, outcome: Outcome, alternatives: tuple[Alternatives, ...] | None) -> RowRound:
         """Append what a row was given, and tell the round as the row saw it."""
@@ -352,16 +367,6 @@ class DecodeLoop:
             if slot == 0 and row.settled:  # a cancelled prefill wrote nothing that is known of
                 self._target.keep((*row.prompt.ids, *row.output)[: row.settled])
             yield row.finished(self._clock(), row.shares(self._timer.totals()))
-
-
-def _with_roots(roots: Sequence[int], tokens: Tensor, device: torch.device) -> Tensor:
-    """`roots` in front of the draft tokens, [B, N]: [B, N + 1]."""
-    if device.type == "cpu":  # in numpy, whose operations on a few numbers begin sooner
-        ids = np.empty((len(roots), tokens.shape[1] + 1), dtype=np.int64)
-        ids[:, 0], ids[:, 1:] = roots, tokens.numpy()
-        return torch.from_numpy(ids)
-    first = torch.tensor(roots, device=device).unsqueeze(1)
-    return torch.cat((first, tokens), dim=1) if tokens.shape[1] else first
 
 
 def _along(taps: Tensor, path: Sequence[int]) -> Tensor:

@@ -92,15 +92,6 @@ class GreedyChains(Protocol):
         done."""
 
 
-@runtime_checkable
-class RanksTokens(Protocol):
-    """What a model may offer where the host computes: its likeliest tokens in one piece."""
-
-    def likeliest(self, logits: Tensor, count: int) -> list[list[tuple[list[int], list[float]]]]:
-        """Of logits [B, P, V] the `count` likeliest tokens of each, all where there are fewer, of equal ones the first;
-        and their probabilities by the plain softmax."""
-
-
 class Runner(LanguageModel, Protocol):
     """A model with a slot KV cache. Rollback is not advancing a length: the caller keeps the lengths."""
 
@@ -299,6 +290,57 @@ STATES: tuple[NodeState, ...] = ("accepted", "rejected", "unused")
 
 
 @dataclass(frozen=True, slots=True)
+class HostVerdict:
+    """The same where the host judged. paths: the accepted nodes of each row, from 1, without the root; next_tokens: the
+    token behind each; p, q, next_p: see `Verdict`."""
+
+    topology: Topology
+    paths: Sequence[Sequence[int]]
+    next_tokens: Sequence[int]
+    p: Tensor | None = None
+    q: Tensor | None = None
+    next_p: Tensor | None = None
+
+    @property
+    def accepted(self) -> Tensor:
+        """See `Verdict`."""
+        return torch.tensor([len(path) for path in self.paths])
+
+    @property
+    def next_token(self) -> Tensor:
+        """See `Verdict`."""
+        return torch.tensor(self.next_tokens)
+
+    @property
+    def path(self) -> Tensor:
+        """See `Verdict`."""
+        length = self.topology.max_depth + 1
+        return torch.tensor([padded_path(path, length) for path in self.paths])
+
+    @property
+    def states(self) -> Tensor:
+        """See `Verdict`."""
+        parents = self.topology.parents.tolist()
+        whole = parents * (len(self.paths) // len(parents))
+        told = [node_states(above, path) for above, path in zip(whole, self.paths, strict=True)]
+        return torch.tensor([[STATES.index(state) for state in row] for row in told])
+
+
+def padded_path(path: Sequence[int], length: int) -> list[int]:
+    """The root and the nodes of `path`, the last one repeated."""
+    return [0, *path, *[path[-1] if path else 0] * (length - 1 - len(path))]
+
+
+def node_states(parents: Sequence[int], path: Sequence[int]) -> list[NodeState]:
+    """What became of the draft nodes, by the nodes that were accepted; parents: those of all nodes, root included."""
+    last = path[-1] if path else 0
+    states: list[NodeState] = ["rejected" if parent == last else "unused" for parent in parents]
+    for node in path:
+        states[node] = "accepted"
+    return states[1:]
+
+
+@dataclass(frozen=True, slots=True)
 class Judging:
     """What a rule is told besides trees and logits: the warps of the target, the rows' random keys, the absolute
     position of each root, the number of each row's round, and whether p and q are to be recorded."""
@@ -313,7 +355,7 @@ class Judging:
 class Rule(Protocol):
     """Decides which path of a tree is kept and which token follows it."""
 
-    def verify(self, tree: DraftTree, logits: Tensor, judging: Judging) -> Verdict:
+    def verify(self, tree: DraftTree, logits: Tensor, judging: Judging) -> Verdict | HostVerdict:
         """Judge `tree` by the target's `logits` [B, N + 1, V] after the root and after every node."""
 
 
@@ -322,3 +364,7 @@ class Detokenizer(Protocol):
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of `ids`, without special tokens; an incomplete character shows as U+FFFD."""
+
+    def piece(self, token: int) -> str | None:
+        """What a token adds to any text whose last character is complete; None where that depends on the text, or is
+        not known."""

@@ -1,54 +1,44 @@
 """The one place where a round reads the device: one packed copy of everything the host needs.
 
-On a CPU there is nothing to copy, and the fields are read as they are.
+Where the host judged itself there is nothing to copy, and what it has found is read as it is.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from specterm.decoding.ports import STATES, Verdict
+from specterm.decoding.ports import STATES, HostVerdict, Verdict, node_states
 from specterm.decoding.tree import DraftTree
 from specterm.events import NodeState
 
 
+@dataclass(slots=True)
 class Outcome:
-    """A verdict on the host, row by row. Lists are cut to the row's own nodes."""
+    """A verdict on the host, of one row. Of each of its own draft nodes: tokens, parents (-1: the root), states, and
+    what is told of p, q, confidence and sources. path: the accepted nodes, from 1; top_ids: of the root and those."""
 
-    __slots__ = (
-        "accepted",
-        "confidence",
-        "next_p",
-        "next_token",
-        "p",
-        "parents",
-        "path",
-        "q",
-        "sources",
-        "states",
-        "tokens",
-        "top_ids",
-    )
+    tokens: tuple[int, ...]
+    parents: tuple[int, ...]
+    states: list[NodeState]
+    path: Sequence[int]
+    next_token: int
+    p: tuple[float, ...] | None = None
+    q: tuple[float, ...] | None = None
+    next_p: float | None = None
+    confidence: tuple[float, ...] | None = None
+    sources: tuple[int, ...] | None = None
+    top_ids: tuple[tuple[int, ...], ...] | None = None
 
-    def __init__(self, row: dict[str, list[Any]], count: int, parents: list[int], chain: bool) -> None:
-        self.accepted = accepted = int(row["accepted"][0])
-        self.next_token = int(row["next_token"][0])
-        self.path = range(1, accepted + 1) if chain else [int(x) for x in row["path"][1 : accepted + 1]]
-        self.tokens = tuple(map(int, row["tokens"][:count]))
-        self.states: list[NodeState] = (
-            [STATES[int(x)] for x in row["states"][:count]] if "states" in row else _chain_states(accepted, count)
-        )
-        self.parents = tuple(parents[:count])
-        self.p = self._floats(row, "p", count)
-        self.q = self._floats(row, "q", count)
-        self.confidence = self._floats(row, "confidence", count)
-        self.next_p = row["next_p"][0] if "next_p" in row else None
-        self.top_ids = self._top_ids(row["top_ids"], len(row["tokens"]) + 1) if "top_ids" in row else None
-        self.sources = tuple(map(int, row["sources"][:count])) if "sources" in row else None
+    @property
+    def accepted(self) -> int:
+        """How many draft tokens were."""
+        return len(self.path)
 
     @property
     def corrected(self) -> bool:
@@ -58,28 +48,13 @@ class Outcome:
             state == "rejected" and parent == last for state, parent in zip(self.states, self.parents, strict=True)
         )
 
-    def _top_ids(self, flat: list[Any], nodes: int) -> tuple[tuple[int, ...], ...]:
-        """Of the root and the accepted nodes."""
-        k = len(flat) // nodes
-        return tuple(tuple(int(x) for x in flat[node * k : node * k + k]) for node in (0, *self.path))
 
-    @staticmethod
-    def _floats(row: dict[str, list[Any]], name: str, count: int) -> tuple[float, ...] | None:
-        return tuple(row[name][:count]) if name in row else None
-
-
-def read_outcomes(tree: DraftTree, verdict: Verdict, top_ids: Tensor | None = None) -> list[Outcome]:
+def read_outcomes(tree: DraftTree, verdict: Verdict | HostVerdict, top_ids: Tensor | None = None) -> list[Outcome]:
     """The outcome of each row, by one copy from the device; waits for the device.
 
     top_ids: int64 [B, T, k], the target's likeliest tokens after the root and each node, where a drafter wants them.
     """
-    fields: dict[str, Tensor | None] = {
-        "accepted": verdict.accepted,
-        "next_token": verdict.next_token,
-        "tokens": tree.tokens,
-        "states": None if verdict.walked is None else verdict.states,
-        "path": None if tree.topology.chain else verdict.path,
-        "parents": None if tree.topology.chain else tree.topology.parents.expand(len(tree.counts), -1),
+    told = {
         "p": verdict.p,
         "q": verdict.q,
         "confidence": tree.confidence,
@@ -87,27 +62,83 @@ def read_outcomes(tree: DraftTree, verdict: Verdict, top_ids: Tensor | None = No
         "next_p": verdict.next_p,
         "top_ids": None if top_ids is None else top_ids.flatten(1),
     }
-    present = {name: tensor for name, tensor in fields.items() if tensor is not None}
-    rows = _to_host(present)
+    fields = {name: tensor for name, tensor in told.items() if tensor is not None}
+    if isinstance(verdict, HostVerdict):
+        return _of_host(tree, verdict, _columns(fields) if fields else [{}] * len(tree.counts))
+    fields |= {"tokens": tree.tokens, "accepted": verdict.accepted, "next_token": verdict.next_token}
+    if not tree.topology.chain:
+        fields |= {"path": verdict.path, "parents": tree.topology.parents.expand(len(tree.counts), -1)}
+    if verdict.walked is not None:
+        fields["states"] = verdict.states
+    return [_of_device(tree, row, count) for row, count in zip(_to_host(fields), tree.counts, strict=True)]
+
+
+def _of_host(tree: DraftTree, verdict: HostVerdict, recorded: list[dict[str, list[Any]]]) -> list[Outcome]:
+    if not tree.nodes and not recorded[0]:
+        return [
+            Outcome((), (), [], path, token) for path, token in zip(verdict.paths, verdict.next_tokens, strict=True)
+        ]
+    parents = [] if tree.topology.chain else tree.topology.parents.tolist()
     outcomes = []
-    for row, count in zip(rows, tree.counts, strict=True):
-        parents = [int(x) - 1 for x in row["parents"][1:]] if "parents" in row else list(range(-1, tree.nodes - 1))
-        outcomes.append(Outcome(row, count, parents, tree.topology.chain))
+    for row, (tokens, count, path, token) in enumerate(
+        zip(tree.tokens.tolist(), tree.counts, verdict.paths, verdict.next_tokens, strict=True)
+    ):
+        if parents:
+            own = parents[row if len(parents) > 1 else 0]
+            above, states = tuple([parent - 1 for parent in own[1 : count + 1]]), node_states(own[: count + 1], path)
+        else:
+            above, states = tuple(range(-1, count - 1)), _chain_states(len(path), count)
+        outcome = Outcome(tuple(tokens[:count]), above, states, path, token)
+        outcomes.append(_with_recorded(outcome, recorded[row], tree.nodes) if recorded[row] else outcome)
     return outcomes
+
+
+def _of_device(tree: DraftTree, row: dict[str, list[Any]], count: int) -> Outcome:
+    accepted, chain = int(row["accepted"][0]), tree.topology.chain
+    path = range(1, accepted + 1) if chain else [int(x) for x in row["path"][1 : accepted + 1]]
+    parents = range(-1, count - 1) if chain else [int(x) - 1 for x in row["parents"][1 : count + 1]]
+    states = [STATES[int(x)] for x in row["states"][:count]] if "states" in row else _chain_states(accepted, count)
+    tokens = tuple([int(x) for x in row["tokens"][:count]])
+    return _with_recorded(Outcome(tokens, tuple(parents), states, path, int(row["next_token"][0])), row, tree.nodes)
+
+
+def _with_recorded(outcome: Outcome, row: dict[str, list[Any]], nodes: int) -> Outcome:
+    count = len(outcome.tokens)
+    outcome.p, outcome.q, outcome.confidence = (
+        tuple(row[name][:count]) if name in row else None for name in ("p", "q", "confidence")
+    )
+    outcome.next_p = row["next_p"][0] if "next_p" in row else None
+    outcome.sources = tuple(map(int, row["sources"][:count])) if "sources" in row else None
+    outcome.top_ids = _top_ids(row["top_ids"], nodes + 1, outcome.path) if "top_ids" in row else None
+    return outcome
+
+
+def _top_ids(flat: list[Any], nodes: int, path: Sequence[int]) -> tuple[tuple[int, ...], ...]:
+    """Of the root and the accepted nodes."""
+    k = len(flat) // nodes
+    return tuple(tuple(int(x) for x in flat[node * k : node * k + k]) for node in (0, *path))
 
 
 def _chain_states(accepted: int, count: int) -> list[NodeState]:
     """Of the nodes of a chain."""
-    told: tuple[NodeState, ...] = ("accepted", "rejected", "unused")
-    return [told[(i >= accepted) + (i > accepted)] for i in range(count)]
+    states: list[NodeState] = ["accepted"] * accepted
+    if accepted < count:
+        states += ["rejected"]
+        states += ["unused"] * (count - accepted - 1)
+    return states
+
+
+def _columns(fields: dict[str, Tensor]) -> list[dict[str, list[Any]]]:
+    """The fields, [B] or [B, any] each, as lists of each row, where nothing needs to be copied."""
+    columns = [[[x] for x in part.tolist()] if part.ndim == 1 else part.tolist() for part in fields.values()]
+    return [dict(zip(fields, own, strict=True)) for own in zip(*columns, strict=True)]
 
 
 def _to_host(fields: dict[str, Tensor]) -> list[dict[str, list[Any]]]:
-    """The fields, [B] or [B, any] each, as lists of each row."""
-    device = fields["accepted"].device
-    if device.type == "cpu":  # nothing needs to be copied
-        columns = [[[x] for x in part.tolist()] if part.ndim == 1 else part.tolist() for part in fields.values()]
-        return [dict(zip(fields, own, strict=True)) for own in zip(*columns, strict=True)]
+    """The same, by one copy."""
+    device = fields["tokens"].device
+    if device.type == "cpu":
+        return _columns(fields)
     parts = [part.unsqueeze(1) if part.ndim == 1 else part for part in fields.values()]
     if any(part.is_floating_point() for part in parts):
         # Token ids and codes are exact in double precision (on MPS in single, up to 2^24).

@@ -20,6 +20,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from specterm.decoding.host import host_kernels
+
 ROUND_STRIDE = 1 << 20
 """Uniforms of one round are indexed round * stride + node; no tree has this many nodes."""
 
@@ -28,9 +30,8 @@ _MASK = (1 << 64) - 1
 _C1, _C2 = 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
 
 
-_CLEAR = 0.003  # of the likeliest token's probability: above it are a few tokens, and nearly always the whole nucleus
 _FEW = 16  # uniforms that are made sooner one by one than by operations on arrays
-_FEW_ROWS = 32  # laws that are drawn from sooner one by one
+_FEW_ROWS = 32  # whose hash states are remembered
 
 
 class Purpose(IntEnum):
@@ -70,10 +71,10 @@ def probabilities(logits: Tensor, warps: Warps) -> Tensor:
     scores = logits if logits.dtype == torch.float64 else logits.float()
     if warps.greedy:
         return torch.softmax(scores, dim=-1)
+    if warps.filter_value is None and (host := host_kernels(scores)) is not None:
+        return host.law(scores, warps)
     if warps.temperature != 1.0:
         scores = scores / warps.temperature
-    if warps.top_p < 1.0 and warps.filter_value is None and scores.device.type == "cpu":
-        return _host_nuclei(scores, warps)
     cut_off = float("-inf") if warps.filter_value is None else warps.filter_value
     if warps.top_k is not None and warps.top_k < scores.shape[-1]:
         kth = torch.topk(scores, warps.top_k, dim=-1).values[..., -1:]
@@ -113,54 +114,14 @@ def _behind_nucleus(scores: Tensor, top_p: float) -> Tensor:
     return torch.zeros_like(drop).scatter_(-1, order, drop)
 
 
-def _host_nuclei(scores: Tensor, warps: Warps) -> Tensor:
-    """`probabilities` of scores over temperature where what is cut off is never drawn: with top-p on a CPU. Tokens
-    outside of the nucleus, nearly all of them, are neither sorted nor written."""
-    if warps.top_k is not None and warps.top_k < scores.shape[-1]:
-        kth = torch.topk(scores, warps.top_k, dim=-1).values[..., -1:]
-        scores = scores.masked_fill(scores < kth, float("-inf"))
-    rows = scores.numpy().reshape(-1, scores.shape[-1])
-    laws = np.zeros(rows.shape, dtype=rows.dtype)
-    mass = np.empty_like(rows[0]) if len(rows) else None
-    for own, law in zip(rows, laws, strict=True):
-        mass = np.exp(np.subtract(own, own.max(), mass), mass)
-        ids, kept = _nucleus(mass, warps.top_p)
-        if warps.min_p:
-            kept[kept < warps.min_p * kept[0]] = 0.0
-        law[ids] = kept / kept.sum()
-    return torch.from_numpy(laws).view(scores.shape)
-
-
-def _nucleus(mass: NDArray[np.floating], top_p: float) -> tuple[NDArray[np.int64], NDArray[np.floating]]:
-    """The tokens of the nucleus of one distribution, and their mass, the likeliest first, whose mass is 1."""
-    enough = top_p * float(mass.sum())
-    likely = (mass >= _CLEAR).nonzero()[0]
-    weights = mass[likely]
-    if weights.sum(dtype=np.float64) <= enough:  # the rare law that is flatter than that
-        likely = _not_negligible(mass, top_p, enough / top_p)
-        weights = mass[likely]
-    if len(likely) == 1:
-        return likely, weights
-    order = (-weights).argsort(kind="stable")
-    weights = weights[order]
-    end = int(weights.cumsum(dtype=np.float64).searchsorted(enough)) + 1
-    return likely[order[:end]], weights[:end]
-
-
-def _not_negligible(mass: NDArray[np.floating], top_p: float, total: float) -> NDArray[np.int64]:
-    """Tokens among which the whole nucleus is."""
-    # Those left out weigh less than 1 - top_p, all of them together. Half of it, so that rounding takes none away.
-    return np.flatnonzero(mass >= 0.5 * (1.0 - top_p) * total / mass.size)
-
-
 def draw(probs: Tensor, uniforms: Tensor) -> Tensor:
     """One token from each distribution by inverse CDF: the first token whose cumulative mass exceeds u.
 
     probs: [..., V], not necessarily normalised; uniforms: [...] in [0, 1). Returns int64 [...]. A token of probability
     zero is never drawn.
     """
-    if probs.device.type == "cpu" and uniforms.numel() <= _FEW_ROWS:
-        return _host_draw(probs, uniforms)
+    if (host := host_kernels(probs)) is not None:
+        return host.draw(probs, uniforms)
     exact = torch.float32 if probs.device.type == "mps" else torch.float64
     cdf = probs.to(exact).cumsum(dim=-1)
     total = cdf[..., -1:].contiguous()
@@ -168,21 +129,6 @@ def draw(probs: Tensor, uniforms: Tensor) -> Tensor:
     # u * total may round up to total: then the last token that has mass is meant, which is the first to reach total.
     last = torch.searchsorted(cdf, total, right=False)
     return torch.minimum(found, last).squeeze(-1)
-
-
-def _host_draw(probs: Tensor, uniforms: Tensor) -> Tensor:
-    """`draw` in numpy, over the tokens that have mass: after truncation they are few."""
-    laws = probs.numpy().reshape(-1, probs.shape[-1])
-    found = np.zeros(len(laws), dtype=np.int64)
-    for row, (law, u) in enumerate(zip(laws, uniforms.numpy().ravel(), strict=True)):
-        ids = (law > 0.0).nonzero()[0]
-        if len(ids) == 1:
-            found[row] = ids[0]
-        elif len(ids):
-            cdf = law[ids].cumsum(dtype=np.float64)
-            total = cdf[-1]
-            found[row] = ids[min(cdf.searchsorted(u * total, "right"), cdf.searchsorted(total, "left"))]
-    return torch.from_numpy(found).view(probs.shape[:-1])
 
 
 def row_key(seed: int, prompt_ids: Sequence[int]) -> int:
@@ -194,6 +140,12 @@ def row_key(seed: int, prompt_ids: Sequence[int]) -> int:
     return _signed(_mix_int(_mix_int(seed) + zlib.crc32(data) + (len(prompt_ids) << 32)))
 
 
+@lru_cache(maxsize=256)
+def purpose_key(key: int, purpose: Purpose) -> int:
+    """The hash state of one row for one purpose, a signed 64-bit integer."""
+    return _signed(_mix_int(key + purpose * _GOLDEN))
+
+
 def purpose_keys(keys: Sequence[int], purpose: Purpose, device: torch.device) -> Tensor:
     """The hash state of each row for one purpose: int64 [B], to be read only."""
     make = _known_purpose_keys if len(keys) <= _FEW_ROWS else _purpose_keys
@@ -201,7 +153,7 @@ def purpose_keys(keys: Sequence[int], purpose: Purpose, device: torch.device) ->
 
 
 def _purpose_keys(keys: tuple[int, ...], purpose: Purpose, device: torch.device) -> Tensor:
-    return torch.tensor([_signed(_purpose_key(key, purpose)) for key in keys], dtype=torch.int64, device=device)
+    return torch.tensor([purpose_key(key, purpose) for key in keys], dtype=torch.int64, device=device)
 
 
 _known_purpose_keys = lru_cache(maxsize=64)(_purpose_keys)
@@ -233,21 +185,11 @@ def round_uniforms(
 ) -> Tensor:
     """`uniforms` of nodes 0, 1, ... of each row's round: [B, nodes]."""
     if device.type == "cpu" and len(keys) * nodes <= _FEW:
-        begins = [(_purpose_key(key, purpose), number * ROUND_STRIDE) for key, number in zip(keys, rounds, strict=True)]
+        begins = [(purpose_key(key, purpose), number * ROUND_STRIDE) for key, number in zip(keys, rounds, strict=True)]
         drawn = [[_uniform(key, begin + node) for node in range(nodes)] for key, begin in begins]
         return torch.from_numpy(np.array(drawn, dtype=np.float64).reshape(len(keys), nodes))
     begin = torch.tensor(rounds, device=device).unsqueeze(1) * ROUND_STRIDE
     return uniforms(purpose_keys(keys, purpose, device), begin + torch.arange(nodes, device=device))
-
-
-def uniform(key: int, purpose: Purpose, index: int) -> float:
-    """One of `uniforms`, of the row with this key; not for MPS, where they have fewer bits."""
-    return _uniform(_purpose_key(key, purpose), index)
-
-
-@lru_cache(maxsize=256)
-def _purpose_key(key: int, purpose: Purpose) -> int:
-    return _mix_int(key + purpose * _GOLDEN)
 
 
 def _uniform(key: int, index: int) -> float:

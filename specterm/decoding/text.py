@@ -35,7 +35,13 @@ class TextStream:
     def push(self, token: int) -> str:
         """Add a token; returns the text that is now certain, perhaps none. `stopped` tells of a stop string."""
         self._window.append(token)
-        return self._release(self._take(flush=False))
+        piece = None if self._open or len(self._window) >= _WINDOW else self._detokenizer.piece(token)
+        if piece is None:
+            return self._release(self._take(flush=False))
+        self._shown += len(piece)
+        self._decoded += len(piece)
+        self._ends.append(self._decoded)
+        return self._release(piece)
 
     def finish(self) -> str:
         """The end: what was held is text after all."""
@@ -81,6 +87,9 @@ class TextStream:
         return piece
 
     def _release(self, piece: str) -> str:
+        if not self._stop:
+            self.text += piece
+            return piece
         text = self._held + piece
         found = [at for at in (text.find(stop) for stop in self._stop) if at >= 0]
         if found:

@@ -115,7 +115,7 @@ def _kernels() -> Line:
     """Whether small models decode by kernels of our own: compiles one, and multiplies with it."""
     import torch
 
-    from specterm.models.compiled.machine import this_machine
+    from specterm.kernels.machine import this_machine
     from specterm.models.compiled.matrix import CompiledMatrix
 
     name, machine = "CPU kernels", this_machine()

@@ -17,7 +17,7 @@ from specterm.decoding.drafters.side_by_side import Threads
 from specterm.decoding.ports import Block, Runner
 from specterm.decoding.tree import Topology
 from specterm.events import Calibration
-from specterm.models.compiled.machine import this_machine
+from specterm.kernels.machine import this_machine
 from specterm.models.loading import LoadedModels
 
 _WIDEST = 24

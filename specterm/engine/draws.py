@@ -21,7 +21,7 @@ from specterm.decoding.drafters import build_drafter
 from specterm.decoding.drafters.memory import DraftMemory
 from specterm.decoding.drafters.setup import DraftSetup, adaptive_length
 from specterm.decoding.loop import DecodeLoop, Settings
-from specterm.decoding.ports import Judging, Recording, Rule, Verdict
+from specterm.decoding.ports import HostVerdict, Judging, Recording, Rule, Verdict
 from specterm.decoding.processing import LogitsProcessor, Processing
 from specterm.decoding.remembered import RememberedRunner
 from specterm.decoding.row import Prompt
@@ -178,7 +178,7 @@ class _GivenFirst:
     def __init__(self, rule: Rule, first: int, place: int) -> None:
         self._rule, self._first, self._place = rule, first, place
 
-    def verify(self, tree: DraftTree, logits: Tensor, judging: Judging) -> Verdict:
+    def verify(self, tree: DraftTree, logits: Tensor, judging: Judging) -> Verdict | HostVerdict:
         """See `Rule`."""
         if judging.positions != (self._place,):
             return self._rule.verify(tree, logits, judging)
@@ -190,5 +190,9 @@ class _Unread:
     """Nobody reads the text of these rows."""
 
     def decode(self, ids: Sequence[int]) -> str:
+        """See `Detokenizer`."""
+        return ""
+
+    def piece(self, token: int) -> str:
         """See `Detokenizer`."""
         return ""

@@ -15,8 +15,8 @@ from specterm.config import ModelSpec
 from specterm.decoding.ports import Runner
 from specterm.errors import Cancelled, ConfigError, DeviceError, ModelError, one_line
 from specterm.events import ModelInfo
+from specterm.kernels.machine import this_machine
 from specterm.models import devices
-from specterm.models.compiled.machine import this_machine
 from specterm.models.faults import is_device_failure, is_out_of_memory
 from specterm.models.folders import eos_ids, find_folder, find_heads, read_config
 from specterm.models.formats import quickest_format

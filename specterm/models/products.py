@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from specterm.models.compiled.machine import this_machine
+from specterm.kernels.machine import this_machine
 from specterm.models.compiled.matrix import CompiledMatrix, in_eight_bits
 from specterm.models.devices import cpu_has_bf16
 

@@ -17,6 +17,7 @@ from specterm.errors import ConfigError, ModelError, one_line
 from specterm.models.chat_template import render
 from specterm.models.folders import read_json
 
+_INCOMPLETE = "\ufffd"
 _VOCABULARIES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
 
 
@@ -37,6 +38,8 @@ class TextCodec:
     def __init__(self, backend: _Backend, config: dict[str, Any]) -> None:
         self._backend = backend
         self.config = config
+        self._of_bytes = type(getattr(backend, "decoder", None)).__name__ == "ByteLevel"
+        self._pieces: dict[int, str | None] = {}
 
     def encode(self, text: str) -> list[int]:
         """The ids of `text`, with the special tokens that the model expects around a prompt."""
@@ -97,6 +100,14 @@ class TextCodec:
     def decode(self, ids: Sequence[int]) -> str:
         """The text of `ids` without special tokens; an incomplete character shows as U+FFFD."""
         return self._backend.decode(list(ids), skip_special_tokens=True)
+
+    def piece(self, token: int) -> str | None:
+        """What a token adds to any text whose last character is complete, where it is made of whole characters and the
+        decoder puts bytes together; None otherwise."""
+        if token not in self._pieces:
+            text = self.decode([token]) if self._of_bytes else _INCOMPLETE
+            self._pieces[token] = None if _INCOMPLETE in text else text
+        return self._pieces[token]
 
     def vocabulary(self) -> dict[str, int]:
         """Every token and its id."""

@@ -5,11 +5,11 @@ the midpoints of a GRID-point grid integrate over the random numbers without err
 """
 
 import itertools
-from dataclasses import replace
 
 import pytest
 import torch
 from chi_square import chi_square
+from rule_trials import altered
 
 from specterm.decoding.acceptance import chain, exact, walk
 from specterm.decoding.ports import Judging
@@ -45,7 +45,6 @@ class Grid:
             monkeypatch.setattr(module, "purpose_keys", lambda keys, purpose, device: values[purpose])
             monkeypatch.setattr(module, "uniforms", lambda values, index: values[:, : index.shape[1]])
         monkeypatch.setattr(chain, "round_uniforms", lambda keys, purpose, rounds, nodes, device: values[purpose])
-        monkeypatch.setattr(chain, "uniform", lambda row, purpose, index: float(values[purpose][row, 0]))
 
 
 def joint_law(outputs, weights, length: int) -> dict[tuple[int, ...], float]:
@@ -110,7 +109,7 @@ class CorrectsFromTheTarget(exact.Exact):
         probs = probabilities(logits, judging.warps)
         at = probs[torch.arange(len(probs)), right.accepted]
         u = chain.uniforms(chain.purpose_keys((), Purpose.RESIDUAL, probs.device), torch.zeros(1, 1)).squeeze(1)
-        return replace(right, next_token=draw(at, u))
+        return altered(right, next_token=draw(at, u))
 
 
 def test_enumeration_catches_a_wrong_residual(monkeypatch):

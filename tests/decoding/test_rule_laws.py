@@ -9,11 +9,11 @@ from dataclasses import replace
 import pytest
 import torch
 from chi_square import chi_square
-from rule_trials import SHAPES, counts_of, drafted, judge, rule_named, target_law, with_laws
+from rule_trials import SHAPES, altered, counts_of, drafted, judge, rule_named, target_law, with_laws
 
 from specterm import catalogue
 from specterm.config import SamplingSpec
-from specterm.decoding.acceptance import RULES, chain
+from specterm.decoding.acceptance import RULES, chain, host_walk
 from specterm.decoding.acceptance.exact import Exact
 from specterm.decoding.ports import Judging
 from specterm.decoding.sampling import Purpose, Warps, draw, probabilities, purpose_keys, row_key, uniforms
@@ -81,7 +81,7 @@ class BestOfTwo:
         better = two.accepted > one.accepted
         pick = lambda a, b: torch.where(better.view(-1, *[1] * (a.dim() - 1)), b, a)  # noqa: E731
         picked = {name: pick(getattr(one, name), getattr(two, name)) for name in ("accepted", "next_token")}
-        return replace(one, **picked, walked=(pick(one.path, two.path), pick(one.states, two.states)))
+        return altered(one, **picked, walked=(pick(one.path, two.path), pick(one.states, two.states)))
 
 
 class FreshDraw:
@@ -94,7 +94,7 @@ class FreshDraw:
         keys = purpose_keys(judging.keys, Purpose.RESIDUAL, law.device)
         fresh = draw(law, uniforms(keys, torch.full((1, 1), 12345)).squeeze(1))
         refused = (right.states == 1).any(dim=1)
-        return replace(right, next_token=torch.where(refused, fresh, right.next_token))
+        return altered(right, next_token=torch.where(refused, fresh, right.next_token))
 
 
 @pytest.mark.parametrize("kind", SHAPES)
@@ -133,11 +133,13 @@ def test_dropping_sampled_tokens_of_low_confidence_is_caught(name):
 
 @pytest.mark.parametrize("name", ["exact", "block"])
 def test_sharing_noise_between_draft_and_residual_is_caught(monkeypatch, name):
-    own = chain.uniform
-    shared = lambda key, purpose, index: own(  # noqa: E731
-        key, Purpose.DRAFT if purpose is Purpose.RESIDUAL else purpose, index
-    )
-    monkeypatch.setattr(chain, "uniform", shared)
+    for module, name_of_key in ((host_walk, "purpose_key"), (chain, "purpose_keys")):
+        own = getattr(module, name_of_key)
+
+        def shared(keys, purpose, *rest, own=own):
+            return own(keys, Purpose.DRAFT if purpose is Purpose.RESIDUAL else purpose, *rest)
+
+        monkeypatch.setattr(module, name_of_key, shared)
     rule, warps = rule_named(name)
     assert not is_lossless(counts_of(rule, warps, "sampled chain", ROWS)[0], warps)
 

@@ -22,7 +22,6 @@ from specterm.decoding.sampling import (
     purpose_keys,
     round_uniforms,
     row_key,
-    uniform,
     uniforms,
 )
 
@@ -162,5 +161,3 @@ def test_the_uniforms_of_a_round_are_those_of_its_indices(nodes):
     index = torch.tensor(rounds).unsqueeze(1) * ROUND_STRIDE + torch.arange(nodes)
     expected = uniforms(purpose_keys(keys, Purpose.RATIO, CPU), index)
     assert torch.equal(round_uniforms(keys, Purpose.RATIO, rounds, nodes, CPU), expected)
-    one_by_one = [[uniform(key, Purpose.RATIO, int(i)) for i in own] for key, own in zip(keys, index)]
-    assert one_by_one == expected.tolist()

@@ -17,6 +17,9 @@ class Bytes:
     def decode(self, ids):
         return bytes(ids).decode("utf-8", errors="replace")
 
+    def piece(self, token):
+        return chr(token) if token < 128 else None
+
 
 def stream_of(text: str, stop=(), prompt: str = ""):
     stream = TextStream(Bytes(), prompt.encode(), stop)
@@ -78,6 +81,30 @@ def test_builtin_tokenizer_streams_what_it_decodes(text):
     ids = CODEC.encode(text)
     stream = TextStream(CODEC, [])
     assert "".join(stream.push(i) for i in ids) + stream.finish() == CODEC.decode(ids)
+
+
+class WithoutPieces:
+    """The built-in tokenizer, when it knows nothing of single tokens."""
+
+    def decode(self, ids):
+        return CODEC.decode(ids)
+
+    def piece(self, token):
+        return None
+
+
+@given(st.lists(st.integers(0, max(CODEC.vocabulary().values())), max_size=60), st.sampled_from([(), (" the", "\n")]))
+@settings(max_examples=200, deadline=None)
+def test_known_pieces_change_nothing(ids, stop):
+    assert sum(CODEC.piece(token) is not None for token in CODEC.vocabulary().values()) > 3500
+    streams = [TextStream(codec, ids[:3], stop) for codec in (CODEC, WithoutPieces())]
+    for token in ids:
+        assert streams[0].push(token) == streams[1].push(token)
+        assert streams[0].ahead([token]) == streams[1].ahead([token])
+        if streams[0].stopped:
+            break
+    assert streams[0].finish() == streams[1].finish()
+    assert streams[0].kept_tokens() == streams[1].kept_tokens()
 
 
 def test_text_ahead_is_what_the_token_would_add():

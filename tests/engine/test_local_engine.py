@@ -21,7 +21,7 @@ from specterm.events import (
     RunFinished,
     RunStarted,
 )
-from specterm.models.compiled.machine import this_machine
+from specterm.kernels.machine import this_machine
 from specterm.models.heads.feature_heads import FeatureHeads
 from specterm.models.runners.llama import LlamaRunner
 

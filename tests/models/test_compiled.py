@@ -11,7 +11,8 @@ from specterm.config import ModelSpec
 from specterm.decoding.ports import FINAL_NORM, Block
 from specterm.decoding.prefill import prefill
 from specterm.decoding.tree import Topology
-from specterm.models.compiled.machine import Library, Machine, this_machine
+from specterm.kernels.library import Library
+from specterm.kernels.machine import Machine, this_machine
 from specterm.models.compiled.matrix import CompiledMatrix
 from specterm.models.compiled.rows import suit
 from specterm.models.loading import load_models
@@ -149,8 +150,8 @@ def test_passes_of_lesser_processors_are_those_of_torch_too(machine, monkeypatch
     """As far as this one has their instructions."""
     if not this_machine().cpu.startswith("x86-64") or this_machine().lanes < machine.lanes:
         pytest.skip("this processor lacks their instructions")
-    for module in ("matrix", "rows"):
-        monkeypatch.setattr(f"specterm.models.compiled.{module}.this_machine", lambda: machine)
+    for module in ("models.compiled.matrix", "models.compiled.rows"):
+        monkeypatch.setattr(f"specterm.{module}.this_machine", lambda: machine)
     narrow, plain = (runner(monkeypatch, way) for way in (CompiledMatrix, Plain))
     for each in (narrow, plain):
         each.allocate(2, 160)
@@ -200,7 +201,7 @@ def test_layers_of_odd_widths_do_without(monkeypatch):
 def test_the_exponential_is_right_to_the_last_bits(lanes):
     from llvmlite import ir
 
-    from specterm.models.compiled.emitter import FLOAT, POINTER, Emitter
+    from specterm.kernels.emitter import FLOAT, POINTER, Emitter
 
     machine = this_machine()
     module = ir.Module("exp")

@@ -4,10 +4,9 @@ import pytest
 import torch
 
 from specterm.config import ModelSpec
-from specterm.decoding.drafters.host_beams import chain_levels, likeliest_by_torch
+from specterm.decoding.drafters.host_beams import chain_levels, ranked, ranked_by_torch
 from specterm.decoding.prefill import prefill
-from specterm.models.compiled.machine import this_machine
-from specterm.models.likeliest import LikeliestTokens
+from specterm.kernels.machine import this_machine
 from specterm.models.loading import load_models
 
 pytestmark = pytest.mark.skipif(this_machine() is None, reason="no kernels for this processor")
@@ -76,7 +75,7 @@ def test_the_likeliest_tokens_are_those_of_torch(vocab):
         logits[0, 0, [5, 16]] = logits[0, 1, [2, vocab - 1]] = 9.0
         logits[1, 2] = 1.0
     for count in (1, 3, 6):
-        ours, theirs = LikeliestTokens()(logits, count), likeliest_by_torch(logits, count)
+        ours, theirs = ranked(logits, count), ranked_by_torch(logits, count)
         for row, other in zip(ours, theirs, strict=True):
             for (ids, chances), (wanted, probabilities) in zip(row, other, strict=True):
                 assert list(ids) == list(wanted)
@@ -86,9 +85,9 @@ def test_the_likeliest_tokens_are_those_of_torch(vocab):
 def test_levels_of_a_chain():
     logits = torch.randn((2, 50), generator=torch.Generator().manual_seed(1))
     tokens, chances = logits.argmax(-1).tolist(), logits.softmax(-1).amax(-1).tolist()
-    first, second = (level.rows()[0] for level in chain_levels(tokens, chances, logits, 3, likeliest_by_torch))
+    first, second = (level.rows()[0] for level in chain_levels(tokens, chances, logits, 3))
     assert (first.tokens, second.tokens) == ([[tokens[0]]], [[tokens[1]]])
     assert second.score == [[pytest.approx(chances[0] * chances[1])]]
     assert [token for token, _ in second.alternatives[0]] == logits[1].topk(3).indices.tolist()
-    plain = chain_levels(tokens, chances, logits, 0, likeliest_by_torch)
+    plain = chain_levels(tokens, chances, logits, 0)
     assert not plain[0].rows()[0].alternatives

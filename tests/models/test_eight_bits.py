@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from specterm.config import ModelSpec
 from specterm.decoding.ports import Block
 from specterm.decoding.tree import Topology
-from specterm.models.compiled.machine import Machine, this_machine
+from specterm.kernels.machine import Machine, this_machine
 from specterm.models.compiled.matrix import in_eight_bits
 from specterm.models.loading import load_models
 
@@ -24,8 +24,8 @@ def machine(request, monkeypatch):
     if request.param is not None:
         if not this_machine().cpu.startswith("x86-64") or this_machine().lanes < request.param.lanes:
             pytest.skip("this processor lacks their instructions")
-        for module in ("matrix", "rows"):
-            monkeypatch.setattr(f"specterm.models.compiled.{module}.this_machine", lambda: request.param)
+        for module in ("models.compiled.matrix", "models.compiled.rows"):
+            monkeypatch.setattr(f"specterm.{module}.this_machine", lambda: request.param)
     return request.param or this_machine()
 
 

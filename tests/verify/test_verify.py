@@ -5,6 +5,7 @@ import json
 
 import pytest
 import torch
+from rule_trials import altered
 
 from specterm.cli import main
 from specterm.config import MethodSpec, ModelSpec, SamplingSpec
@@ -79,7 +80,7 @@ class FreshDraw(Exact):
         index = torch.tensor(judging.rounds).unsqueeze(1) + 12345
         fresh = draw(at, uniforms(purpose_keys(judging.keys, Purpose.RESIDUAL, at.device), index).squeeze(1))
         refused = (right.states == 1).any(dim=1)
-        return dataclasses.replace(right, next_token=torch.where(refused, fresh, right.next_token))
+        return altered(right, next_token=torch.where(refused, fresh, right.next_token))
 
 
 def test_a_wrong_rule_is_refuted(engine, monkeypatch, coarse):
@@ -110,7 +111,7 @@ class TakesTheSecond(Exact):
             return right
         second = logits[torch.arange(len(logits)), right.path[:, -1]].topk(2).indices[:, 1]
         refused = (right.states == 1).any(dim=1)
-        return dataclasses.replace(right, next_token=torch.where(refused, second, right.next_token))
+        return altered(right, next_token=torch.where(refused, second, right.next_token))
 
 
 def test_wrong_greedy_output_is_refuted_with_its_place(engine, monkeypatch, capsys):

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from specterm.decoding.acceptance.chain import SampledChain
 from specterm.decoding.acceptance.exact import Exact
-from specterm.decoding.ports import Judging, Verdict
+from specterm.decoding.ports import HostVerdict, Judging, Verdict
 from specterm.decoding.sampling import probabilities
 from specterm.decoding.tree import DraftTree
 
@@ -24,7 +24,7 @@ from specterm.decoding.tree import DraftTree
 class Block:
     """Lossless verification of chains."""
 
-    def verify(self, tree: DraftTree, logits: Tensor, judging: Judging) -> Verdict:
+    def verify(self, tree: DraftTree, logits: Tensor, judging: Judging) -> Verdict | HostVerdict:
         """See `Rule.verify`.
 
         Raises:

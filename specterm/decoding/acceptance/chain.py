@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from specterm.decoding.acceptance.walk import probability_at, target_uniforms
 from specterm.decoding.ports import Judging, Verdict
-from specterm.decoding.sampling import ROUND_STRIDE, Purpose, draw, purpose_keys, round_uniforms, uniform, uniforms
+from specterm.decoding.sampling import ROUND_STRIDE, Purpose, draw, purpose_keys, round_uniforms, uniforms
 from specterm.decoding.tree import DraftTree
 
 
@@ -59,14 +58,13 @@ class SampledChain:
         Behind a refusal it comes from norm(max(share * p - q, 0)), `share` [B, N + 1] being a weight for each node
         where the chain may end (1 if None); after full acceptance it comes from p.
         """
-        draw_next = self._drawn_on_host if self.probs.device.type == "cpu" else self._drawn_on_device
-        next_token, tree = draw_next(count, share), self.tree
+        next_token, tree = self._drawn(count, share), self.tree
         if not self.judging.record:
             return Verdict(tree.topology, count, next_token, None)
         next_p = probability_at(self.probs, count.unsqueeze(1), next_token.unsqueeze(1)).squeeze(1)
         return Verdict(tree.topology, count, next_token, None, self.p, self.q, next_p)
 
-    def _drawn_on_device(self, count: Tensor, share: Tensor | None) -> Tensor:
+    def _drawn(self, count: Tensor, share: Tensor | None) -> Tensor:
         """The next tokens, int64 [B]; see `verdict`."""
         tree, judging, probs = self.tree, self.judging, self.probs
         assert tree.q is not None
@@ -87,22 +85,3 @@ class SampledChain:
         rounds = torch.tensor(judging.rounds, device=device).unsqueeze(1) * ROUND_STRIDE
         u = torch.where(refused, uniforms(keys, rounds + last), target_uniforms(judging, last))
         return draw(law, u.squeeze(1))
-
-    def _drawn_on_host(self, count: Tensor, share: Tensor | None) -> Tensor:
-        """The same row by row, which looks at one law of each only."""
-        tree, judging, u = self.tree, self.judging, []
-        assert tree.q is not None
-        probs, q = self.probs.numpy(), tree.q.numpy()
-        laws = np.empty((len(probs), probs.shape[2]))
-        for row, (last, drafted) in enumerate(zip(count.tolist(), tree.counts, strict=True)):
-            law, key = laws[row], judging.keys[row]
-            law[:] = probs[row, last]
-            if last == drafted:
-                u.append(uniform(key, Purpose.TARGET, judging.positions[row] + 1 + last))
-                continue
-            u.append(uniform(key, Purpose.RESIDUAL, judging.rounds[row] * ROUND_STRIDE + last))
-            weight = 1.0 if share is None else float(share[row, last])
-            residual = np.maximum(law * weight - q[row, last], 0.0)
-            if residual.any():
-                law[:] = residual
-        return draw(torch.from_numpy(laws), torch.tensor(u, dtype=torch.float64))

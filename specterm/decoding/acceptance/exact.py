@@ -13,9 +13,10 @@ from __future__ import annotations
 from torch import Tensor
 
 from specterm.decoding.acceptance.chain import SampledChain
+from specterm.decoding.acceptance.host_walk import host_verdict
 from specterm.decoding.acceptance.multi_candidate import multi_candidate
 from specterm.decoding.acceptance.walk import leading, matched, probability_at, target_uniforms
-from specterm.decoding.ports import Judging, Verdict
+from specterm.decoding.ports import HostVerdict, Judging, Verdict
 from specterm.decoding.sampling import draw, likeliest, probabilities
 from specterm.decoding.tree import DraftTree
 
@@ -23,12 +24,14 @@ from specterm.decoding.tree import DraftTree
 class Exact:
     """Lossless verification of greedy, fixed and sampled drafts."""
 
-    def verify(self, tree: DraftTree, logits: Tensor, judging: Judging) -> Verdict:
+    def verify(self, tree: DraftTree, logits: Tensor, judging: Judging) -> Verdict | HostVerdict:
         """See `Rule.verify`.
 
         Raises:
             ValueError: sampled children that are not a chain.
         """
+        if (found := host_verdict(tree, logits, judging)) is not None:
+            return found
         if judging.warps.greedy:
             return self._matched(tree, logits, likeliest(logits), judging)
         probs = probabilities(logits, judging.warps)

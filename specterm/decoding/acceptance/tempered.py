@@ -11,7 +11,7 @@ from torch import Tensor
 
 from specterm.decoding.acceptance.exact import Exact
 from specterm.decoding.acceptance.multi_candidate import multi_candidate
-from specterm.decoding.ports import Judging, Verdict
+from specterm.decoding.ports import HostVerdict, Judging, Verdict
 from specterm.decoding.sampling import probabilities
 from specterm.decoding.tree import DraftTree
 
@@ -22,7 +22,7 @@ class Tempered:
     def __init__(self, *, acceptance_temperature: float = 1.0) -> None:
         self._temperature = acceptance_temperature
 
-    def verify(self, tree: DraftTree, logits: Tensor, judging: Judging) -> Verdict:
+    def verify(self, tree: DraftTree, logits: Tensor, judging: Judging) -> Verdict | HostVerdict:
         """See `Rule.verify`. Greedy decoding is the exact rule's."""
         if judging.warps.greedy or tree.nodes == 0 or self._temperature == 1.0:
             return Exact().verify(tree, logits, judging)

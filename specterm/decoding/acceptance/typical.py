@@ -14,7 +14,7 @@ from torch import Tensor
 
 from specterm.decoding.acceptance.exact import Exact
 from specterm.decoding.acceptance.walk import accepted_nodes, probability_at, target_uniforms, walk
-from specterm.decoding.ports import Judging, Verdict
+from specterm.decoding.ports import HostVerdict, Judging, Verdict
 from specterm.decoding.sampling import draw, probabilities
 from specterm.decoding.tree import DraftTree
 
@@ -26,7 +26,7 @@ class Typical:
         self._epsilon = typical_epsilon
         self._delta = typical_delta
 
-    def verify(self, tree: DraftTree, logits: Tensor, judging: Judging) -> Verdict:
+    def verify(self, tree: DraftTree, logits: Tensor, judging: Judging) -> Verdict | HostVerdict:
         """See `Rule.verify`. Greedy decoding is the exact rule's."""
         if judging.warps.greedy or tree.nodes == 0:
             return Exact().verify(tree, logits, judging)

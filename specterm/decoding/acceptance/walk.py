@@ -76,8 +76,6 @@ class Matched:
 
 def matched(tree: DraftTree, drawn: Tensor) -> Matched:
     """drawn: int64 [B, N + 1], a token after the root and after each node."""
-    if drawn.device.type == "cpu":
-        return _matched_on_host(tree, drawn)
     if tree.topology.chain:
         count = leading(tree.where_drafted(tree.tokens == drawn[:, :-1]))
         last, walked = count.unsqueeze(1), None
@@ -86,32 +84,6 @@ def matched(tree: DraftTree, drawn: Tensor) -> Matched:
         path, count, states = walk(tree.topology, tree.where_drafted(tree.tokens == drawn.gather(1, parents)))
         last, walked = path[:, -1:], (path, states)
     return Matched(count, last, drawn.gather(1, last).squeeze(1), walked)
-
-
-def _matched_on_host(tree: DraftTree, drawn: Tensor) -> Matched:
-    """Node by node: see `walk`."""
-    topology, rows = tree.topology, zip(tree.tokens.tolist(), drawn.tolist(), tree.counts, strict=True)
-    following, lasts = [], []
-    if topology.chain:
-        for tokens, chosen, nodes in rows:
-            kept = 0
-            while kept < nodes and tokens[kept] == chosen[kept]:
-                kept += 1
-            lasts.append(kept)
-            following.append(chosen[kept])
-        count = _integers(lasts)
-        return Matched(count, count.unsqueeze(1), _integers(following), None)
-    parents, paths = topology.parents.tolist(), []
-    for above, (tokens, chosen, nodes) in zip(parents * (len(drawn) // len(parents)), rows, strict=True):
-        last, path = 0, [0]
-        for node in range(1, nodes + 1):
-            if above[node] == last and tokens[node - 1] == chosen[last]:
-                last = node
-                path.append(node)
-        paths.append(path)
-        following.append(chosen[last])
-    whole, count, states = _told(topology, parents, paths)
-    return Matched(count, whole[:, -1:], _integers(following), (whole, states))
 
 
 def _integers(rows: Sequence[object]) -> Tensor:

@@ -18,8 +18,8 @@ from torch import Tensor
 
 from specterm.decoding.drafters.candidates import Candidates
 from specterm.decoding.drafters.draft_trie import DraftTrie
-from specterm.decoding.drafters.host_beams import grow_on_host, likeliest_by_torch
-from specterm.decoding.drafters.levels import ForwardLevel, Level, Levels, Likeliest, Paths, RowLevel, Step
+from specterm.decoding.drafters.host_beams import grow_on_host
+from specterm.decoding.drafters.levels import ForwardLevel, Level, Levels, Paths, RowLevel, Step
 from specterm.decoding.drafters.rank_paths import Path, inner_paths, trie_of
 from specterm.decoding.ports import LanguageModel
 from specterm.decoding.tree import Topology
@@ -34,17 +34,15 @@ def grow(
     paths: Paths | None = None,
     token_ids: Tensor | None = None,
     shown: int = 0,
-    likeliest: Likeliest = likeliest_by_torch,
 ) -> Levels:
     """Grow up to `depth` levels of up to `width` paths from the logits after the root, [B, V].
 
     paths: None for all, always; asked on a CPU only, as elsewhere the host would wait for every level. token_ids: int64
     [V], the target's ids of the drafter's tokens; None where they are the same. shown: how many alternatives to record.
-    likeliest: what finds tokens on a CPU.
     """
     width = min(width, logits.shape[-1])
     if logits.device.type == "cpu":
-        return grow_on_host(logits, forward_level, width, depth, None, paths, token_ids, shown, likeliest)
+        return grow_on_host(logits, forward_level, width, depth, None, paths, token_ids, shown)
     return _grow_on_device(logits, forward_level, width, depth, None, token_ids, shown)
 
 
@@ -56,7 +54,6 @@ def grow_ranks(
     *,
     token_ids: Tensor | None = None,
     shown: int = 0,
-    likeliest: Likeliest = likeliest_by_torch,
 ) -> Levels:
     """Grow the tree of `paths`, parents first, no deeper than `depth`: those that have children go on, in the order of
     `paths`. The rest as in `grow`; every rank is below V."""
@@ -67,7 +64,7 @@ def grow_ranks(
         [above.index(path[:-1]) * ranks + path[-1] for path in own] for above, own in zip(inner, below, strict=True)
     ]
     if logits.device.type == "cpu":
-        return grow_on_host(logits, forward_level, ranks, depth, static, None, token_ids, shown, likeliest)
+        return grow_on_host(logits, forward_level, ranks, depth, static, None, token_ids, shown)
     return _grow_on_device(logits, forward_level, ranks, depth, static, token_ids, shown)
 
 

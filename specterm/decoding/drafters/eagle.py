@@ -22,7 +22,6 @@ from specterm.decoding.drafters.candidates import Candidates, worth_verifying
 from specterm.decoding.drafters.cost import median_seconds
 from specterm.decoding.drafters.draft_trie import DraftTrie, to_draft_tree
 from specterm.decoding.drafters.feature_prefix import FeatureModel, FeaturePrefix
-from specterm.decoding.drafters.host_beams import likeliest_of
 from specterm.decoding.drafters.levels import ForwardLevel, Step
 from specterm.decoding.drafters.rank_paths import Path, static_paths
 from specterm.decoding.drafters.setup import DraftSetup
@@ -139,7 +138,6 @@ class Eagle:
     ) -> Sequence[tuple[DraftTrie, float]]:
         """The tree of each row that is drafted for, no deeper than its own of `depths`, and the tokens it promises."""
         token_ids, shown, paths = self._model.token_ids, self._record.alternatives, self._budget.paths
-        likeliest = likeliest_of(self._model)
         if self._static:
             levels = grow_ranks(
                 logits,
@@ -148,7 +146,6 @@ class Eagle:
                 max(depths),
                 token_ids=token_ids,
                 shown=shown,
-                likeliest=likeliest,
             )
             return [(trie, 0.0) for trie in rank_tries(self._static, levels, depths)]  # its budget learns nothing
         levels = grow(
@@ -159,7 +156,6 @@ class Eagle:
             paths=paths,
             token_ids=token_ids,
             shown=shown,
-            likeliest=likeliest,
         )
         merged = [Candidates() for _ in depths]
         add_levels(merged, levels, depths)

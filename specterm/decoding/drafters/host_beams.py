@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from specterm.decoding.drafters.draft_trie import Shown
-from specterm.decoding.drafters.levels import ForwardLevel, HostLevel, Likeliest, Paths, RowLevel, Step
-from specterm.decoding.ports import RanksTokens
+from specterm.decoding.drafters.levels import ForwardLevel, HostLevel, Paths, RowLevel, Step
+from specterm.decoding.host import Ranked, host_kernels
 from specterm.decoding.tree import Topology
 
 _PICKED = 6
@@ -27,7 +27,6 @@ def grow_on_host(
     paths: Paths | None,
     token_ids: Tensor | None,
     shown: int,
-    likeliest: Likeliest,
 ) -> list[HostLevel]:
     """See `beams.grow`; static: which candidates of each level go on, None for the `ranks` likeliest."""
     rows, target_ids = len(logits), None if token_ids is None else token_ids.numpy()
@@ -39,7 +38,7 @@ def grow_on_host(
     for level in range(depth):
         found = [
             _candidates(own, scores, ranks, None if static is None else static[level], target_ids, shown)
-            for own, scores in zip(likeliest(logits, max(ranks, shown)), path_scores, strict=True)
+            for own, scores in zip(ranked(logits, max(ranks, shown)), path_scores, strict=True)
         ]
         levels.append(HostLevel(found))
         if level + 1 == depth:
@@ -62,7 +61,7 @@ def grow_on_host(
 
 
 def _candidates(
-    likeliest: Sequence[tuple[list[int], list[float]]],
+    likeliest: Sequence[Ranked],
     path_scores: Sequence[float],
     ranks: int,
     static: Sequence[int] | None,
@@ -85,13 +84,11 @@ def _candidates(
     return RowLevel(tokens, confidence, score, chosen, said)
 
 
-def chain_levels(
-    tokens: Sequence[int], chances: Sequence[float], logits: Tensor, shown: int, likeliest: Likeliest
-) -> list[HostLevel]:
+def chain_levels(tokens: Sequence[int], chances: Sequence[float], logits: Tensor, shown: int) -> list[HostLevel]:
     """One row's greedy chain and the logits that it was the likeliest of, [N, V], as `grow_on_host` would give it."""
     levels, score = [], 1.0
     said: list[Shown] = (
-        [list(zip(*both, strict=True)) for both in likeliest(logits.unsqueeze(0), shown)[0]] if shown else []
+        [list(zip(*both, strict=True)) for both in ranked(logits.unsqueeze(0), shown)[0]] if shown else []
     )
     for place, (token, chance) in enumerate(zip(tokens, chances, strict=True)):
         score *= chance
@@ -99,13 +96,14 @@ def chain_levels(
     return levels
 
 
-def likeliest_of(model: object) -> Likeliest:
-    """As a model finds its likeliest tokens."""
-    return model.likeliest if isinstance(model, RanksTokens) else likeliest_by_torch
+def ranked(logits: Tensor, count: int) -> list[list[Ranked]]:
+    """Of logits [B, P, V] the `count` likeliest tokens of each, and their probabilities by the plain softmax."""
+    kernels = host_kernels(logits)
+    return ranked_by_torch(logits, count) if kernels is None else kernels.likeliest(logits, count)
 
 
-def likeliest_by_torch(logits: Tensor, count: int) -> list[list[tuple[list[int], list[float]]]]:
-    """See `Likeliest`."""
+def ranked_by_torch(logits: Tensor, count: int) -> list[list[Ranked]]:
+    """The same where there are no kernels."""
     chances = torch.softmax(logits.float(), dim=-1)
     if count > _PICKED:
         top = chances.topk(min(count, chances.shape[-1]), dim=-1)

@@ -81,9 +81,6 @@ class Step:
         return Block(tuple(rows), tuple(starts), self.ids, self.topology, first=first)
 
 
-Likeliest: TypeAlias = Callable[[Tensor, int], list[list[tuple[list[int], list[float]]]]]
-"""Of logits [B, P, V] on a CPU the so many likeliest tokens of each, all where there are fewer, and their
-probabilities, falling."""
 ForwardLevel: TypeAlias = Callable[[Step], Tensor]
 """Forwards the tokens of a step; returns the logits after them, [B, P, V]."""
 Paths: TypeAlias = Callable[[Sequence[float], Sequence[Sequence[float]]], int]

@@ -14,7 +14,7 @@ from specterm.decoding.drafters.beams import add_levels, grow, scratch_forward, 
 from specterm.decoding.drafters.budget import Budget, FixedBudget, tree_budget
 from specterm.decoding.drafters.candidates import Candidates, worth_verifying
 from specterm.decoding.drafters.draft_trie import to_draft_tree
-from specterm.decoding.drafters.host_beams import chain_levels, likeliest_of
+from specterm.decoding.drafters.host_beams import chain_levels
 from specterm.decoding.drafters.levels import Levels
 from specterm.decoding.drafters.prefix import DraftPrefix, Prefix
 from specterm.decoding.drafters.setup import DraftSetup
@@ -127,7 +127,7 @@ class MultiDraft:
         if self._width == 1 and len(cache_rows) == 1 and isinstance(prefix, DraftPrefix):
             chain = prefix.greedy_chain(cache_rows[0], depth, 0.0, self._vocab_size)
             if chain is not None:
-                return chain_levels(*chain, self._record.alternatives, likeliest_of(model))
+                return chain_levels(*chain, self._record.alternatives)
         logits = within(prefix.advance(cache_rows), self._vocab_size)
         # The root is in the cache already: it is node 0 of the scratch tree.
         starts = [length - 1 for length in prefix.lengths(cache_rows)]
@@ -139,7 +139,6 @@ class MultiDraft:
             depth,
             paths=self._budget.paths,
             shown=self._record.alternatives,
-            likeliest=likeliest_of(model),
         )
 
     def catch_up(self, feedback: Sequence[Feedback]) -> None:

@@ -10,8 +10,8 @@ from typing import Any
 
 from llvmlite import ir
 
-from specterm.models.compiled.emitter import FLOAT, I8, I32, I64, POINTER, Emitter, Value
-from specterm.models.compiled.machine import Machine
+from specterm.kernels.emitter import FLOAT, I8, I32, I64, POINTER, Emitter, Value
+from specterm.kernels.machine import Machine
 
 QUERIES = 4
 """Read together, as many as `Emitter.four_sums` sums."""

@@ -8,9 +8,9 @@ from typing import Any
 
 from llvmlite import ir
 
+from specterm.kernels.emitter import FLOAT, I8, I64, POINTER, Emitter, Value
+from specterm.kernels.machine import Machine
 from specterm.models.compiled.attention import attention
-from specterm.models.compiled.emitter import FLOAT, I8, I64, POINTER, Emitter, Value
-from specterm.models.compiled.machine import Machine
 from specterm.models.compiled.products import Kind, declared_product
 
 

@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from specterm.kernels.machine import this_machine
 from specterm.models.compiled.kernels import product_kernel
-from specterm.models.compiled.machine import this_machine
 
 _ROWS_A_THREAD = 24
 """From so many on, further threads are woken."""

@@ -8,11 +8,11 @@ from typing import Any, Literal, TypeAlias
 
 from llvmlite import ir
 
-from specterm.models.compiled.emitter import FLOAT, HALF, I16, I32, I64, POINTER, VOID, Emitter, Value
+from specterm.kernels.emitter import FLOAT, HALF, I16, I32, I64, POINTER, VOID, Emitter, Value
+from specterm.kernels.machine import Machine
+from specterm.kernels.top import top_of_row
 from specterm.models.compiled.layers import PassWord, rms_norm
-from specterm.models.compiled.machine import Machine
 from specterm.models.compiled.products import Kind, declared_product
-from specterm.models.compiled.top import top_of_row
 
 Table: TypeAlias = Literal["bfloat16", "float16", "float32"]
 """What the embeddings are held in."""

@@ -14,8 +14,8 @@ import torch
 from llvmlite import ir
 from torch import Tensor
 
-from specterm.models.compiled.emitter import FLOAT, HALF, I8, I32, I64, POINTER, VOID, Emitter, Value
-from specterm.models.compiled.machine import Machine
+from specterm.kernels.emitter import FLOAT, HALF, I8, I32, I64, POINTER, VOID, Emitter, Value
+from specterm.kernels.machine import Machine
 
 Kind: TypeAlias = Literal["bfloat16", "float16", "float32", "int8"]
 """What the weights are held in. Those in 8 bits are whole numbers, and each output has a scale."""

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from specterm.decoding.ports import Block
+from specterm.kernels.machine import this_machine
 from specterm.models.cache import SlotCache
 from specterm.models.compiled.attention import QUERIES
 from specterm.models.compiled.kernels import layers_kernel
 from specterm.models.compiled.layers import LayerWord, PassWord
-from specterm.models.compiled.machine import this_machine
 from specterm.models.compiled.matrix import CompiledMatrix
 from specterm.models.norm import RmsNorm
 from specterm.models.row_layers import Floats, Layer, Sizes, Through

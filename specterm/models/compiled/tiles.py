@@ -18,7 +18,7 @@ import torch
 from llvmlite import ir
 from torch import Tensor
 
-from specterm.models.compiled.emitter import FLOAT, I8, I16, I32, I64, POINTER, VOID, Emitter, Value
+from specterm.kernels.emitter import FLOAT, I8, I16, I32, I64, POINTER, VOID, Emitter, Value
 from specterm.models.compiled.products import ARGUMENTS, in_eight_bits, put
 
 TileKind: TypeAlias = Literal["bfloat16_tiles", "int8_tiles"]

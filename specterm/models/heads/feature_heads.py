@@ -25,7 +25,6 @@ from specterm.models.compiled.matrix import CompiledMatrix
 from specterm.models.compiled.rows import CompiledLayers, suit
 from specterm.models.heads.head_config import HeadConfig
 from specterm.models.heads.head_layer import Attend, HeadLayer, Linear, Rotary
-from specterm.models.likeliest import LikeliestTokens
 from specterm.models.masks import Masks
 from specterm.models.norm import RmsNorm
 from specterm.models.products import PackedLinear, for_drafting, may_hold, narrowest
@@ -130,8 +129,6 @@ class FeatureHeads(Cached, nn.Module, ABC):
             tables = self.get_buffer("_cos"), signed(self.get_buffer("_sin"))
             layers = [layer.for_rows(packed) for layer in self.layers]
             norms = [layer.row_norm() for layer in self.layers]
-            if suit(self.config, layers):
-                self.likeliest = LikeliestTokens()
             if suit(self.config, layers) and eight_bits and None not in norms[1:]:
                 front, norm, judge = self.ends(packed)
                 if front.kind == "beside":

@@ -23,7 +23,6 @@ from specterm.models.cache import SlotCache
 from specterm.models.cached import Cached
 from specterm.models.compiled.matrix import CompiledMatrix, in_eight_bits
 from specterm.models.compiled.rows import suit
-from specterm.models.likeliest import LikeliestTokens
 from specterm.models.masks import Masks
 from specterm.models.norm import RmsNorm
 from specterm.models.products import TARGET_WIDTHS, Plain, Product, may_hold, narrowest, quickest
@@ -150,7 +149,6 @@ class LlamaRunner(Cached):
             model, tables = (self._attention_norms, self._layers, self._embedding), (self._cos, self._sin)
             if isinstance(self._judge, CompiledMatrix) and suit(shape, self._layers):
                 self._few = CompiledPasses(shape, *model, self._norm, self._judge, *tables, shape.eps)
-                self.likeliest = LikeliestTokens()
             else:
                 judge = self._judge_norm, self._judge
                 self._few = OneRow(shape, *model, self._norm, judge, *tables, self._masks)

@@ -13,7 +13,8 @@ Value: TypeAlias = Any  # an ir.Value; llvmlite has no types
 Type: TypeAlias = Any  # an ir.Type
 
 I8, I16, I32, I64 = (ir.IntType(bits) for bits in (8, 16, 32, 64))
-FLOAT, HALF, POINTER, VOID = ir.FloatType(), ir.HalfType(), ir.PointerType(), ir.VoidType()
+FLOAT, DOUBLE, HALF = ir.FloatType(), ir.DoubleType(), ir.HalfType()
+POINTER, VOID = ir.PointerType(), ir.VoidType()
 
 _LOG2_E, _LN2_HIGH, _LN2_LOW = 1.44269504088896341, 0.693359375, -2.12194440e-4
 _EXP_POLYNOMIAL = 1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1
@@ -114,6 +115,10 @@ class Emitter:
         """Without its sign."""
         return self._intrinsic("fabs", a)
 
+    def ceil(self, a: Value) -> Value:
+        """The nearest whole number that is not below it."""
+        return self._intrinsic("ceil", a)
+
     def rint(self, a: Value) -> Value:
         """The nearest whole number."""
         return self._intrinsic("rint", a)
@@ -181,7 +186,7 @@ class Emitter:
         return b.select(tiny, self._all(0.0, lanes), found)
 
     def _all(self, value: float, lanes: int) -> Value:
-        return ir.Constant(ir.VectorType(FLOAT, lanes), [_single(value)] * lanes)
+        return ir.Constant(ir.VectorType(FLOAT, lanes), [single(value)] * lanes)
 
     def _shuffled(self, one: Value, other: Value, lanes: Sequence[int]) -> Value:
         return self.b.shuffle_vector(one, other, ir.Constant(ir.VectorType(I32, len(lanes)), list(lanes)))
@@ -198,11 +203,11 @@ class Emitter:
 
 def _alignment(kind: Type) -> int:
     element = kind.element if isinstance(kind, ir.VectorType) else kind
-    if element == POINTER:
+    if element in (POINTER, DOUBLE):
         return 8
     return 4 if element == FLOAT else 2 if element == HALF else int(element.width) // 8
 
 
-def _single(value: float) -> float:
+def single(value: float) -> float:
     """The nearest float32, which llvmlite wants."""
     return float(struct.unpack("f", struct.pack("f", value))[0])

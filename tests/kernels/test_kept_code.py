@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from specterm.models.compiled.kept_code import KeptCode
-from specterm.models.compiled.kernels import top_kernel
-from specterm.models.compiled.machine import this_machine
-from specterm.models.likeliest import LikeliestTokens
+from specterm.decoding.host import HostKernels
+from specterm.kernels.choosing import law_kernels, top_kernel, walk_kernel
+from specterm.kernels.kept_code import KeptCode
+from specterm.kernels.machine import this_machine
 
 
 @pytest.fixture(autouse=True)
@@ -51,19 +51,21 @@ def test_old_code_goes(folder):
 def test_kept_kernels_compute_the_same_and_are_not_compiled_again(folder, monkeypatch):
     from llvmlite import binding
 
+    def made():
+        for kernel in (top_kernel, law_kernels, walk_kernel):
+            kernel.cache_clear()
+        return HostKernels(this_machine())
+
     logits = torch.randn((1, 2, 100), generator=torch.Generator().manual_seed(3))
-    top_kernel.cache_clear()
-    compiled = LikeliestTokens()(logits, 3)
-    assert len(list(folder.iterdir())) == 1
-    top_kernel.cache_clear()
+    compiled = made().likeliest(logits, 3)
+    assert len(list(folder.iterdir())) == 3
 
     def refuse(*_, **__):
         raise AssertionError("it is compiled again")
 
     monkeypatch.setattr(binding, "create_pass_builder", refuse)
-    assert LikeliestTokens()(logits, 3) == compiled
+    assert made().likeliest(logits, 3) == compiled
     for file in folder.iterdir():
         file.write_bytes(b"broken")
-    top_kernel.cache_clear()
     with pytest.raises(AssertionError, match="again"):
-        LikeliestTokens()
+        made()

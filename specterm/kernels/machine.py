@@ -1,4 +1,4 @@
-"""The processor at hand: how wide its vectors are, and code that LLVM makes for it."""
+"""The processor at hand: how wide its vectors are."""
 
 from __future__ import annotations
 
@@ -6,9 +6,6 @@ import ctypes
 import platform
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
-
-from specterm.models.compiled.kept_code import KeptCode
 
 _X86_64_V4 = {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl", "avx2", "fma", "f16c"}
 _X86_64_V3 = {"avx2", "fma", "f16c", "bmi", "bmi2"}
@@ -62,40 +59,3 @@ def _may_use_tiles() -> bool:
     if platform.system() != "Linux":
         return False
     return bool(ctypes.CDLL(None).syscall(_ARCH_PRCTL, _REQUEST, _TILE_DATA) == 0)
-
-
-class Library:
-    """Machine code of one module; it stays as long as this object."""
-
-    def __init__(self, machine: Machine, module: Any) -> None:
-        """module: an ir.Module, whose shared functions are compiled for `machine`.
-
-        Raises:
-            RuntimeError: LLVM refuses.
-        """
-        import llvmlite
-        from llvmlite import binding
-
-        binding.initialize_native_target()
-        binding.initialize_native_asmprinter()
-        features, text = "+amx-tile,+amx-bf16,+amx-int8" if machine.tiles else "", str(module)
-        target = binding.Target.from_default_triple().create_target_machine(
-            cpu=machine.cpu, features=features, opt=2, jit=True
-        )
-        parsed = binding.parse_assembly(text)
-        parsed.triple, parsed.data_layout = target.triple, str(target.target_data)
-        kept = KeptCode(llvmlite.__version__, target.triple, machine.cpu, features, text)
-        code = kept.read()
-        if code is None:
-            options = binding.create_pipeline_tuning_options(speed_level=2)
-            # The kernels say themselves what is a vector; loops that are short are not to become long code.
-            options.loop_vectorization = options.slp_vectorization = options.loop_unrolling = False
-            builder = binding.create_pass_builder(target, options)
-            builder.getModulePassManager().run(parsed, builder)
-        self._engine = binding.create_mcjit_compiler(parsed, target)
-        self._engine.set_object_cache(lambda _, made: kept.write(made), lambda _: code)
-        self._engine.finalize_object()
-
-    def address(self, name: str) -> int:
-        """Where a function begins."""
-        return int(self._engine.get_function_address(name))

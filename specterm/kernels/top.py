@@ -6,8 +6,8 @@ from typing import Any
 
 from llvmlite import ir
 
-from specterm.models.compiled.emitter import FLOAT, I32, I64, POINTER, Emitter, Value
-from specterm.models.compiled.machine import Machine
+from specterm.kernels.emitter import FLOAT, I32, I64, POINTER, Emitter, Value
+from specterm.kernels.machine import Machine
 
 
 def top(module: Any, machine: Machine) -> None:
@@ -45,6 +45,17 @@ def top_of_row(module: Any, machine: Machine) -> Any:
         place = e.at(shares, number)
         grown = e.exp(e.splat(b.fsub(e.load(place), largest), 4))
         e.store(b.fdiv(b.extract_element(grown, I32(0)), whole), place)
+    e.end()
+    return e.function
+
+
+def largest_of_row(module: Any, machine: Machine) -> Any:
+    """largest_of_row(logits, choice, id) of `module`: the first of the largest of the first `choice` logits."""
+    e = Emitter(module, "largest_of_row", [POINTER, I64, POINTER])
+    logits, choice, found = e.arguments
+    rest = e.b.sub(choice, e.b.srem(choice, I64(machine.lanes)))
+    _, at = _next(e, machine.lanes, logits, choice, rest, FLOAT(float("inf")), I64(-1))
+    e.store(at, found)
     e.end()
     return e.function
 

@@ -89,7 +89,9 @@ class Ours:
         turns meanwhile: what runs in another thread is in no clock of this one."""
         seconds, within = [0.0], [False]
         passes = [
-            (runner, name) for runner in (self.target, *self.drafts) for name in ("forward", "step", "greedy_chain")
+            (runner, name)
+            for runner in (self.target, *self.drafts)
+            for name in ("forward", "step", "greedy_chain", "sampled_chain")
         ]
         passes = [(runner, name, getattr(runner, name)) for runner, name in passes if hasattr(runner, name)]
 

@@ -78,18 +78,25 @@ class ChainsInOne(Protocol):
 
 
 @runtime_checkable
-class GreedyChains(Protocol):
-    """What a model with a slot cache may offer besides `LanguageModel`: one row's greedy chain in one piece, where the
-    host computes."""
+class Chains(Protocol):
+    """What a model with a slot cache may offer besides `LanguageModel`: one row's chain in one piece, where the host
+    computes. Both write `tokens` to the slots from `start` on, and behind them up to `most` tokens, but for the last of
+    those. Both give None where that is not possible now, and nothing was done."""
 
     def greedy_chain(
         self, row: int, start: int, tokens: Sequence[int], most: int, least: float, vocab_size: int
     ) -> tuple[list[int], list[float], Tensor] | None:
-        """Write `tokens` to the slots from `start` on, and up to `most` tokens behind them, but for the last of those:
-        each the likeliest of the first `vocab_size`. The chain ends with the token at which the product of their
-        probabilities falls below `least`. Those tokens, their probabilities by the plain softmax, and the logits that
-        they are the likeliest of, [.., V], until the next call; None where that is not possible now, and nothing was
-        done."""
+        """Each is the likeliest of the first `vocab_size`. The chain ends with the token at which the product of their
+        probabilities falls below `least`. Those tokens, their probabilities by the plain softmax, and, until the next
+        call, a tensor whose first rows are the logits that they are the likeliest of, [.., V]."""
+
+    def sampled_chain(
+        self, row: int, start: int, tokens: Sequence[int], most: int, vocab_size: int, warps: Warps, key: int,
+        index: int,
+    ) -> tuple[list[int], Tensor] | None:  # fmt: skip
+        """Each is drawn from the warped law, by the random numbers of `key`, a purpose's, from `index` on. Those
+        tokens, and, until the next call, a tensor whose first rows are the laws, over the target's vocabulary of
+        `vocab_size`, [.., vocab_size]."""
 
 
 class Runner(LanguageModel, Protocol):

@@ -1,11 +1,23 @@
-"""Greedy chains in one call, and the likeliest tokens, against the same step by step."""
+"""Chains in one call, and the likeliest tokens, against the same step by step."""
 
 import pytest
 import torch
 
 from specterm.config import ModelSpec
+from specterm.decoding.drafters.draft_law import over_vocabulary
 from specterm.decoding.drafters.host_beams import chain_levels, ranked, ranked_by_torch
+from specterm.decoding.ports import Block
 from specterm.decoding.prefill import prefill
+from specterm.decoding.sampling import (
+    Purpose,
+    Warps,
+    draw,
+    probabilities,
+    purpose_key,
+    row_key,
+    uniforms,
+)
+from specterm.decoding.tree import Topology
 from specterm.kernels.machine import this_machine
 from specterm.models.loading import load_models
 
@@ -44,15 +56,31 @@ def test_a_chain_is_made_of_its_steps(draft, tokens, vocab):
     drawn, chances, logits = draft.greedy_chain(1, 40, tokens, 6, 0.0, vocab)
     assert drawn == wanted[0]
     assert chances == pytest.approx(wanted[1], rel=1e-5)
-    assert torch.equal(logits, wanted[2])
+    assert torch.equal(logits[:6], wanted[2])
+
+
+@pytest.mark.parametrize("vocab", [4096, 1003, 5000])
+@pytest.mark.parametrize("warps", [Warps(0.8), Warps(1.3, top_p=0.9), Warps(1.0, top_k=7, min_p=0.01)])
+def test_a_sampled_chain_is_made_of_its_steps(draft, warps, vocab):
+    key = purpose_key(row_key(5, [1, 2]), Purpose.DRAFT)
+    u = uniforms(torch.tensor([key]), torch.arange(90, 96).unsqueeze(0))[0]
+    drawn, laws = draft.sampled_chain(1, 40, [17, 300], 6, vocab, warps, key, 90)
+    laws = laws[:6].clone()
+    draft.forward(Block((1,), (40,), torch.tensor([[17, 300]]), Topology.of_chain(1, draft.device)))
+    last = 300
+    for place, (token, law) in enumerate(zip(drawn, laws, strict=True)):
+        wanted = probabilities(over_vocabulary(draft.step(1, 41 + place, last), vocab), warps)
+        torch.testing.assert_close(law, wanted)
+        assert token == int(draw(law, u[place])) == int(draw(wanted, u[place]))
+        last = token
 
 
 def test_a_chain_ends_where_it_is_unlikely(draft):
     _, chances, _ = draft.greedy_chain(1, 40, [17], 6, 0.0, 4096)
     for count in range(1, 7):
         product = torch.tensor(chances[:count]).prod()
-        drawn, _, logits = draft.greedy_chain(1, 40, [17], 6, float(product) * 1.0001, 4096)
-        assert len(drawn) == len(logits) <= count
+        drawn, _, _ = draft.greedy_chain(1, 40, [17], 6, float(product) * 1.0001, 4096)
+        assert len(drawn) <= count
     assert len(draft.greedy_chain(1, 40, [17], 6, float(product) * 0.9, 4096)[0]) == 6
 
 
@@ -60,12 +88,13 @@ def test_a_token_beyond_the_table_is_no_fault(draft):
     """Targets may have more tokens than a draft has."""
     drawn, _, logits = draft.greedy_chain(1, 40, [40_000], 2, 0.0, 4096)
     assert len(drawn) == 2
-    assert logits.isfinite().all()
+    assert logits[:2].isfinite().all()
 
 
 def test_there_is_no_chain_before_a_cache():
     runner = load_models(ModelSpec(device="cpu").checked()).drafts[0].runner
     assert runner.greedy_chain(0, 0, [3], 2, 0.0, 4096) is None
+    assert runner.sampled_chain(0, 0, [3], 2, 4096, Warps(1.0), 7, 0) is None
 
 
 @pytest.mark.parametrize("vocab", [1, 3, 16, 17, 4096, 5003])
@@ -77,9 +106,9 @@ def test_the_likeliest_tokens_are_those_of_torch(vocab):
     for count in (1, 3, 6):
         ours, theirs = ranked(logits, count), ranked_by_torch(logits, count)
         for row, other in zip(ours, theirs, strict=True):
-            for (ids, chances), (wanted, probabilities) in zip(row, other, strict=True):
+            for (ids, chances), (wanted, expected) in zip(row, other, strict=True):
                 assert list(ids) == list(wanted)
-                assert chances == pytest.approx(probabilities, rel=1e-5)
+                assert chances == pytest.approx(expected, rel=1e-5)
 
 
 def test_levels_of_a_chain():

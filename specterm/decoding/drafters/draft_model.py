@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -29,12 +30,14 @@ from specterm.decoding.ports import (
     Recording,
 )
 from specterm.decoding.sampling import (
+    ROUND_STRIDE,
     Purpose,
     Warps,
     draw,
     likeliest,
     probabilities,
     probability_of,
+    purpose_key,
     round_uniforms,
 )
 from specterm.decoding.tree import DraftTree, Topology
@@ -61,6 +64,7 @@ class DraftModel:
         self._record = record
         # Only where children are fixed: a length that depends on what was drawn would bias the output.
         self._least = least if warps.greedy else 0.0
+        self._no_laws = torch.empty((1, 0, 0))
         self._written: dict[int, int] = {}  # draft tokens of the last round that stand in the cache, by row
 
     @classmethod
@@ -120,7 +124,7 @@ class DraftModel:
         none, V = 0, where nothing is recorded) and how many of the N are each row's. Rows with fewer go along; what
         they write beyond is scratch."""
         cache_rows = tuple(row.row for row in rows)
-        if len(rows) == 1 and (alone := self._alone(cache_rows[0], most[0])) is not None:
+        if len(rows) == 1 and (alone := self._alone(rows[0], most[0])) is not None:
             return alone
         logits = self._prefix.advance(cache_rows)
         ends = self._prefix.lengths(cache_rows)
@@ -151,17 +155,25 @@ class DraftModel:
         law = torch.stack(laws, dim=1) if laws else logits.new_empty((len(rows), len(drawn), 0))
         return torch.stack(drawn, dim=1), law, lengths
 
-    def _alone(self, row: int, most: int) -> tuple[Tensor, Tensor, list[int]] | None:
-        """What `_draft` gives of one row's greedy chain, where the model makes it in one piece on the host."""
-        if not self._warps.greedy or not isinstance(self._prefix, DraftPrefix):
+    def _alone(self, row: ProposeRow, most: int) -> tuple[Tensor, Tensor, list[int]] | None:
+        """What `_draft` gives of one row's chain, where the model makes it in one piece on the host."""
+        prefix = self._prefix
+        if not isinstance(prefix, DraftPrefix):
             return None
-        found = self._prefix.greedy_chain(row, most, self._least, self._vocab_size)
-        if found is None:
+        if not self._warps.greedy:
+            key, index = purpose_key(row.key, Purpose.DRAFT), row.round * ROUND_STRIDE
+            sampled = prefix.sampled_chain(row.row, most, self._vocab_size, self._warps, key, index)
+            if sampled is None:
+                return None
+            tokens, laws = sampled
+            return _in_a_row(tokens), laws[: len(tokens)].unsqueeze(0), [len(tokens)]
+        greedy = prefix.greedy_chain(row.row, most, self._least, self._vocab_size)
+        if greedy is None:
             return None
-        tokens, _, logits = found
-        shown = self._record.shows_nodes
-        law = over_vocabulary(logits, self._vocab_size) if shown else logits[:, :0]
-        return torch.tensor([tokens]), law.unsqueeze(0), [len(tokens)]
+        tokens, _, logits = greedy
+        if not self._record.shows_nodes:
+            return _in_a_row(tokens), self._no_laws, [len(tokens)]
+        return _in_a_row(tokens), over_vocabulary(logits[: len(tokens)], self._vocab_size).unsqueeze(0), [len(tokens)]
 
     def _chain(
         self, cache_rows: tuple[int, ...], ends: Sequence[int], logits: Tensor, length: int
@@ -213,6 +225,10 @@ class DraftModel:
             confidence=confidence,
             alternatives=alternatives,
         )
+
+
+def _in_a_row(tokens: list[int]) -> Tensor:
+    return torch.from_numpy(np.array([tokens], dtype=np.int64))  # sooner there than by torch itself
 
 
 def draft_warps(warps: Warps, temperature: float | None) -> Warps:

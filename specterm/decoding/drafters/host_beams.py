@@ -85,11 +85,12 @@ def _candidates(
 
 
 def chain_levels(tokens: Sequence[int], chances: Sequence[float], logits: Tensor, shown: int) -> list[HostLevel]:
-    """One row's greedy chain and the logits that it was the likeliest of, [N, V], as `grow_on_host` would give it."""
+    """One row's greedy chain as `grow_on_host` would give it; the first of the logits, [.., V], are those that it was
+    the likeliest of."""
     levels, score = [], 1.0
-    said: list[Shown] = (
-        [list(zip(*both, strict=True)) for both in ranked(logits.unsqueeze(0), shown)[0]] if shown else []
-    )
+    said: list[Shown] = []
+    if shown:
+        said = [list(zip(*both, strict=True)) for both in ranked(logits[: len(tokens)].unsqueeze(0), shown)[0]]
     for place, (token, chance) in enumerate(zip(tokens, chances, strict=True)):
         score *= chance
         levels.append(HostLevel([RowLevel([[token]], [[chance]], [[score]], [0], said[place : place + 1])]))

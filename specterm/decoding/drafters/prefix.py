@@ -9,18 +9,21 @@ What row 0 holds when its text ends stays there for the next prompt (see `kept_p
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from specterm.decoding.kept_prefix import shared
-from specterm.decoding.ports import Block, Feedback, GreedyChains, LanguageModel, Runner, TokenSteps
+from specterm.decoding.ports import Block, Chains, Feedback, LanguageModel, Runner, TokenSteps
 from specterm.decoding.prefill import prefill
+from specterm.decoding.sampling import Warps
 from specterm.decoding.tree import Topology
+
+_Chain = TypeVar("_Chain")
 
 
 def token_steps(model: LanguageModel) -> TokenSteps | None:
@@ -124,7 +127,7 @@ class DraftPrefix(CachePrefix):
         super().__init__(runner, widest)
         self._runner = runner
         self._steps = token_steps(runner)
-        self._chains = runner if isinstance(runner, GreedyChains) and runner.device.type == "cpu" else None
+        self._chains = runner if isinstance(runner, Chains) and runner.device.type == "cpu" else None
 
     def admit(self, row: int, prompt_ids: Tensor, first: int) -> None:
         """Prefill the prompt as far as the model's context goes."""
@@ -156,12 +159,27 @@ class DraftPrefix(CachePrefix):
     def greedy_chain(
         self, row: int, most: int, least: float, vocab_size: int
     ) -> tuple[list[int], list[float], Tensor] | None:
-        """See `GreedyChains`, from what is pending on; None also where the model has none."""
-        if self._chains is None:
+        """See `Chains`, from what is pending on; None also where the model has none."""
+        if (chains := self._chains) is None:
             return None
+        return self._ahead(row, lambda start, tokens: chains.greedy_chain(row, start, tokens, most, least, vocab_size))
+
+    def sampled_chain(
+        self, row: int, most: int, vocab_size: int, warps: Warps, key: int, index: int
+    ) -> tuple[list[int], Tensor] | None:
+        """Likewise."""
+        if (chains := self._chains) is None:
+            return None
+        return self._ahead(
+            row,
+            lambda start, tokens: chains.sampled_chain(row, start, tokens, most, vocab_size, warps, key, index),
+        )
+
+    def _ahead(self, row: int, chain: Callable[[int, list[int]], _Chain | None]) -> _Chain | None:
+        """chain(first slot, pending tokens), which writes those."""
         self._catch_up(row)
         state = self._rows[row]
-        found = self._chains.greedy_chain(row, state.length, state.pending, most, least, vocab_size)
+        found = chain(state.length, state.pending)
         if found is not None:
             state.length += len(state.pending)
             state.pending.clear()

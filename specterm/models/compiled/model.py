@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeAlias
 from llvmlite import ir
 
 from specterm.kernels.emitter import FLOAT, HALF, I16, I32, I64, POINTER, VOID, Emitter, Value
+from specterm.kernels.laws import draw_of_row, law_of_row, uniform
 from specterm.kernels.machine import Machine
 from specterm.kernels.top import top_of_row
 from specterm.models.compiled.layers import PassWord, rms_norm
@@ -59,7 +60,13 @@ class ChainWord(IntEnum):
     LEAST = auto()  # float32: the chain ends with the token at which the product of probabilities falls below it
     CHOICE = auto()  # among so many of the vocabulary
     DRAWN = auto()  # int64 [MOST + 1]: the tokens, and behind the room for them how many there are
-    SHARES = auto()  # float32 [MOST]: their probabilities
+    SHARES = auto()  # float32 [MOST]: their probabilities; of greedy chains
+    WARPS = auto()  # what the tokens are drawn by, see `WarpWord`; 0: a greedy chain
+    KEY = auto()  # of the random numbers, and the index of the first one
+    INDEX = auto()
+    LAWS = auto()  # float32 [MOST, WIDTH], that the tokens are drawn from; what lies behind CHOICE is not written
+    WIDTH = auto()
+    ROOM = auto()  # float32 [CHOICE]
 
 
 def model(
@@ -192,7 +199,7 @@ def _copy(e: Emitter, lanes: int, source: Value, target: Value, count: Value) ->
 
 
 def _chain(module: Any, machine: Machine, forward: Any) -> None:
-    likeliest = top_of_row(module, machine)
+    likeliest, law_of, draw_of = (make(module, machine) for make in (top_of_row, law_of_row, draw_of_row))
     e = Emitter(module, "chain", [POINTER] * 6, shared=True)
     model, given, call, step, step_call, chain = e.arguments
     b = e.b
@@ -203,13 +210,23 @@ def _chain(module: Any, machine: Machine, forward: Any) -> None:
     chance, going = e.variable(FLOAT, FLOAT(1.0)), e.variable(I64, I64(1))
     shares = _word(e, chain, ChainWord.SHARES, POINTER)
     told = e.at(drawn, most, I64)
+    warps = _word(e, chain, ChainWord.WARPS, POINTER)
+    greedy = b.icmp_unsigned("==", b.ptrtoint(warps, I64), I64(0))
     with e.loop(0, most) as number, b.if_then(b.icmp_signed("!=", b.load(going, typ=I64), I64(0))):
         logits, token = e.at(first, b.mul(number, vocab)), e.at(drawn, number, I64)
-        share = e.at(shares, number)
-        b.call(likeliest, [logits, choice, I64(1), token, share])
+        with b.if_else(greedy) as (by_rank, by_law):
+            with by_rank:
+                share = e.at(shares, number)
+                b.call(likeliest, [logits, choice, I64(1), token, share])
+                b.store(b.fmul(b.load(chance, typ=FLOAT), e.load(share)), chance)
+            with by_law:
+                width = _word(e, chain, ChainWord.WIDTH)
+                law = e.at(_word(e, chain, ChainWord.LAWS, POINTER), b.mul(number, width))
+                b.call(law_of, [logits, choice, warps, law, _word(e, chain, ChainWord.ROOM, POINTER)])
+                index = b.add(_word(e, chain, ChainWord.INDEX), number)
+                b.call(draw_of, [law, choice, uniform(e, _word(e, chain, ChainWord.KEY), index), token])
         count = b.add(number, I64(1))
         e.store(count, told)
-        b.store(b.fmul(b.load(chance, typ=FLOAT), e.load(share)), chance)
         goes = b.and_(b.icmp_signed("<", count, most), b.not_(b.fcmp_ordered("<", b.load(chance, typ=FLOAT), least)))
         b.store(b.zext(goes, I64), going)
         with b.if_then(goes):

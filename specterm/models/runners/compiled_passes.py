@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
+from ctypes import addressof, c_float, c_int64
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -11,7 +13,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from specterm.decoding.host import warp_words
 from specterm.decoding.ports import FINAL_NORM, Block
+from specterm.decoding.sampling import Warps
 from specterm.models.cache import SlotCache
 from specterm.models.compiled.kernels import model_kernels
 from specterm.models.compiled.layers import PassWord
@@ -25,7 +29,7 @@ UNNORMED = -2
 """The place of the hidden state in front of the final norm, to be tapped; see `FINAL_NORM`."""
 _IDS, _LAYERS, _TAPS, _TAPPED, _TAP_AT, _STATES, _JUDGED, _PICKS, _LOGITS, _FEATURES = map(int, CallWord)
 _READ_WIDTH = int(PassWord.READ_WIDTH)
-_MOST, _LEAST, _CHOICE, _DRAWN, _SHARES = map(int, ChainWord)
+_MOST, _LEAST, _CHOICE, _DRAWN, _SHARES, _WARPS, _KEY, _INDEX, _LAWS, _WIDTH, _ROOM = map(int, ChainWord)
 
 
 class _Call:
@@ -96,10 +100,7 @@ class CompiledPasses:
             self._model[word] = value
         self._model_at = self._model.ctypes.data
         self._calls: dict[tuple[int, int], _Call] = {}
-        self._chain_words = np.zeros(len(ChainWord), dtype=np.int64)
-        self._chain_at = self._chain_words.ctypes.data
-        self._drawn, self._shares = np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.float32)
-        self._chain_logits = torch.empty((0, judge.out))
+        self._room: _ChainRoom | None = None
 
     def takes(self, block: Block) -> bool:
         """Whether `forward` is for such a block."""
@@ -117,15 +118,15 @@ class CompiledPasses:
         self._layers.begin(cache, (row,), (slot,), b, None, None)
         call.ids[0] = token
         logits = torch.empty(self._vocab)
-        self._ask(call, call.ids_at, self._count, 1, logits)
+        self._ask(call, call.ids_at, self._count, 1, logits.data_ptr())
         self._forward(self._model_at, b.at, call.at)
         return logits
 
     @staticmethod
-    def _ask(call: _Call, ids_at: int, layers: int, judged: int, logits: Tensor) -> None:
+    def _ask(call: _Call, ids_at: int, layers: int, judged: int, logits_at: int) -> None:
         """Logits of the first `judged` tokens, and no states."""
         words = call.words
-        words[_IDS], words[_LAYERS], words[_JUDGED], words[_LOGITS] = ids_at, layers, judged, logits.data_ptr()
+        words[_IDS], words[_LAYERS], words[_JUDGED], words[_LOGITS] = ids_at, layers, judged, logits_at
         words[_TAPS] = words[_PICKS] = 0
 
     def forward(
@@ -140,7 +141,7 @@ class CompiledPasses:
         ids = block.ids.contiguous()
         judged = width if last is None else 1
         logits, states = torch.empty((rows, judged, self._vocab)), None
-        self._ask(call, ids.data_ptr(), layers, rows * judged, logits)
+        self._ask(call, ids.data_ptr(), layers, rows * judged, logits.data_ptr())
         words = call.words
         if last is not None:
             call.picks[:] = [row * width + own for row, own in enumerate(last)]
@@ -156,31 +157,84 @@ class CompiledPasses:
         self._forward(self._model_at, b.at, call.at)
         return logits, states
 
-    def chain(
+    def greedy_chain(
         self, cache: SlotCache, row: int, start: int, tokens: Sequence[int], most: int, least: float, choice: int
     ) -> tuple[list[int], list[float], Tensor]:
-        """See `GreedyChains`; `cache` has room and all layers."""
-        width = len(tokens)
+        """See `Chains`; `cache` has room and all layers."""
+        room = self._chain_room(most)
+        words = room.words
+        words[_LEAST] = _bits(least)  # in the lower half; all machines with kernels have it first
+        words[_WARPS] = 0
+        count = self._chained(cache, row, start, tokens, most, choice)
+        return room.drawn[:count], room.shares[:count], room.logits
+
+    def sampled_chain(
+        self, cache: SlotCache, row: int, start: int, tokens: Sequence[int], most: int, choice: int, warps: Warps,
+        key: int, index: int, vocab_size: int,
+    ) -> tuple[list[int], Tensor]:  # fmt: skip
+        """See `Chains`; `cache` has room and all layers."""
+        room = self._chain_room(most)
+        laws = room.laws_of(vocab_size)
+        told, words = warp_words(warps), room.words
+        words[_LEAST], words[_WARPS], words[_KEY], words[_INDEX] = 0, told.ctypes.data, key, index
+        words[_LAWS], words[_WIDTH], words[_ROOM] = room.laws_at, vocab_size, room.scratch_at
+        count = self._chained(cache, row, start, tokens, most, choice)
+        return room.drawn[:count], laws
+
+    def _chain_room(self, most: int) -> _ChainRoom:
+        if self._room is None or self._room.most < most:
+            self._room = _ChainRoom(most, self._vocab)
+        return self._room
+
+    def _chained(self, cache: SlotCache, row: int, start: int, tokens: Sequence[int], most: int, choice: int) -> int:
+        """How many tokens there are, of the chain that the words in its room tell more of."""
+        room, width = self._chain_room(most), len(tokens)
         passes, step_call, step = self._layers, self._call(1, 1), self._layers.buffers(1, 1)
         call, b = self._call(1, width), passes.buffers(1, width)
         passes.begin(cache, (row,), (start + width - 1,), step, None, None)
         if width > 1:
             passes.begin(cache, (row,), (start,), b, None, None)
-        if len(self._chain_logits) < most:
-            self._chain_logits = torch.empty((most, self._vocab))
-            self._drawn, self._shares = np.zeros(most + 1, dtype=np.int64), np.zeros(most, dtype=np.float32)
-        ids, logits, drawn, words = np.array(tokens, dtype=np.int64), self._chain_logits, self._drawn, self._chain_words
-        self._ask(step_call, ids.ctypes.data, self._count, 1, logits)
-        self._ask(call, ids.ctypes.data, self._count, 1, logits)
-        call.picks[0] = width - 1
-        call.words[_PICKS] = call.picks_at if width > 1 else 0
-        words[_MOST], words[_CHOICE], words[_DRAWN] = most, choice, drawn.ctypes.data
-        words[_SHARES] = self._shares.ctypes.data
+        ids = (c_int64 * width)(*tokens)
+        at = addressof(ids)
+        self._ask(step_call, at, self._count, 1, room.logits_at)
+        if width > 1:
+            self._ask(call, at, self._count, 1, room.logits_at)
+            call.picks[0] = width - 1
+            call.words[_PICKS] = call.picks_at
+        words = room.words
+        words[_MOST], words[_CHOICE] = most, choice
+        words[_DRAWN], words[_SHARES] = room.drawn_at, room.shares_at
         assert self._chain is not None, "heads make no chains"
-        words.view(np.float32)[2 * _LEAST] = least  # the lower half; all machines with kernels have it first
-        self._chain(self._model_at, b.at, call.at, step.at, step_call.at, self._chain_at)
-        count = int(drawn[most])
-        return drawn[:count].tolist(), self._shares[:count].tolist(), logits[:count]
+        self._chain(self._model_at, b.at, call.at, step.at, step_call.at, words)
+        return room.drawn[most]
+
+
+class _ChainRoom:
+    """What chains of up to `most` tokens are told, and what they leave until the next one."""
+
+    def __init__(self, most: int, vocab: int) -> None:
+        self.most = most
+        self.words = (c_int64 * len(ChainWord))()
+        self.drawn, self.shares = (c_int64 * (most + 1))(), (c_float * most)()
+        self.drawn_at, self.shares_at = addressof(self.drawn), addressof(self.shares)
+        self.logits = torch.empty((most, vocab))
+        self.logits_at = self.logits.data_ptr()
+        self._scratch = torch.empty(vocab)
+        self.scratch_at = self._scratch.data_ptr()
+        self._laws = torch.zeros((0, 0))
+        self.laws_at = 0
+
+    def laws_of(self, vocab_size: int) -> Tensor:
+        """Room for the laws of all tokens over the target's vocabulary; what lies beyond the model's own stays 0."""
+        if self._laws.shape[1] != vocab_size:
+            self._laws = torch.zeros((self.most, vocab_size))
+            self.laws_at = self._laws.data_ptr()
+        return self._laws
+
+
+def _bits(value: float) -> int:
+    """Of the nearest float32."""
+    return int.from_bytes(struct.pack("<f", value), "little")
 
 
 @lru_cache

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from specterm.decoding.ports import FINAL_NORM, Block
+from specterm.decoding.sampling import Warps
 from specterm.decoding.tree import Topology
 from specterm.models.attention import grouped_attention, grouped_mask, rotate_, signed
 from specterm.models.cache import SlotCache
@@ -210,12 +211,32 @@ class LlamaRunner(Cached):
     def greedy_chain(
         self, row: int, start: int, tokens: Sequence[int], most: int, least: float, vocab_size: int
     ) -> tuple[list[int], list[float], Tensor] | None:
-        """See `GreedyChains`."""
+        """See `Chains`."""
+        if (passes := self._for_chain(row, start, start + len(tokens) + most - 1)) is None:
+            return None
+        return passes[0].greedy_chain(passes[1], row, start, tokens, most, least, min(vocab_size, self.vocab_size))
+
+    @torch.inference_mode()
+    def sampled_chain(
+        self, row: int, start: int, tokens: Sequence[int], most: int, vocab_size: int, warps: Warps, key: int,
+        index: int,
+    ) -> tuple[list[int], Tensor] | None:  # fmt: skip
+        """See `Chains`."""
+        if warps.filter_value is not None:
+            return None
+        if (passes := self._for_chain(row, start, start + len(tokens) + most - 1)) is None:
+            return None
+        choice = min(vocab_size, self.vocab_size)
+        return passes[0].sampled_chain(passes[1], row, start, tokens, most, choice, warps, key, index, vocab_size)
+
+    def _for_chain(self, row: int, begin: int, end: int) -> tuple[CompiledPasses, SlotCache] | None:
+        """What makes chains, and the cache, which learns that slots `begin` to `end` of `row` are about to be
+        written."""
         cache, few = self.cache, self._few
         if not isinstance(few, CompiledPasses) or cache is None or len(cache.layers()) < self.layers:
             return None
-        cache.claim(row, start, start + len(tokens) + most - 1)
-        return few.chain(cache, row, start, tokens, most, least, min(vocab_size, self.vocab_size))
+        cache.claim(row, begin, end)
+        return few, cache
 
     def early_exit(self, layers: int) -> EarlyExit:
         """See `Runner`."""

@@ -91,7 +91,7 @@ class Ours:
         passes = [
             (runner, name)
             for runner in (self.target, *self.drafts)
-            for name in ("forward", "step", "greedy_chain", "sampled_chain")
+            for name in ("forward", "step", "greedy_chain", "sampled_chain", "beam")
         ]
         passes = [(runner, name, getattr(runner, name)) for runner, name in passes if hasattr(runner, name)]
 

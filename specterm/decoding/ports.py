@@ -99,6 +99,44 @@ class Chains(Protocol):
         `vocab_size`, [.., vocab_size]."""
 
 
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """Which paths of a beam are worth a level more: see `Budget.paths`. right: how many nodes are kept for each that is
+    promised; worths: the tokens that each further level must bring; path: the part of it that each path must."""
+
+    right: float
+    worths: tuple[float, ...]
+    path: float
+
+
+@dataclass(frozen=True, slots=True)
+class Beam:
+    """What was grown of one row, level by level; ranks and found: as was asked for, or all tokens. paths: how many each
+    level is below; chosen: which of its candidates, `ranks` of each path, go on; tokens, confidence:
+    [level][path * found + place], the likeliest first, and their probabilities after the path."""
+
+    ranks: int
+    found: int
+    paths: list[int]
+    chosen: list[list[int]]
+    tokens: list[list[int]]
+    confidence: list[list[float]]
+
+
+@runtime_checkable
+class Beams(Protocol):
+    """What a model with a slot cache may offer besides `LanguageModel`: one row's beams in one piece, where the host
+    computes."""
+
+    def beam(
+        self, row: int, start: int, tokens: Sequence[int], ranks: int, depth: int, found: int, vocab_size: int,
+        gate: Gate | None,
+    ) -> Beam | None:  # fmt: skip
+        """Write `tokens` to the slots from `start` on, and nodes behind them. At each of up to `depth` levels `found`
+        of the first `vocab_size` tokens, the likeliest, are told of behind each path, and the `ranks` likeliest paths
+        go on, or as many as `gate` lets. None where that is not possible now, and nothing was done."""
+
+
 class Runner(LanguageModel, Protocol):
     """A model with a slot KV cache. Rollback is not advancing a length: the caller keeps the lengths."""
 

@@ -20,6 +20,7 @@ from itertools import islice
 from typing import Protocol
 
 from specterm.decoding.estimates import Curve, spaced
+from specterm.decoding.ports import Gate
 from specterm.events import Calibration
 
 _MOST_NODES = 64
@@ -31,12 +32,14 @@ _PATH = 0.2  # of a level's time, what each of its paths takes but the first: 0.
 
 class Budget(Protocol):
     """How many nodes to verify, `most` at most. A round: `begin`, `paths` before each further level of a draft that
-    grows, `choose` (not where nothing was drafted), `learn`."""
+    grows, or `gate` and `grew` where one row grows in one piece, `choose` (not where nothing was drafted), `learn`."""
 
     most: int
 
     def begin(self, drafters: int = 1) -> None: ...
     def paths(self, above: Sequence[float], reached: Sequence[Sequence[float]]) -> int: ...
+    def gate(self, further: int) -> Gate | None: ...
+    def grew(self, further: int) -> None: ...
     def choose(self, scores: Sequence[Iterable[float]]) -> int: ...
     def learn(self, expected: float, accepted: int) -> None: ...
 
@@ -53,6 +56,12 @@ class FixedBudget:
     def paths(self, above: Sequence[float], reached: Sequence[Sequence[float]]) -> int:
         """All, always."""
         return len(reached[0])
+
+    def gate(self, further: int) -> Gate | None:
+        """None: all, always."""
+
+    def grew(self, further: int) -> None:
+        """Nothing to count."""
 
     def choose(self, scores: Sequence[Iterable[float]]) -> int:
         """Nodes to verify in each row."""
@@ -95,8 +104,7 @@ class CalibratedBudget:
     def paths(self, above: Sequence[float], reached: Sequence[Sequence[float]]) -> int:
         """How many paths a drafter takes a level further, the likeliest of them; of each row, the summed scores of the
         paths that went on from the level above, and the scores, falling, of those that were `reached`."""
-        right, level_s = self._accepted / self._expected, self._draft_s.at(self._levels) / self._levels
-        worth, rows = self._rate * level_s, []
+        right, worth, rows = self._accepted / self._expected, self._worth(self._levels), []
         for before, scores in zip(above, reached, strict=True):
             now = sum(scores)  # a row's long unlikely paths may have no score that is left
             rows.append((min(1.0, now / before) if now else 0.0, scores))
@@ -108,6 +116,20 @@ class CalibratedBudget:
             return 0
         self._levels += 1
         return count
+
+    def gate(self, further: int) -> Gate | None:
+        """What `paths` says of one row's draft of up to `further` levels more, beforehand; `grew` tells how many there
+        were."""
+        worths = tuple([self._worth(self._levels + level) for level in range(further)])
+        return Gate(self._accepted / self._expected, worths, _PATH)
+
+    def grew(self, further: int) -> None:
+        """See `gate`."""
+        self._levels += further
+
+    def _worth(self, levels: int) -> float:
+        """The tokens that another level must bring, behind so many in this round."""
+        return self._rate * self._draft_s.at(levels) / levels
 
     def choose(self, scores: Sequence[Iterable[float]]) -> int:
         """Drafting is over. Nodes to verify in each row of the batch, at least one; `scores` are each row's candidates,

@@ -22,7 +22,8 @@ from specterm.decoding.drafters.candidates import Candidates, worth_verifying
 from specterm.decoding.drafters.cost import median_seconds
 from specterm.decoding.drafters.draft_trie import DraftTrie, to_draft_tree
 from specterm.decoding.drafters.feature_prefix import FeatureModel, FeaturePrefix
-from specterm.decoding.drafters.levels import ForwardLevel, Step
+from specterm.decoding.drafters.host_beams import beam_levels
+from specterm.decoding.drafters.levels import ForwardLevel, Levels, Step
 from specterm.decoding.drafters.rank_paths import Path, static_paths
 from specterm.decoding.drafters.setup import DraftSetup
 from specterm.decoding.ports import Admission, Block, Feedback, Needs, ProposeRow, Recording
@@ -106,11 +107,9 @@ class Eagle:
         drafting = [row.row for row, depth in zip(rows, depths, strict=True) if depth]
         found: dict[int, tuple[DraftTrie, float]] = {}
         if drafting:
-            logits, feature = self._prefix.advance(drafting)
-            # The pair of the root is in the cache already: it is node 0 of the scratch tree.
-            starts = [length - 1 for length in self._prefix.lengths(drafting)]
-            forward_level = self._forward_level(drafting, starts, feature.unsqueeze(1))
-            grown = self._grow(logits, forward_level, [depth for depth in depths if depth])
+            wanted = [depth for depth in depths if depth]
+            levels = self._beam(drafting, wanted)
+            grown = self._grow(drafting, wanted) if levels is None else self._worth(levels, wanted)
             found = dict(zip(drafting, grown, strict=True))
         self._promised = {row: promised for row, (_, promised) in found.items()}
         tries = [found[row.row][0] if row.row in found else DraftTrie() for row in rows]
@@ -133,30 +132,32 @@ class Eagle:
     def close(self) -> None:
         """Nothing outlasts the run."""
 
-    def _grow(
-        self, logits: Tensor, forward_level: ForwardLevel, depths: Sequence[int]
-    ) -> Sequence[tuple[DraftTrie, float]]:
-        """The tree of each row that is drafted for, no deeper than its own of `depths`, and the tokens it promises."""
+    def _beam(self, rows: Sequence[int], depths: Sequence[int]) -> Levels | None:
+        """What `grow` would give, where the model grows one row's levels in one piece."""
+        if self._static or len(rows) > 1:
+            return None
+        gate, shown = self._budget.gate(depths[0] - 1), self._record.alternatives
+        beam = self._prefix.beam(rows[0], self._width, depths[0], max(self._width, shown), gate)
+        if beam is None:
+            return None
+        self._budget.grew(len(beam.paths) - 1)
+        return beam_levels(beam, shown)
+
+    def _grow(self, rows: Sequence[int], depths: Sequence[int]) -> Sequence[tuple[DraftTrie, float]]:
+        """The tree of each row, no deeper than its own of `depths`, and the tokens it promises."""
         token_ids, shown, paths = self._model.token_ids, self._record.alternatives, self._budget.paths
+        logits, feature = self._prefix.advance(rows)
+        # The pair of the root is in the cache already: it is node 0 of the scratch tree.
+        starts = [length - 1 for length in self._prefix.lengths(rows)]
+        forward_level, depth = self._forward_level(rows, starts, feature.unsqueeze(1)), max(depths)
         if self._static:
-            levels = grow_ranks(
-                logits,
-                forward_level,
-                self._static,
-                max(depths),
-                token_ids=token_ids,
-                shown=shown,
-            )
+            levels = grow_ranks(logits, forward_level, self._static, depth, token_ids=token_ids, shown=shown)
             return [(trie, 0.0) for trie in rank_tries(self._static, levels, depths)]  # its budget learns nothing
-        levels = grow(
-            logits,
-            forward_level,
-            self._width,
-            max(depths),
-            paths=paths,
-            token_ids=token_ids,
-            shown=shown,
-        )
+        levels = grow(logits, forward_level, self._width, depth, paths=paths, token_ids=token_ids, shown=shown)
+        return self._worth(levels, depths)
+
+    def _worth(self, levels: Levels, depths: Sequence[int]) -> Sequence[tuple[DraftTrie, float]]:
+        """The part of what was grown that is worth verifying, and the tokens it promises."""
         merged = [Candidates() for _ in depths]
         add_levels(merged, levels, depths)
         return worth_verifying(merged, self._budget)

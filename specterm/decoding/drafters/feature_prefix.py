@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from itertools import pairwise
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from specterm.decoding.drafters.prefix import CachePrefix, PrefixRow
-from specterm.decoding.ports import Block
+from specterm.decoding.ports import Beam, Block, Gate
 from specterm.decoding.prefill import chunks
 
 
@@ -55,6 +55,17 @@ class FeatureModel(Protocol):
         tokens that follow, [B, T, W], or [B, 1, W] of token last[b] of each row; and the next features, [B, T, H]."""
 
 
+@runtime_checkable
+class FeatureBeams(Protocol):
+    """What an EAGLE model may offer besides: see `Beams`."""
+
+    def beam(
+        self, row: int, start: int, tokens: Sequence[int], features: Tensor, ranks: int, depth: int, found: int,
+        gate: Gate | None,
+    ) -> Beam | None:  # fmt: skip
+        """features: those before `tokens`, [T, H]. The tokens that are found are the target's ids."""
+
+
 class FeaturePrefix(CachePrefix):
     """The prefix of an EAGLE model. Rows whose prompt is longer than its context are not drafted for."""
 
@@ -91,6 +102,22 @@ class FeaturePrefix(CachePrefix):
         if len(rows) == 1:
             return logits[:, 0], following[:, last[0]]
         return logits[:, 0], following[torch.arange(len(rows)), last]
+
+    def beam(self, row: int, ranks: int, depth: int, found: int, gate: Gate | None) -> Beam | None:
+        """See `Beams`, from what is pending on; None also where the model has none."""
+        pairs, state = self._pairs, self._rows[row]
+        if not isinstance(pairs, FeatureBeams) or pairs.device.type != "cpu":
+            return None
+        self._prefill(row, len(state.pending) - self._widest)
+        taps = self._pending_taps(row)
+        features = pairs.fuse(taps.to(pairs.dtype))
+        beam = pairs.beam(row, state.length, state.pending, features, ranks, depth, found, gate)
+        if beam is None:
+            self._taps[row] = [taps]
+            return None
+        state.length += len(state.pending)
+        state.pending.clear()
+        return beam
 
     def learn(self, row: int, tokens: Sequence[int], taps: Tensor) -> None:
         """The text went on by `tokens`; the target's states before them are `taps`, [len(tokens), F]."""

@@ -12,6 +12,7 @@ from torch import Tensor
 from specterm.decoding.drafters.draft_trie import Shown
 from specterm.decoding.drafters.levels import ForwardLevel, HostLevel, Paths, RowLevel, Step
 from specterm.decoding.host import Ranked, host_kernels
+from specterm.decoding.ports import Beam
 from specterm.decoding.tree import Topology
 
 _PICKED = 6
@@ -82,6 +83,24 @@ def _candidates(
     if shown:
         said = [list(zip(ids[:shown], chances[:shown], strict=True)) for ids, chances in likeliest]
     return RowLevel(tokens, confidence, score, chosen, said)
+
+
+def beam_levels(beam: Beam, shown: int) -> list[HostLevel]:
+    """One row's beams as `grow_on_host` would give them."""
+    levels: list[HostLevel] = []
+    ranks, found, above = beam.ranks, beam.found, [1.0]
+    for paths, chosen, tokens, confidence in zip(beam.paths, beam.chosen, beam.tokens, beam.confidence, strict=True):
+        begins = [path * found for path in range(paths)]
+        own_tokens = [tokens[begin : begin + ranks] for begin in begins]
+        chances = [confidence[begin : begin + ranks] for begin in begins]
+        score = [[before * chance for chance in own] for before, own in zip(above, chances, strict=True)]
+        said: list[Shown] = []
+        if shown:
+            ends = [(begin, begin + min(shown, found)) for begin in begins]
+            said = [list(zip(tokens[begin:end], confidence[begin:end], strict=True)) for begin, end in ends]
+        levels.append(HostLevel([RowLevel(own_tokens, chances, score, chosen, said)]))
+        above = [score[i // ranks][i % ranks] for i in chosen]
+    return levels
 
 
 def chain_levels(tokens: Sequence[int], chances: Sequence[float], logits: Tensor, shown: int) -> list[HostLevel]:

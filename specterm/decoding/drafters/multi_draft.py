@@ -14,7 +14,7 @@ from specterm.decoding.drafters.beams import add_levels, grow, scratch_forward, 
 from specterm.decoding.drafters.budget import Budget, FixedBudget, tree_budget
 from specterm.decoding.drafters.candidates import Candidates, worth_verifying
 from specterm.decoding.drafters.draft_trie import to_draft_tree
-from specterm.decoding.drafters.host_beams import chain_levels
+from specterm.decoding.drafters.host_beams import beam_levels, chain_levels
 from specterm.decoding.drafters.levels import Levels
 from specterm.decoding.drafters.prefix import DraftPrefix, Prefix
 from specterm.decoding.drafters.setup import DraftSetup
@@ -128,6 +128,12 @@ class MultiDraft:
             chain = prefix.greedy_chain(cache_rows[0], depth, 0.0, self._vocab_size)
             if chain is not None:
                 return chain_levels(*chain, self._record.alternatives)
+        if len(cache_rows) == 1 and isinstance(prefix, DraftPrefix):
+            gate, shown = self._budget.gate(depth - 1), self._record.alternatives
+            beam = prefix.beam(cache_rows[0], self._width, depth, max(self._width, shown), self._vocab_size, gate)
+            if beam is not None:
+                self._budget.grew(len(beam.paths) - 1)
+                return beam_levels(beam, shown)
         logits = within(prefix.advance(cache_rows), self._vocab_size)
         # The root is in the cache already: it is node 0 of the scratch tree.
         starts = [length - 1 for length in prefix.lengths(cache_rows)]

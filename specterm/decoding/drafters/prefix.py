@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from specterm.decoding.kept_prefix import shared
-from specterm.decoding.ports import Block, Chains, Feedback, LanguageModel, Runner, TokenSteps
+from specterm.decoding.ports import Beam, Beams, Block, Chains, Feedback, Gate, LanguageModel, Runner, TokenSteps
 from specterm.decoding.prefill import prefill
 from specterm.decoding.sampling import Warps
 from specterm.decoding.tree import Topology
@@ -127,6 +127,7 @@ class DraftPrefix(CachePrefix):
         super().__init__(runner, widest)
         self._runner = runner
         self._steps = token_steps(runner)
+        self._beams = runner if isinstance(runner, Beams) and runner.device.type == "cpu" else None
         self._chains = runner if isinstance(runner, Chains) and runner.device.type == "cpu" else None
 
     def admit(self, row: int, prompt_ids: Tensor, first: int) -> None:
@@ -173,6 +174,14 @@ class DraftPrefix(CachePrefix):
         return self._ahead(
             row,
             lambda start, tokens: chains.sampled_chain(row, start, tokens, most, vocab_size, warps, key, index),
+        )
+
+    def beam(self, row: int, ranks: int, depth: int, found: int, vocab_size: int, gate: Gate | None) -> Beam | None:
+        """See `Beams`, from what is pending on; None also where the model has none."""
+        if (beams := self._beams) is None:
+            return None
+        return self._ahead(
+            row, lambda start, tokens: beams.beam(row, start, tokens, ranks, depth, found, vocab_size, gate)
         )
 
     def _ahead(self, row: int, chain: Callable[[int, list[int]], _Chain | None]) -> _Chain | None:

@@ -41,8 +41,8 @@ def layers_kernel(machine: Machine, size: int, kinds: tuple[str, ...]) -> Kernel
 @cache
 def model_kernels(
     machine: Machine, size: int, kinds: tuple[str, ...], head: str, table: str, front: tuple[str, str] | None = None
-) -> tuple[Kernel, Kernel | None]:
-    """`forward` and `chain`: see `model.model`."""
+) -> tuple[Kernel, Kernel, Kernel | None]:
+    """`forward`, `grow` and `chain`: see `model.model`."""
     from llvmlite import ir
 
     from specterm.models.compiled.model import model
@@ -54,8 +54,8 @@ def model_kernels(
     module = ir.Module("model")
     model(module, machine, name, head, table, front)  # type: ignore[arg-type]
     library = Library(machine, module)
-    forward = library.function("forward", [ADDRESS] * 3)
-    return forward, None if front else library.function("chain", [ADDRESS] * 6)
+    forward, grow = library.function("forward", [ADDRESS] * 3), library.function("grow", [ADDRESS] * 2)
+    return forward, grow, None if front else library.function("chain", [ADDRESS] * 6)
 
 
 def _layers_name(size: int, kinds: tuple[str, ...]) -> str:

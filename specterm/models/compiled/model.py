@@ -3,7 +3,7 @@ one call."""
 
 from __future__ import annotations
 
-from enum import IntEnum, auto
+from enum import IntEnum
 from typing import Any, Literal, TypeAlias
 
 from llvmlite import ir
@@ -12,8 +12,10 @@ from specterm.kernels.emitter import FLOAT, HALF, I16, I32, I64, POINTER, VOID, 
 from specterm.kernels.laws import draw_of_row, law_of_row, uniform
 from specterm.kernels.machine import Machine
 from specterm.kernels.top import top_of_row
+from specterm.models.compiled.beams import beams
 from specterm.models.compiled.layers import PassWord, rms_norm
 from specterm.models.compiled.products import Kind, declared_product
+from specterm.models.compiled.words import CallWord, ChainWord, ModelWord
 
 Table: TypeAlias = Literal["bfloat16", "float16", "float32"]
 """What the embeddings are held in."""
@@ -22,57 +24,11 @@ Front: TypeAlias = Literal["joined", "beside"]
 a residual stream of the feature, as EAGLE-3 does."""
 
 
-class ModelWord(IntEnum):
-    """Where the words that describe a model stand, 64 bits each."""
-
-    LAYERS = 0  # see `layers`
-    TABLE = auto()  # [TOKENS, hidden], the embeddings
-    TOKENS = auto()
-    NORM = auto()  # float32 [hidden], the last one; 0: none
-    HEAD = auto()  # in panels
-    VOCAB = auto()  # of the head
-    FRONT = auto()  # of what begins with a product: the matrix, in panels, whose input is 2 * hidden wide
-    FRONT_BIAS = auto()  # up to the end of the last panel; 0: none
-    TABLE_NORM = auto()  # of what begins without: the norms of embeddings (0: none) and of features
-    FEATURE_NORM = auto()
-    RESIDUAL_NORMED = auto()  # whether the residual stream is the normed feature
-
-
-class CallWord(IntEnum):
-    """Likewise of what is asked of a pass, whose N tokens are described by the words of `layers`."""
-
-    IDS = 0  # int64 [N]
-    LAYERS = auto()  # how many of them
-    TAPS = auto()  # states are wanted so many times
-    TAPPED = auto()  # int64 [TAPS], ascending: in front of which layer; LAYERS: behind the norm; above: in front of it
-    TAP_AT = auto()  # int64 [TAPS], where in a row of STATES
-    STATES = auto()  # float32 [N, TAPS * hidden]
-    JUDGED = auto()  # logits are wanted of so many tokens
-    PICKS = auto()  # int64 [JUDGED], which; 0: the first ones
-    LOGITS = auto()  # float32 [JUDGED, VOCAB]
-    FEATURES = auto()  # float32 [N, hidden], of heads
-
-
-class ChainWord(IntEnum):
-    """Likewise of a chain."""
-
-    MOST = 0  # tokens
-    LEAST = auto()  # float32: the chain ends with the token at which the product of probabilities falls below it
-    CHOICE = auto()  # among so many of the vocabulary
-    DRAWN = auto()  # int64 [MOST + 1]: the tokens, and behind the room for them how many there are
-    SHARES = auto()  # float32 [MOST]: their probabilities; of greedy chains
-    WARPS = auto()  # what the tokens are drawn by, see `WarpWord`; 0: a greedy chain
-    KEY = auto()  # of the random numbers, and the index of the first one
-    INDEX = auto()
-    LAWS = auto()  # float32 [MOST, WIDTH], that the tokens are drawn from; what lies behind CHOICE is not written
-    WIDTH = auto()
-    ROOM = auto()  # float32 [CHOICE]
-
-
 def model(
     module: Any, machine: Machine, layers: str, head: Kind, table: Table, front: tuple[Front, Kind] | None
 ) -> None:
-    """The functions forward(model, pass, call) and chain(model, pass, call, step, step_call, chain) of `module`.
+    """The functions forward(model, pass, call), chain(model, pass, call, step, step_call, chain) and grow(model, words)
+    of `module`; see `beams` for the last one.
 
     `layers` names the function that runs the layers, which is in another module. A chain begins with one row's pass
     whose last token is judged; `step` and `step_call` describe passes over one token of it, the first at the slot of
@@ -80,8 +36,10 @@ def model(
     chains.
     """
     forward = _forward(module, machine, layers, head, table, front)
+    top = top_of_row(module, machine)
+    beams(module, forward, top, heads=front is not None)
     if front is None:
-        _chain(module, machine, forward)
+        _chain(module, machine, forward, top)
 
 
 def _word(e: Emitter, at: Value, word: IntEnum, kind: Any = I64) -> Value:
@@ -198,8 +156,8 @@ def _copy(e: Emitter, lanes: int, source: Value, target: Value, count: Value) ->
         e.store(e.load(e.at(source, i), vector), e.at(target, i))
 
 
-def _chain(module: Any, machine: Machine, forward: Any) -> None:
-    likeliest, law_of, draw_of = (make(module, machine) for make in (top_of_row, law_of_row, draw_of_row))
+def _chain(module: Any, machine: Machine, forward: Any, top: Any) -> None:
+    law_of, draw_of = law_of_row(module, machine), draw_of_row(module, machine)
     e = Emitter(module, "chain", [POINTER] * 6, shared=True)
     model, given, call, step, step_call, chain = e.arguments
     b = e.b
@@ -217,7 +175,7 @@ def _chain(module: Any, machine: Machine, forward: Any) -> None:
         with b.if_else(greedy) as (by_rank, by_law):
             with by_rank:
                 share = e.at(shares, number)
-                b.call(likeliest, [logits, choice, I64(1), token, share])
+                b.call(top, [logits, choice, I64(1), token, share])
                 b.store(b.fmul(b.load(chance, typ=FLOAT), e.load(share)), chance)
             with by_law:
                 width = _word(e, chain, ChainWord.WIDTH)

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from specterm.decoding.ports import Block
+from specterm.decoding.ports import Beam, Block, Gate
 from specterm.errors import ModelError
 from specterm.models.attention import grouped_attention, grouped_mask, signed
 from specterm.models.cache import SlotCache, positions_of, visibility
@@ -174,6 +174,21 @@ class FeatureHeads(Cached, nn.Module, ABC):
             positions = positions_of(block, self.max_positions)
             following = self._through(block.ids, positions, visibility(block), cache.update_both, features)
         return self.logits(following if last is None else _picked(following, last)), following
+
+    @torch.inference_mode()
+    def beam(
+        self, row: int, start: int, tokens: Sequence[int], features: Tensor, ranks: int, depth: int, found: int,
+        gate: Gate | None,
+    ) -> Beam | None:  # fmt: skip
+        """See `Beams`; features: those in front of `tokens`, [T, H]. Tokens that are found are the target's."""
+        cache, whole = self.cache, self._whole
+        if whole is None or cache is None or len(cache.layers()) < len(self._layers):
+            return None
+        cache.claim(row, start, start + len(tokens) + ranks * (depth - 1))
+        features = features.to(self.dtype)
+        return whole.beam(
+            cache, row, start, tokens, ranks, depth, found, None, gate, features, self.following, self.token_ids
+        )
 
     def _captured(
         self, ids: Tensor, positions: Tensor, seen: Tensor, update: Update, features: Tensor

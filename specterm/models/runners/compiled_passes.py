@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Sequence
-from ctypes import addressof, c_float, c_int64
+from ctypes import addressof, c_int64
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -14,16 +13,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from specterm.decoding.host import warp_words
-from specterm.decoding.ports import FINAL_NORM, Block
+from specterm.decoding.ports import FINAL_NORM, Beam, Block, Gate
 from specterm.decoding.sampling import Warps
 from specterm.models.cache import SlotCache
 from specterm.models.compiled.kernels import model_kernels
 from specterm.models.compiled.layers import PassWord
 from specterm.models.compiled.matrix import CompiledMatrix
-from specterm.models.compiled.model import CallWord, ChainWord, Front, ModelWord
-from specterm.models.compiled.rows import CompiledLayers, places, sight
+from specterm.models.compiled.model import Front
+from specterm.models.compiled.rows import Buffers, CompiledLayers, places, sight
+from specterm.models.compiled.words import BeamWord, CallWord, ChainWord, ModelWord
 from specterm.models.norm import RmsNorm
 from specterm.models.row_layers import Layer, Sizes
+from specterm.models.runners.rooms import BeamRoom, ChainRoom, double_bits, single_bits
 
 UNNORMED = -2
 """The place of the hidden state in front of the final norm, to be tapped; see `FINAL_NORM`."""
@@ -75,7 +76,7 @@ class CompiledPasses:
         self._max_positions = len(cos)
         self._reads = width if product is None else sizes.hidden  # what the first layer reads, without a norm
         kind = str(table.dtype).removeprefix("torch.")
-        self._forward, self._chain = model_kernels(
+        self._forward, self._grow, self._chain = model_kernels(
             self._layers.machine, sizes.head_dim, self._layers.kinds, judge.kind, kind,
             None if front is None else (front.kind, judge.kind if product is None else product.kind),
         )  # fmt: skip
@@ -99,17 +100,19 @@ class CompiledPasses:
         for word, value in words.items():
             self._model[word] = value
         self._model_at = self._model.ctypes.data
-        self._calls: dict[tuple[int, int], _Call] = {}
-        self._room: _ChainRoom | None = None
+        self._calls: dict[tuple[int, int, bool], _Call] = {}
+        self._room: ChainRoom | None = None
+        self._beam_rooms: dict[tuple[int, int, int], BeamRoom] = {}
 
     def takes(self, block: Block) -> bool:
         """Whether `forward` is for such a block."""
         return self._layers.takes(block)
 
-    def _call(self, rows: int, width: int) -> _Call:
-        found = self._calls.get((rows, width))
+    def _call(self, rows: int, width: int, first: bool = False) -> _Call:
+        """first: of two calls of one size that are told of together, the first."""
+        found = self._calls.get((rows, width, first))
         if found is None:
-            found = self._calls[rows, width] = _Call(rows)
+            found = self._calls[rows, width, first] = _Call(rows)
         return found
 
     def step(self, cache: SlotCache, row: int, slot: int, token: int) -> Tensor:
@@ -163,7 +166,7 @@ class CompiledPasses:
         """See `Chains`; `cache` has room and all layers."""
         room = self._chain_room(most)
         words = room.words
-        words[_LEAST] = _bits(least)  # in the lower half; all machines with kernels have it first
+        words[_LEAST] = single_bits(least)  # in the lower half; all machines with kernels have it first
         words[_WARPS] = 0
         count = self._chained(cache, row, start, tokens, most, choice)
         return room.drawn[:count], room.shares[:count], room.logits
@@ -181,9 +184,61 @@ class CompiledPasses:
         count = self._chained(cache, row, start, tokens, most, choice)
         return room.drawn[:count], laws
 
-    def _chain_room(self, most: int) -> _ChainRoom:
+    def beam(
+        self, cache: SlotCache, row: int, start: int, tokens: Sequence[int], ranks: int, depth: int, found: int,
+        choice: int | None, gate: Gate | None, features: Tensor | None = None, tapped: int = FINAL_NORM,
+        token_ids: Tensor | None = None,
+    ) -> Beam:  # fmt: skip
+        """See `Beams`; `cache` has room and all layers. choice: among so many tokens, None for all. Of heads: features
+        in front of `tokens`, [T, hidden], which of their states the next ones are, and the target's ids of their
+        tokens, int64, where they have their own."""
+        choice = self._vocab if choice is None else choice
+        ranks, found = min(ranks, choice), min(found, choice)
+        room = self._beam_rooms.get((ranks, depth, found))
+        if room is None:
+            room = BeamRoom(ranks, depth, found, self._vocab, self._hidden)
+            self._beam_rooms[ranks, depth, found] = room
+        passes, words, width = self._layers, room.words, len(tokens)
+        call, b = self._call(1, width, first=True), passes.buffers(1, width)
+        passes.begin(cache, (row,), (start,), b, None, None)
+        ids = (c_int64 * width)(*tokens)
+        self._ask(call, addressof(ids), self._count, 1, room.logits.data_ptr())
+        call.picks[0] = width - 1
+        call.words[_PICKS] = call.picks_at
+        states = None
+        if features is not None:
+            features, states = features.contiguous(), torch.empty((width, self._hidden))
+            self._read_features(call, b, features.data_ptr(), states.data_ptr(), tapped)
+            words[BeamWord.ROOT_STATE] = states.data_ptr() + 4 * (width - 1) * self._hidden
+        words[BeamWord.FIRST_PASS], words[BeamWord.FIRST_CALL] = b.at, call.at
+        for count in range(1, ranks + 1):
+            own_call, own = self._call(1, count), passes.buffers(1, count)
+            own.offsets[0] = b.offsets[0]
+            self._ask(own_call, room.ids_at, self._count, count, room.logits.data_ptr())
+            if features is not None:
+                self._read_features(own_call, own, room.features.data_ptr(), room.states.data_ptr(), tapped)
+            room.passes[count], room.calls[count] = own.at, own_call.at
+        words[BeamWord.CHOICE], words[BeamWord.ROOT] = choice, start + width - 1
+        words[BeamWord.POSITIONS] = self._max_positions
+        words[BeamWord.TOKEN_IDS] = 0 if token_ids is None else token_ids.data_ptr()
+        words[BeamWord.WORTHS] = 0
+        if gate is not None:
+            room.worths[: len(gate.worths)] = list(gate.worths)
+            words[BeamWord.WORTHS] = room.worths_at
+            words[BeamWord.RIGHT], words[BeamWord.PATH] = double_bits(gate.right), double_bits(gate.path)
+        self._grow(self._model_at, words)
+        return room.read()
+
+    def _read_features(self, call: _Call, b: Buffers, features_at: int, states_at: int, tapped: int) -> None:
+        """A pass of heads reads features, and leaves the states `tapped`."""
+        words, told = call.words, _tapped((tapped,), self._count, self._hidden)
+        words[_FEATURES], words[_STATES], words[_TAPS] = features_at, states_at, 1
+        words[_TAPPED], words[_TAP_AT] = told[0].ctypes.data, told[1].ctypes.data
+        b.words[_READ_WIDTH] = self._reads
+
+    def _chain_room(self, most: int) -> ChainRoom:
         if self._room is None or self._room.most < most:
-            self._room = _ChainRoom(most, self._vocab)
+            self._room = ChainRoom(most, self._vocab)
         return self._room
 
     def _chained(self, cache: SlotCache, row: int, start: int, tokens: Sequence[int], most: int, choice: int) -> int:
@@ -207,34 +262,6 @@ class CompiledPasses:
         assert self._chain is not None, "heads make no chains"
         self._chain(self._model_at, b.at, call.at, step.at, step_call.at, words)
         return room.drawn[most]
-
-
-class _ChainRoom:
-    """What chains of up to `most` tokens are told, and what they leave until the next one."""
-
-    def __init__(self, most: int, vocab: int) -> None:
-        self.most = most
-        self.words = (c_int64 * len(ChainWord))()
-        self.drawn, self.shares = (c_int64 * (most + 1))(), (c_float * most)()
-        self.drawn_at, self.shares_at = addressof(self.drawn), addressof(self.shares)
-        self.logits = torch.empty((most, vocab))
-        self.logits_at = self.logits.data_ptr()
-        self._scratch = torch.empty(vocab)
-        self.scratch_at = self._scratch.data_ptr()
-        self._laws = torch.zeros((0, 0))
-        self.laws_at = 0
-
-    def laws_of(self, vocab_size: int) -> Tensor:
-        """Room for the laws of all tokens over the target's vocabulary; what lies beyond the model's own stays 0."""
-        if self._laws.shape[1] != vocab_size:
-            self._laws = torch.zeros((self.most, vocab_size))
-            self.laws_at = self._laws.data_ptr()
-        return self._laws
-
-
-def _bits(value: float) -> int:
-    """Of the nearest float32."""
-    return int.from_bytes(struct.pack("<f", value), "little")
 
 
 @lru_cache

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from specterm.decoding.ports import FINAL_NORM, Block
+from specterm.decoding.ports import FINAL_NORM, Beam, Block, Gate
 from specterm.decoding.sampling import Warps
 from specterm.decoding.tree import Topology
 from specterm.models.attention import grouped_attention, grouped_mask, rotate_, signed
@@ -228,6 +228,18 @@ class LlamaRunner(Cached):
             return None
         choice = min(vocab_size, self.vocab_size)
         return passes[0].sampled_chain(passes[1], row, start, tokens, most, choice, warps, key, index, vocab_size)
+
+    @torch.inference_mode()
+    def beam(
+        self, row: int, start: int, tokens: Sequence[int], ranks: int, depth: int, found: int, vocab_size: int,
+        gate: Gate | None,
+    ) -> Beam | None:  # fmt: skip
+        """See `Beams`."""
+        passes = self._for_chain(row, start, start + len(tokens) + ranks * (depth - 1))
+        if passes is None:
+            return None
+        choice = min(vocab_size, self.vocab_size)
+        return passes[0].beam(passes[1], row, start, tokens, ranks, depth, found, choice, gate)
 
     def _for_chain(self, row: int, begin: int, end: int) -> tuple[CompiledPasses, SlotCache] | None:
         """What makes chains, and the cache, which learns that slots `begin` to `end` of `row` are about to be

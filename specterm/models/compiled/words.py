@@ -1,0 +1,92 @@
+"""Where the words that describe models, passes, chains and beams to kernels stand, 64 bits each; those of layers are in
+`layers`."""
+
+from __future__ import annotations
+
+from enum import IntEnum, auto
+
+
+class ModelWord(IntEnum):
+    """Of a model."""
+
+    LAYERS = 0  # see `layers`
+    TABLE = auto()  # [TOKENS, hidden], the embeddings
+    TOKENS = auto()
+    NORM = auto()  # float32 [hidden], the last one; 0: none
+    HEAD = auto()  # in panels
+    VOCAB = auto()  # of the head
+    FRONT = auto()  # of what begins with a product: the matrix, in panels, whose input is 2 * hidden wide
+    FRONT_BIAS = auto()  # up to the end of the last panel; 0: none
+    TABLE_NORM = auto()  # of what begins without: the norms of embeddings (0: none) and of features
+    FEATURE_NORM = auto()
+    RESIDUAL_NORMED = auto()  # whether the residual stream is the normed feature
+
+
+class CallWord(IntEnum):
+    """Of what is asked of a pass, whose N tokens are described by the words of `layers`."""
+
+    IDS = 0  # int64 [N]
+    LAYERS = auto()  # how many of them
+    TAPS = auto()  # states are wanted so many times
+    TAPPED = auto()  # int64 [TAPS], ascending: in front of which layer; LAYERS: behind the norm; above: in front of it
+    TAP_AT = auto()  # int64 [TAPS], where in a row of STATES
+    STATES = auto()  # float32 [N, TAPS * hidden]
+    JUDGED = auto()  # logits are wanted of so many tokens
+    PICKS = auto()  # int64 [JUDGED], which; 0: the first ones
+    LOGITS = auto()  # float32 [JUDGED, VOCAB]
+    FEATURES = auto()  # float32 [N, hidden], of heads
+
+
+class ChainWord(IntEnum):
+    """Of a chain."""
+
+    MOST = 0  # tokens
+    LEAST = auto()  # float32: the chain ends with the token at which the product of probabilities falls below it
+    CHOICE = auto()  # among so many of the vocabulary
+    DRAWN = auto()  # int64 [MOST + 1]: the tokens, and behind the room for them how many there are
+    SHARES = auto()  # float32 [MOST]: their probabilities; of greedy chains
+    WARPS = auto()  # what the tokens are drawn by, see `WarpWord`; 0: a greedy chain
+    KEY = auto()  # of the random numbers, and the index of the first one
+    INDEX = auto()
+    LAWS = auto()  # float32 [MOST, WIDTH], that the tokens are drawn from; what lies behind CHOICE is not written
+    WIDTH = auto()
+    ROOM = auto()  # float32 [CHOICE]
+
+
+class BeamWord(IntEnum):
+    """Of beams that grow from one row: up to DEPTH levels of RANKS paths at most. The first pass judges the
+    root, its last token; `PASSES` and `CALLS` describe those over the nodes of a level, by how many they are."""
+
+    DEPTH = 0
+    RANKS = auto()  # candidates below each path; those that go on
+    FOUND = auto()  # tokens that are told of below each path, the candidates first
+    CHOICE = auto()  # among so many of the vocabulary
+    ROOT = auto()  # its slot, and position
+    POSITIONS = auto()  # how many there are; nodes beyond stand at the last one
+    FIRST_PASS = auto()  # see `PassWord`
+    FIRST_CALL = auto()  # see `CallWord`
+    PASSES = auto()  # addresses [RANKS + 1]
+    CALLS = auto()
+    IDS = auto()  # int64 [RANKS], what the calls' IDS are
+    LOGITS = auto()  # float32 [RANKS, VOCAB], likewise; the first call's too
+    TOKEN_IDS = auto()  # int64 [VOCAB], the target's; 0: the same
+    RIGHT = auto()  # float64; WORTHS: float64 [DEPTH], 0: all paths always go on; PATH: float64. See `Budget.paths`.
+    WORTHS = auto()
+    PATH = auto()
+    LEVELS = auto()  # int64 [1 + 2 * DEPTH]: how many there are; of each, paths above it and paths that go on
+    TOKENS = auto()  # int64 [DEPTH, RANKS, FOUND]
+    SHARES = auto()  # float32 likewise: their probabilities
+    CHOSEN = auto()  # int64 [DEPTH, RANKS]: which candidates of a level go on
+    CANDIDATES = auto()  # float64 [RANKS * RANKS], scratch, and what follows
+    PATH_SCORES = auto()  # float64 [RANKS]
+    NEXT_SCORES = auto()
+    PATH_NODES = auto()  # int64 [RANKS]
+    NEXT_NODES = auto()
+    PLACES = auto()  # int64 [RANKS]: the positions of a level's nodes
+    SEEN = auto()  # bytes [SEEN_STEP, SEEN_STEP], 0 at first: what each node sees of all, at most so many
+    SEEN_STEP = auto()
+    PACKED = auto()  # bytes [RANKS, SEEN_STEP]
+    ROOT_STATE = auto()  # of heads: float32 [HIDDEN], in what the first call writes
+    HIDDEN = auto()
+    STATES = auto()  # float32 [RANKS, HIDDEN], what the calls' STATES are
+    FEATURES = auto()  # likewise their FEATURES

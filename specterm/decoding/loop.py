@@ -242,7 +242,7 @@ class DecodeLoop:
         self._timer.mark("verify")
         judging = Judging(self._settings.warps, keys, starts, rounds, self._settings.record.probs)
         verdict = self._rule.verify(tree, logits, judging)
-        if not tree.topology.chain:
+        if verdict.strays:
             self._target.compact(slots, starts, verdict.path)
         outcomes = read_outcomes(tree, verdict, _likeliest(logits, needs.top_k))
         self._timer.mark("sampling")

@@ -317,6 +317,11 @@ class Verdict:
     next_p: Tensor | None = None
 
     @property
+    def strays(self) -> bool:
+        """Whether an accepted branch may not lie together behind its root."""
+        return not self.topology.chain
+
+    @property
     def path(self) -> Tensor:
         """The accepted nodes from the root (0) down, the last one repeated: int64 [B, D + 1]."""
         if self.walked is not None:
@@ -345,6 +350,11 @@ class HostVerdict:
     p: Tensor | None = None
     q: Tensor | None = None
     next_p: Tensor | None = None
+
+    @property
+    def strays(self) -> bool:
+        """See `Verdict`."""
+        return not self.topology.chain and any(path and path[-1] > len(path) for path in self.paths)
 
     @property
     def accepted(self) -> Tensor:

@@ -99,19 +99,21 @@ def _with_level_on_device(before: Topology, parents: Tensor) -> Topology:
 def _of_parents_on_host(parents: Tensor, max_depth: int) -> Topology:
     """Node by node, which on a CPU is quicker than a dozen operations on a few numbers; parents: see `Topology`."""
     rows, size = parents.shape
-    visible, depth = np.zeros((rows, size * size), dtype=np.bool_), []
-    for seen, own in zip(visible, parents.tolist(), strict=True):
-        paths, places = [[0]], [0]
+    visible, depth = bytearray(), []
+    for own in parents.tolist():
+        seen, depths = [bytearray(size)], [0]
+        seen[0][0] = 1
         for node, parent in enumerate(own[1:], start=1):
-            path = [*paths[parent], node]
-            paths.append(path)
-            places += [node * size + above for above in path]
-        seen[places] = True
-        depth.append([len(path) - 1 for path in paths])
+            path = seen[parent].copy()
+            path[node] = 1
+            seen.append(path)
+            depths.append(depths[parent] + 1)
+        visible += b"".join(seen)
+        depth.append(depths)
     return Topology(
         parents,
         torch.from_numpy(np.array(depth, dtype=np.int64)),
-        torch.from_numpy(visible.reshape(rows, size, size)),
+        torch.frombuffer(visible, dtype=torch.bool).view(rows, size, size),
         max_depth,
     )
 

@@ -6,9 +6,10 @@ there; a mask says who sees what. Which slots hold the truth is the caller's kno
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -16,6 +17,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from specterm.decoding.ports import Block
+
+Move: TypeAlias = Callable[[int, Sequence[tuple[int, int]]], None]
+"""move(row, moves): slot moves[i][1] of the row goes to moves[i][0] in every layer, one after the other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,12 +131,17 @@ class SlotCache:
         return keys.narrow(2, 0, self._end), values.narrow(2, 0, self._end)
 
     @torch.inference_mode()
-    def compact(self, rows: Sequence[int], starts: Sequence[int], path: Tensor) -> None:
-        """Move slot starts[b] + path[b, d] to starts[b] + d in every layer; path: int64 [B, D + 1]."""
+    def compact(self, rows: Sequence[int], starts: Sequence[int], path: Tensor, move: Move | None = None) -> None:
+        """Move slot starts[b] + path[b, d] to starts[b] + d in every layer; path: int64 [B, D + 1]. move: what moves
+        slots of one row on a CPU sooner, if anything does."""
         device = path.device
         if device.type == "cpu":
-            for moved in zip(rows, starts, path.tolist(), strict=True):
-                self._compact_row(*moved)
+            for number, start, own in zip(rows, starts, path.tolist(), strict=True):
+                # What is repeated at the end of a path, and nodes that follow one another from the root, stay.
+                steps = enumerate(pairwise(own), start=1)
+                moved = [(start + depth, start + node) for depth, (above, node) in steps if node > max(depth, above)]
+                if moved:
+                    (move or self._move)(number, moved)
             return
         row = torch.tensor(rows, device=device).unsqueeze(1)
         base = torch.tensor(starts, device=device).unsqueeze(1)
@@ -145,20 +154,15 @@ class SlotCache:
                 else:
                     buffer[row, :, target] = buffer[row, :, source]
 
-    def _compact_row(self, row: int, start: int, path: Sequence[int]) -> None:
-        """`compact` of one row on a CPU, where copies in numpy begin sooner. What is repeated at the end of its path,
-        and nodes that follow one another from the root, are not moved."""
-        steps = enumerate(pairwise(path), start=1)
-        moved = [(start + depth, start + node) for depth, (above, node) in steps if node > max(depth, above)]
-        if not moved:
-            return
+    def _move(self, row: int, moves: Sequence[tuple[int, int]]) -> None:
+        """See `Move`; in numpy, whose copies begin sooner than torch's."""
         if self._arrays_of != (self.generation, row):
             buffers = [buffer[row] for own in self._layers.values() for buffer in own]
             # Whole numbers, as numpy does not know every number format.
             self._arrays = [buffer.view(torch.int16).numpy() for buffer in buffers]
             self._arrays_of = self.generation, row
         for own in self._arrays:
-            for target, source in moved:  # which is behind every target so far
+            for target, source in moves:  # which is behind every target so far
                 own[:, target] = own[:, source]
 
     def slots(self, layer: int, row: int, end: int) -> tuple[Tensor, Tensor]:

@@ -58,5 +58,17 @@ def model_kernels(
     return forward, grow, None if front else library.function("chain", [ADDRESS] * 6)
 
 
+@cache
+def move_kernel(machine: Machine) -> Kernel:
+    """See `moves.move`."""
+    from llvmlite import ir
+
+    from specterm.models.compiled.moves import move
+
+    module = ir.Module("move")
+    move(module, machine)
+    return Library(machine, module).function("move", [ADDRESS, *[WHOLE] * 5, ADDRESS, WHOLE])
+
+
 def _layers_name(size: int, kinds: tuple[str, ...]) -> str:
     return "_".join(("layers", str(size), *kinds))

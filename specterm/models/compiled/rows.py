@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Sequence
+from ctypes import c_int64
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +16,7 @@ from specterm.decoding.ports import Block
 from specterm.kernels.machine import this_machine
 from specterm.models.cache import SlotCache
 from specterm.models.compiled.attention import QUERIES
-from specterm.models.compiled.kernels import layers_kernel
+from specterm.models.compiled.kernels import layers_kernel, move_kernel
 from specterm.models.compiled.layers import LayerWord, PassWord
 from specterm.models.compiled.matrix import CompiledMatrix
 from specterm.models.norm import RmsNorm
@@ -74,6 +75,7 @@ class CompiledLayers:
         """Of the weights of a layer's products, which have kernels of their own each."""
         self._products += further
         self._run = layers_kernel(machine, sizes.head_dim, self.kinds)
+        self._move = move_kernel(machine)
         self._lanes = machine.lanes
         self._described = np.zeros((len(layers), len(LayerWord)), dtype=np.int64)
         self.described_at = self._described.ctypes.data
@@ -169,6 +171,17 @@ class CompiledLayers:
         self._seen = seen = None if seen is None else seen.contiguous()  # until the next pass
         words[_SEEN], words[_NODES] = (0, 0) if seen is None else (seen.data_ptr(), seen.shape[-1])
         words[_SEEN_STEP] = 0 if seen is None or len(seen) == 1 else seen[0].numel()
+
+    def move(self, cache: SlotCache, row: int, moves: Sequence[tuple[int, int]]) -> None:
+        """Slot moves[i][1] of `row` goes to moves[i][0] in all layers, which `cache` has, one after the other."""
+        if self._generation != cache.generation or self._cache() is not cache:
+            self._attach(cache)
+        told = (c_int64 * (2 * len(moves)))(*[slot for pair in moves for slot in pair])
+        sizes = self._sizes
+        self._move(
+            self.described_at, len(self._described), row * self._row_floats, 2 * sizes.kv_heads, self._capacity,
+            sizes.head_dim, told, len(moves),
+        )  # fmt: skip
 
     def _attach(self, cache: SlotCache) -> None:
         """The passes to come are over this cache."""

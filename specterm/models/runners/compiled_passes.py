@@ -100,7 +100,7 @@ class CompiledPasses:
         for word, value in words.items():
             self._model[word] = value
         self._model_at = self._model.ctypes.data
-        self._calls: dict[tuple[int, int, bool], _Call] = {}
+        self._calls: dict[tuple[int, int], _Call] = {}
         self._room: ChainRoom | None = None
         self._beam_rooms: dict[tuple[int, int, int], BeamRoom] = {}
 
@@ -108,11 +108,10 @@ class CompiledPasses:
         """Whether `forward` is for such a block."""
         return self._layers.takes(block)
 
-    def _call(self, rows: int, width: int, first: bool = False) -> _Call:
-        """first: of two calls of one size that are told of together, the first."""
-        found = self._calls.get((rows, width, first))
+    def _call(self, rows: int, width: int) -> _Call:
+        found = self._calls.get((rows, width))
         if found is None:
-            found = self._calls[rows, width, first] = _Call(rows)
+            found = self._calls[rows, width] = _Call(rows)
         return found
 
     def step(self, cache: SlotCache, row: int, slot: int, token: int) -> Tensor:
@@ -196,10 +195,9 @@ class CompiledPasses:
         ranks, found = min(ranks, choice), min(found, choice)
         room = self._beam_rooms.get((ranks, depth, found))
         if room is None:
-            room = BeamRoom(ranks, depth, found, self._vocab, self._hidden)
-            self._beam_rooms[ranks, depth, found] = room
+            room = self._beam_rooms[ranks, depth, found] = self._made_room(ranks, depth, found, tapped, features)
         passes, words, width = self._layers, room.words, len(tokens)
-        call, b = self._call(1, width, first=True), passes.buffers(1, width)
+        call, b = self._call(1, width), passes.buffers(1, width)
         passes.begin(cache, (row,), (start,), b, None, None)
         ids = (c_int64 * width)(*tokens)
         self._ask(call, addressof(ids), self._count, 1, room.logits.data_ptr())
@@ -211,13 +209,11 @@ class CompiledPasses:
             self._read_features(call, b, features.data_ptr(), states.data_ptr(), tapped)
             words[BeamWord.ROOT_STATE] = states.data_ptr() + 4 * (width - 1) * self._hidden
         words[BeamWord.FIRST_PASS], words[BeamWord.FIRST_CALL] = b.at, call.at
-        for count in range(1, ranks + 1):
-            own_call, own = self._call(1, count), passes.buffers(1, count)
-            own.offsets[0] = b.offsets[0]
-            self._ask(own_call, room.ids_at, self._count, count, room.logits.data_ptr())
+        offset = int(b.offsets[0])
+        for own in room.level_buffers:
+            own.offsets[0] = offset
             if features is not None:
-                self._read_features(own_call, own, room.features.data_ptr(), room.states.data_ptr(), tapped)
-            room.passes[count], room.calls[count] = own.at, own_call.at
+                own.words[_READ_WIDTH] = self._reads
         words[BeamWord.CHOICE], words[BeamWord.ROOT] = choice, start + width - 1
         words[BeamWord.POSITIONS] = self._max_positions
         words[BeamWord.TOKEN_IDS] = 0 if token_ids is None else token_ids.data_ptr()
@@ -229,12 +225,29 @@ class CompiledPasses:
         self._grow(self._model_at, words)
         return room.read()
 
+    def _made_room(self, ranks: int, depth: int, found: int, tapped: int, features: Tensor | None) -> BeamRoom:
+        """With the passes over the nodes of a level, by how many they are."""
+        room = BeamRoom(ranks, depth, found, self._vocab, self._hidden)
+        for count in range(1, ranks + 1):
+            call, b = _Call(1), self._layers.buffers(1, count)
+            self._ask(call, room.ids_at, self._count, count, room.logits.data_ptr())
+            if features is not None:
+                self._read_features(call, b, room.features.data_ptr(), room.states.data_ptr(), tapped)
+            room.passes[count], room.calls[count] = b.at, call.at
+            room.level_buffers.append(b)
+            room.level_calls.append(call)
+        return room
+
     def _read_features(self, call: _Call, b: Buffers, features_at: int, states_at: int, tapped: int) -> None:
         """A pass of heads reads features, and leaves the states `tapped`."""
         words, told = call.words, _tapped((tapped,), self._count, self._hidden)
         words[_FEATURES], words[_STATES], words[_TAPS] = features_at, states_at, 1
         words[_TAPPED], words[_TAP_AT] = told[0].ctypes.data, told[1].ctypes.data
         b.words[_READ_WIDTH] = self._reads
+
+    def move(self, cache: SlotCache, row: int, moves: Sequence[tuple[int, int]]) -> None:
+        """See `Move`; `cache` has all layers."""
+        self._layers.move(cache, row, moves)
 
     def _chain_room(self, most: int) -> ChainRoom:
         if self._room is None or self._room.most < most:

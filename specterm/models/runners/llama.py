@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -311,8 +312,12 @@ class LlamaRunner(Cached):
 
     def compact(self, rows: Sequence[int], starts: Sequence[int], path: Tensor) -> None:
         """See `Runner`."""
-        assert self.cache is not None
-        self.cache.compact(rows, starts, path)
+        cache, few = self.cache, self._few
+        assert cache is not None
+        if isinstance(few, CompiledPasses) and len(cache.layers()) == self.layers:
+            cache.compact(rows, starts, path, partial(few.move, cache))
+        else:
+            cache.compact(rows, starts, path)
 
     def _layer(self, read: ReadTensor, index: int, config: Mapping[str, Any]) -> tuple[RmsNorm, Layer]:
         """The norm in front of attention, and the layer behind it."""

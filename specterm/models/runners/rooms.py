@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from specterm.decoding.ports import Beam
+from specterm.models.compiled.rows import Buffers
 from specterm.models.compiled.words import BeamWord, ChainWord
 
 
@@ -43,6 +44,8 @@ class BeamRoom:
         self.ranks, self.depth, self.found = ranks, depth, found
         self.words = (c_int64 * len(BeamWord))()
         self.passes, self.calls = (c_int64 * (ranks + 1))(), (c_int64 * (ranks + 1))()
+        self.level_buffers: list[Buffers] = []
+        self.level_calls: list[object] = []  # whose memory `calls` has the addresses of
         self.worths, self.levels = (c_double * depth)(), (c_int64 * (1 + 2 * depth))()
         self.tokens, self.shares = (c_int64 * (depth * ranks * found))(), (c_float * (depth * ranks * found))()
         self.chosen = (c_int64 * (depth * ranks))()

@@ -109,7 +109,7 @@ class DecodeLoop:
         self._timer = PhaseTimer(target.device)
         self._active: dict[int, Row] = {}  # by slot
         self._rounds = 0
-        self._ids: dict[torch.Size, tuple[Tensor, NDArray[np.int64]]] = {}  # room on the host, by the tokens' shape
+        self._ids: dict[tuple[int, int], tuple[Tensor, NDArray[np.int64]]] = {}  # room on the host, by rows and nodes
 
     def run(self, prompts: Iterable[Prompt]) -> Iterator[Event]:
         """Decode every prompt, in the order of their arrival."""
@@ -282,18 +282,20 @@ class DecodeLoop:
 
     def _with_roots(self, roots: Sequence[int], tokens: Tensor) -> Tensor:
         """`roots` in front of the draft tokens, [B, N]: [B, N + 1], on a CPU until the next round."""
-        device, size = self._target.device, tokens.shape
-        if device.type == "cpu":  # where operations on a few numbers take longer to begin than to run
-            if size not in self._ids:
-                room = torch.empty((size[0], size[1] + 1), dtype=torch.int64)
-                self._ids[size] = room, room.numpy()
-            ids, numbers = self._ids[size]
-            numbers[:, 0] = roots
-            if size[1]:
+        rows, nodes = tokens.shape
+        if tokens.is_cpu:  # where operations on a few numbers take longer to begin than to run
+            room = self._ids.get((rows, nodes))
+            if room is None:
+                made = torch.empty((rows, nodes + 1), dtype=torch.int64)
+                room = self._ids[rows, nodes] = made, made.numpy()
+            ids, numbers = room
+            for row, root in enumerate(roots):
+                numbers[row, 0] = root
+            if nodes:
                 numbers[:, 1:] = tokens.numpy()
             return ids
-        first = torch.tensor(roots, device=device).unsqueeze(1)
-        return torch.cat((first, tokens), dim=1) if size[1] else first
+        first = torch.tensor(roots, device=tokens.device).unsqueeze(1)
+        return torch.cat((first, tokens), dim=1) if nodes else first
 
     def _emit(self, row: Row, outcome: Outcome, alternatives: tuple[Alternatives, ...] | None) -> RowRound:
         """Append what a row was given, and tell the round as the row saw it."""

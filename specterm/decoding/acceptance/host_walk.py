@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from specterm.decoding.acceptance.walk import probability_at
-from specterm.decoding.host import HostKernels, host_kernels
+from specterm.decoding.host import host_kernels
 from specterm.decoding.ports import HostVerdict, Judging
 from specterm.decoding.sampling import ROUND_STRIDE, Purpose, probabilities, purpose_key
 from specterm.decoding.tree import DraftTree
@@ -20,44 +20,40 @@ _NO_KEYS = (0, 0, 0)
 def host_verdict(tree: DraftTree, logits: Tensor, judging: Judging) -> HostVerdict | None:
     """The verdict of `Exact`; None where it takes other means: on devices, in double precision, with a filter value,
     and of trees whose children were drawn without replacement."""
-    kernels = host_kernels(logits)
-    if kernels is None or judging.warps.filter_value is not None:
+    kernels, warps = host_kernels(logits), judging.warps
+    if kernels is None or warps.filter_value is not None:
         return None
-    by_laws = tree.children != "fixed" and tree.nodes > 0 and not judging.warps.greedy
-    if by_laws and (tree.children != "sampled" or not tree.topology.chain):
-        return None
-    paths, following = _walked(kernels, tree, logits, judging, by_laws)
-    if not judging.record:
-        return HostVerdict(tree.topology, paths, following)
-    return HostVerdict(tree.topology, paths, following, *_recorded(tree, logits, judging, by_laws, paths, following))
-
-
-def _walked(
-    kernels: HostKernels, tree: DraftTree, logits: Tensor, judging: Judging, by_laws: bool
-) -> tuple[list[list[int]], list[int]]:
-    """The path of each row, and the token behind it."""
-    topology, size, vocab = tree.topology, tree.nodes, logits.shape[2]
-    logits = logits if logits.is_contiguous() else logits.contiguous()
-    tokens = tree.tokens if tree.tokens.is_contiguous() else tree.tokens.contiguous()
-    laws = tree.q.contiguous() if by_laws and tree.q is not None else None
+    size, topology, greedy = tree.nodes, tree.topology, warps.greedy
+    laws = None
+    if size and not greedy and tree.children != "fixed":
+        if tree.children != "sampled" or not topology.chain:
+            return None
+        assert tree.q is not None
+        laws = tree.q.contiguous()
+    logits, tokens, vocab = logits.contiguous(), tree.tokens.contiguous(), logits.shape[2]
     # Addresses of the first row's, and how far it is to the next one.
     logits_at, logits_step = logits.data_ptr(), 4 * (size + 1) * vocab
-    tokens_at = tokens.data_ptr() if size else 0
-    laws_at, laws_step = (0, 0) if laws is None else (laws.data_ptr(), 4 * size * vocab)
-    parents_at, parents_step = (0, 0) if topology.chain else (topology.parents.data_ptr(), 8 * (size + 1))
-    if len(topology.parents) == 1:
-        parents_step = 0
-    keys, paths, following = _NO_KEYS, [], []
+    tokens_at, laws_at, laws_step, parents_at, parents_step = 0, 0, 0, 0, 0
+    if size:
+        tokens_at = tokens.data_ptr()
+        if laws is not None:
+            laws_at, laws_step = laws.data_ptr(), 4 * size * vocab
+        if not topology.chain:
+            parents_at, parents_step = topology.parents.data_ptr(), 8 * (size + 1) * (len(topology.parents) > 1)
+    paths, following = [], []
     for row, nodes in enumerate(tree.counts):
-        if not judging.warps.greedy:
-            keys = _purpose_keys(judging.keys[row])
         path, token = kernels.walk(
             logits_at + row * logits_step, vocab, nodes, tokens_at + 8 * row * size, parents_at + row * parents_step,
-            laws_at + row * laws_step, judging.warps, keys, judging.positions[row], judging.rounds[row] * ROUND_STRIDE,
+            laws_at + row * laws_step, warps, _NO_KEYS if greedy else _purpose_keys(judging.keys[row]),
+            judging.positions[row], judging.rounds[row] * ROUND_STRIDE,
         )  # fmt: skip
         paths.append(path)
         following.append(token)
-    return paths, following
+    if not judging.record:
+        return HostVerdict(topology, paths, following)
+    return HostVerdict(
+        topology, paths, following, *_recorded(tree, logits, judging, laws is not None, paths, following)
+    )
 
 
 def _purpose_keys(key: int) -> tuple[int, int, int]:

@@ -23,7 +23,7 @@ from specterm.events import Calibration
 _EVIDENCE = 8  # drafted rounds before drafting may be given up, or taken up again
 _ALONE = 2.0  # rounds without a draft that must have been seen by then: naive's cost is measured, not only foretold
 _PROBE = 4  # drafted rounds after which a probe that does not pay is broken off
-_GLIMPSE = 2  # likewise where drafts are far from paying
+_GLIMPSE = 2  # likewise where drafts are far from paying; the first one says nothing of what drafts cost
 _LONGEST_PROBE = 16  # rounds, where drafts are seldom found
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 16, 256  # rounds
 _SETTLED = 64  # drafted rounds after which the next pause is a short one again
@@ -31,9 +31,10 @@ _LOOKED_AT = 4  # of the rounds of a pause every so many: what naive costs is kn
 _WEIGHED = 4  # once there is evidence, the depths are weighed anew every so many rounds
 _REMEMBERED = 0.1  # of what drafts were worth and cost before a pause
 _LOSING, _PAYING = 0.98, 1.02  # of naive's rate: between the two nothing changes
-_HOPELESS = 0.85
+_HOPELESS, _LOST = 0.85, 0.7  # less evidence is enough where drafts are far from paying
 _STRAY = 16  # every so many rounds another length is tried, lest an old figure stand for ever
-_CLOSE_CALL = 1.3  # naive is tried likewise where drafting is expected to gain less than this
+_CLOSE_CALL = 1.3  # naive is tried likewise where drafting is expected to gain less than this, by turns with those
+_NEAR = 1.1  # and each time where it is less than this
 _BARE = 4  # rounds at a time: the first has caches that drafting has filled, and says little of naive's cost
 _UNMEASURED = Calibration({1: 1.0}, (), 0)
 _LEAST_DRAFT = 0.02  # of a one-token pass: the cost of a draft that nobody calibrated, to begin with
@@ -122,7 +123,8 @@ class AdaptiveLength:
             if not self._idle:
                 self._draft_s.observe(deepest, draft_s)
         self._idle = not drafting
-        if self._state is not _State.DRAFTING or self._evidence < _EVIDENCE or self._rounds % _WEIGHED == 0:
+        settled = self._state is _State.DRAFTING and self._evidence >= _EVIDENCE
+        if self._state is not _State.PAUSED and (not settled or self._rounds % _WEIGHED == 0):
             self._weigh()
         return self._step(depth, drafted=widest > 0)
 
@@ -141,6 +143,7 @@ class AdaptiveLength:
                     self._enter(_State.PROBING, _LONGEST_PROBE)
                     self._acceptance.fade(_REMEMBERED)
                     self._draft_s.fade(_REMEMBERED)
+                    self._weigh()
             case _State.PROBING if depth:
                 self._left -= 1
                 pays, over = self._gain() > _PAYING, self._left <= 0
@@ -184,14 +187,14 @@ class AdaptiveLength:
 
     @property
     def _losing(self) -> bool:
-        if self._gain() < _HOPELESS:
-            return self._evidence >= _EVIDENCE // 2
-        return self._evidence >= _EVIDENCE and self._gain() < _LOSING
+        gain = self._gain()
+        enough = _EVIDENCE if gain >= _HOPELESS else _EVIDENCE // 2 if gain >= _LOST else _EVIDENCE // 4
+        return gain < _LOSING and self._evidence >= enough
 
     def _stray(self, best: int, most: int) -> int:
         """A length beside the best one, by turns deeper, shallower and, where it is a close call, none."""
         turn = self._rounds // _STRAY % 3
-        if turn == 2 and self._gain() < _CLOSE_CALL and self._pass_s.seen(1) < _ALONE:
+        if self._gain() < (_CLOSE_CALL if turn == 2 else _NEAR) and self._pass_s.seen(1) < _ALONE:
             self._bare = _BARE - 1
             return 0
         if turn == 2:

@@ -6,6 +6,7 @@ parent always comes before its children, so that nodes can be written to the KV 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal, TypeAlias
@@ -50,12 +51,17 @@ class Topology:
     def of_parents(parents: Tensor, max_depth: int) -> Topology:
         """From the parents of draft nodes: int64 [R, N], -1 for the root, each smaller than its own index."""
         if parents.device.type == "cpu" and len(parents) == 1:
-            return _tree((0, *(parent + 1 for parent in parents[0].tolist())), max_depth)
+            return Topology.alone(parents[0].tolist(), max_depth)
         if parents.device.type == "cpu":
             whole = np.zeros((len(parents), parents.shape[1] + 1), dtype=np.int64)
             np.add(parents.numpy(), 1, out=whole[:, 1:])
             return _of_parents_on_host(torch.from_numpy(whole), max_depth)
         return _of_parents_on_device(F.pad(parents + 1, (1, 0)), max_depth)
+
+    @staticmethod
+    def alone(parents: Sequence[int], max_depth: int) -> Topology:
+        """Likewise of one tree, on the host."""
+        return _tree((0, *[parent + 1 for parent in parents]), max_depth)
 
     def with_level(self, parents: Tensor) -> Topology:
         """With nodes more, all of them at the depth below the deepest: parents int64 [R, P], the node (0: the root)

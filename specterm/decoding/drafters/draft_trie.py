@@ -91,6 +91,8 @@ def to_draft_tree(tries: Sequence[DraftTrie], device: torch.device, confidence: 
 
     if all(trie.chain for trie in tries):
         topology = Topology.of_chain(nodes, device)
+    elif len(tries) == 1 and device.type == "cpu":
+        topology = Topology.alone(tries[0].parents, tries[0].depth)
     else:
         parents = padded([trie.parents for trie in tries], -1, np.int64)
         topology = Topology.of_parents(parents, max(trie.depth for trie in tries))

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import pathlib
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -21,6 +21,7 @@ from specterm.decoding.drafters.draft_trie import DraftTrie, to_draft_tree
 from specterm.decoding.drafters.medusa_choices import read_choices
 from specterm.decoding.drafters.rank_paths import FoundPaths, Path, likeliest_paths, static_paths, trie_of
 from specterm.decoding.drafters.setup import DraftSetup
+from specterm.decoding.host import Ranked
 from specterm.decoding.ports import FINAL_NORM, Admission, Feedback, Needs, ProposeRow, Recording
 from specterm.decoding.tree import DraftTree
 from specterm.errors import ConfigError
@@ -42,6 +43,15 @@ class Heads(Protocol):
     @property
     def dtype(self) -> torch.dtype: ...
     def __call__(self, states: Tensor) -> Tensor: ...  # [N, hidden] -> logits [heads, N, W]
+
+
+@runtime_checkable
+class RanksAhead(Protocol):
+    """What heads may offer where the host computes."""
+
+    def ranked(self, states: Tensor, count: int) -> list[list[Ranked]] | None:
+        """The `count` likeliest tokens of each head, the target's ids, [N][heads], from states [N, hidden]; None where
+        that is not possible now."""
 
 
 class Medusa:
@@ -101,27 +111,26 @@ class Medusa:
     def propose(self, rows: Sequence[ProposeRow]) -> DraftTree:
         """One product for all rows and heads, then the likeliest paths of each row."""
         if not any(row.limit for row in rows):
-            self._promised = {row.row: 0.0 for row in rows}
+            self._promised = {}
             return DraftTree.empty(len(rows), self._device)
         self._budget.begin()
-        states = torch.stack([self._states[row.row] for row in rows])
-        ids, chances = likeliest_tokens(self._heads, states, max(_RANKS, self._record.alternatives))
-        host = list(zip(ids.tolist(), chances.tolist(), strict=True))
+        told = self._ranked(rows, max(_RANKS, self._record.alternatives))
         paths = [
-            self._paths([level[:_RANKS] for level in own[: row.limit]])
-            for (_, own), row in zip(host, rows, strict=True)
+            self._paths([chances[:_RANKS] for _, chances in own[: row.limit]])
+            for own, row in zip(told, rows, strict=True)
         ]
         keep = self._budget.choose([own.scores() for own in paths])
         chosen = [own.first(keep) for own in paths]
         self._promised = {row.row: sum(score for _, score in own) for row, own in zip(rows, chosen, strict=True)}
-        tries = [self._trie(own, *heads) for own, heads in zip(chosen, host, strict=True)]
+        tries = [self._trie(own, heads) for own, heads in zip(chosen, told, strict=True)]
         return to_draft_tree(tries, self._device, self._record.shows_nodes)
 
     def catch_up(self, feedback: Sequence[Feedback]) -> None:
         """Keep the state at the last accepted node: the next root follows it."""
         for told in feedback:
             assert told.taps is not None, "taps are needed"
-            self._budget.learn(self._promised[told.row], told.accepted)
+            if told.row in self._promised:
+                self._budget.learn(self._promised[told.row], told.accepted)
             self._states[told.row] = told.taps[told.accepted]
 
     def release(self, row: int) -> None:
@@ -130,6 +139,16 @@ class Medusa:
 
     def close(self) -> None:
         """Nothing outlasts the run."""
+
+    @torch.inference_mode()
+    def _ranked(self, rows: Sequence[ProposeRow], count: int) -> list[list[Ranked]]:
+        """The likeliest tokens of each head, [B][heads]."""
+        states = [self._states[row.row] for row in rows]
+        whole = states[0].unsqueeze(0) if len(states) == 1 else torch.stack(states)
+        if isinstance(self._heads, RanksAhead) and (found := self._heads.ranked(whole, count)) is not None:
+            return found
+        both = likeliest_tokens(self._heads, whole, count)
+        return [list(zip(*own, strict=True)) for own in zip(*(part.tolist() for part in both), strict=True)]
 
     def _paths(self, chances: Sequence[Sequence[float]]) -> FoundPaths:
         """Paths and scores, parents first; `chances` go as deep as the tree may be."""
@@ -147,13 +166,17 @@ class Medusa:
     def _trie(
         self,
         chosen: Sequence[tuple[Path, float]],
-        ids: Sequence[Sequence[int]],
-        chances: Sequence[Sequence[float]],
+        heads: Sequence[Ranked],
     ) -> DraftTrie:
         paths = [path for path, _ in chosen]
-        trie = trie_of(paths, lambda path: (ids[len(path) - 1][path[-1]], chances[len(path) - 1][path[-1]]))
+
+        def candidate(path: Path) -> tuple[int, float]:
+            ids, chances = heads[len(path) - 1]
+            return ids[path[-1]], chances[path[-1]]
+
+        trie = trie_of(paths, candidate)
         if k := self._record.alternatives:  # a head says the same after every node of its depth
-            said = [list(zip(tokens[:k], own[:k], strict=True)) for tokens, own in zip(ids, chances, strict=True)]
+            said = [list(zip(ids[:k], chances[:k], strict=True)) for ids, chances in heads]
             depths = enumerate([0, *map(len, paths)], start=-1)
             trie.alternatives = {node: said[depth] for node, depth in depths if depth < len(said)}
         return trie

@@ -59,6 +59,19 @@ def model_kernels(
 
 
 @cache
+def medusa_kernel(machine: Machine, kind: str) -> Kernel:
+    """See `medusa.medusa`."""
+    from llvmlite import ir
+
+    from specterm.models.compiled.medusa import medusa
+
+    named(f"product_{kind}", product_kernel(machine, kind))
+    module = ir.Module("medusa")
+    medusa(module, machine, kind)  # type: ignore[arg-type]
+    return Library(machine, module).function("medusa", [ADDRESS])
+
+
+@cache
 def move_kernel(machine: Machine) -> Kernel:
     """See `moves.move`."""
     from llvmlite import ir

@@ -90,3 +90,26 @@ class BeamWord(IntEnum):
     HIDDEN = auto()
     STATES = auto()  # float32 [RANKS, HIDDEN], what the calls' STATES are
     FEATURES = auto()  # likewise their FEATURES
+
+
+class MedusaWord(IntEnum):
+    """Of Medusa heads over ROWS states."""
+
+    ROWS = 0
+    HEADS = auto()
+    HIDDEN = auto()
+    VOCAB = auto()
+    FOUND = auto()  # tokens that are told of, the likeliest
+    FURTHER = auto()  # layers behind the first one
+    STATES = auto()  # float32 [ROWS, HIDDEN]
+    FIRST = auto()  # the first layer's weights of all heads, in panels: [HEADS * HIDDEN, HIDDEN]
+    FIRST_BIAS = auto()  # biases reach to the end of the last panel
+    WEIGHTS = auto()  # addresses [FURTHER, HEADS]
+    BIASES = auto()
+    JUDGES = auto()  # addresses [HEADS], of what gives the logits
+    X = auto()  # float32 [HEADS, ROWS, HIDDEN], scratch
+    Y = auto()  # likewise
+    LOGITS = auto()  # float32 [ROWS, VOCAB], scratch
+    SCRATCH = auto()  # see `tiles.scratch`
+    IDS = auto()  # int64 [ROWS, HEADS, FOUND]
+    SHARES = auto()  # float32 likewise: their probabilities

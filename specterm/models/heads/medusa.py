@@ -19,15 +19,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from specterm.decoding.host import Ranked
 from specterm.decoding.ports import Runner
 from specterm.errors import ModelError
+from specterm.models.compiled.matrix import CompiledMatrix
 from specterm.models.heads.checkpoint import Checkpoint
+from specterm.models.heads.compiled_medusa import CompiledMedusa
 from specterm.models.products import Packing, Product, for_drafting, may_hold, unscaled
 
 FILES = ("medusa_lm_head.safetensors", "medusa_lm_head.pt", "model.safetensors", "pytorch_model.bin")
 _PREFIX = re.compile(r"^medusa_heads?\.")
 _PUBLISHED = re.compile(r"(\d+)\.(\d+)\.linear\.weight")
 _CONVERTED = re.compile(r"blocks\.(\d+)\.layers\.(\d+)\.weight")
+_LANES = 16
+"""Widths are multiples of the widest vectors."""
 
 
 class _Packed:
@@ -40,6 +45,17 @@ class _Packed:
         self._further = [[unscaled(pack(own, None)) for own in layer] for layer in weight[1:]]
         self._last = [unscaled(pack(own, None)) for own in lm_heads]
         self.nbytes = sum(p.nbytes for p in (self._first, *chain(*self._further), *self._last))
+
+    def compiled(self, biases: Tensor) -> CompiledMedusa | None:
+        """The same in one call, where all products are compiled alike."""
+        whole = [self._first, *chain(*self._further), *self._last]
+        matrices = [product for product in whole if isinstance(product, CompiledMatrix)]
+        if len(matrices) < len(whole) or len({matrix.kind for matrix in matrices}) > 1 or biases.shape[2] % _LANES:
+            return None
+        heads = len(self._last)
+        first, rest, last = matrices[0], matrices[1:-heads], matrices[-heads:]
+        layers = [rest[begin : begin + heads] for begin in range(0, len(rest), heads)]
+        return CompiledMedusa(first, layers, last, biases)
 
     def __call__(self, states: Tensor, biases: Tensor) -> Tensor:
         """See `MedusaHeads.forward`."""
@@ -72,6 +88,8 @@ class MedusaHeads(nn.Module):
         self.lm_heads = nn.Parameter(lm_heads, requires_grad=False)
         self.register_buffer("token_ids", token_ids)
         self._packed: _Packed | None = None
+        self._compiled: CompiledMedusa | None = None
+        self._names: list[int] | None = None  # token_ids, for the host
 
     @staticmethod
     def untrained(lm_head: Tensor, heads: int, layers: int = 1) -> MedusaHeads:
@@ -113,6 +131,7 @@ class MedusaHeads(nn.Module):
             self._packed = _Packed(pack, weight, lm_heads)
             del self.weight, self.lm_heads
             self.float()
+            self._compiled = self._packed.compiled(self.bias)
 
     def forward(self, states: Tensor) -> Tensor:
         """Logits [heads, N, W] from hidden states [N, hidden]."""
@@ -122,6 +141,19 @@ class MedusaHeads(nn.Module):
         for weight, bias in zip(self.weight, self.bias, strict=True):
             x = x + F.silu(torch.baddbmm(bias.unsqueeze(1), x, weight.transpose(1, 2)))
         return torch.bmm(x, self.lm_heads.transpose(1, 2))
+
+    def ranked(self, states: Tensor, count: int) -> list[list[Ranked]] | None:
+        """See `RanksAhead`."""
+        compiled = self._compiled
+        if compiled is None:
+            return None
+        found = compiled.ranked(states.float(), count)
+        if self.token_ids is None:
+            return found
+        if self._names is None:
+            self._names = self.token_ids.tolist()
+        names = self._names
+        return [[([names[i] for i in ids], chances) for ids, chances in row] for row in found]
 
     def truncated(self, token_ids: Tensor) -> MedusaHeads:
         """Heads of the whole vocabulary, for `token_ids`, int64 [W], alone."""

@@ -264,7 +264,7 @@ def _nucleus(module: Any, machine: Machine) -> Any:
     e = Emitter(module, "nucleus", [POINTER, I64, FLOAT, POINTER])
     masses, count, need, room = e.arguments
     b, lanes = e.b, machine.lanes
-    number, listed = e.variable(I64, I64(0)), e.variable(FLOAT, FLOAT(0.0))
+    number = e.variable(I64, I64(0))
 
     def gather(x: Value, place: Value) -> None:
         clear = b.fcmp_ordered(">=", x, e.splat(FLOAT(single(_CLEAR)), lanes))
@@ -276,10 +276,11 @@ def _nucleus(module: Any, machine: Machine) -> Any:
             with b.if_then(b.fcmp_ordered(">=", mass, FLOAT(single(_CLEAR)))):
                 e.store(mass, e.at(room, b.load(number, typ=I64)))
                 b.store(b.add(b.load(number, typ=I64), I64(1)), number)
-                b.store(b.fadd(b.load(listed, typ=FLOAT), mass), listed)
 
     _each(e, lanes, (masses,), count, 0.0, gather)
-    few = b.fcmp_ordered(">=", b.load(listed, typ=FLOAT), need)
+    listed = _Total(e, lanes)  # summed as it will be there: rounded otherwise it might not be enough
+    _each(e, lanes, (room,), b.load(number, typ=I64), 0.0, lambda x, _: listed.add(x))
+    few = b.fcmp_ordered(">=", listed.value(), need)
     least = e.variable(FLOAT, FLOAT(0.0))
     among, size = b.select(few, room, masses), b.select(few, b.load(number, typ=I64), count)
     b.call(least_of_mass, [among, size, need, least])

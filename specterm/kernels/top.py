@@ -75,10 +75,11 @@ def _next(
         value = e.load(e.at(logits, i), vector)
         place = b.add(e.splat(b.trunc(i, I32), lanes), ir.Constant(whole, list(range(lanes))))
         left = _comes_after(b, value, place, bound, behind)
-        more = b.and_(left, b.fcmp_ordered(">", value, b.load(best, typ=vector)))
+        none_yet = b.icmp_signed("<", b.load(where, typ=whole), ir.Constant(whole, None))
+        more = b.and_(left, b.or_(none_yet, b.fcmp_ordered(">", value, b.load(best, typ=vector))))
         b.store(b.select(more, value, b.load(best, typ=vector)), best)
         b.store(b.select(more, place, b.load(where, typ=whole)), where)
-    top, at = e.variable(FLOAT, least), e.variable(I64, I64(0))
+    top, at = e.variable(FLOAT, least), e.variable(I64, I64(-1))
     for lane in range(lanes):
         value = b.extract_element(b.load(best, typ=vector), I32(lane))
         place = b.sext(b.extract_element(b.load(where, typ=whole), I32(lane)), I64)
@@ -90,10 +91,12 @@ def _next(
     with e.loop(rest, choice) as i:
         value = e.load(e.at(logits, i))
         left = _comes_after(b, value, i, last_value, last_at)
-        more = b.and_(left, b.fcmp_ordered(">", value, b.load(top, typ=FLOAT)))
+        none_yet = b.icmp_signed("<", b.load(at, typ=I64), I64(0))
+        more = b.and_(left, b.or_(none_yet, b.fcmp_ordered(">", value, b.load(top, typ=FLOAT))))
         b.store(b.select(more, value, b.load(top, typ=FLOAT)), top)
         b.store(b.select(more, i, b.load(at, typ=I64)), at)
-    return b.load(top, typ=FLOAT), b.load(at, typ=I64)
+    found = b.load(at, typ=I64)  # none: they are no numbers, and the first token is as good as any
+    return b.load(top, typ=FLOAT), b.select(b.icmp_signed("<", found, I64(0)), I64(0), found)
 
 
 def _comes_after(b: Any, value: Value, place: Value, last_value: Value, last_at: Value) -> Value:

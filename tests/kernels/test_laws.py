@@ -106,6 +106,17 @@ def test_a_nucleus_of_nothing_is_the_first_of_the_likeliest(kernels):
     assert torch.equal(found.count_nonzero(dim=-1), torch.ones(4, dtype=torch.int64))
 
 
+def test_a_nucleus_that_is_just_enough_leaves_the_rest_out(kernels):
+    """Where the likely tokens weigh as much as is asked for to the last bit, in whatever order they are summed."""
+    head = -3.0 * torch.rand(200, generator=torch.Generator().manual_seed(0))
+    head[0] = 0.0
+    logits = torch.cat((head, torch.full((3000,), -9.5)))
+    share = float(logits.double().softmax(0)[:200].sum())
+    for parts in range(-40, 41):
+        found = kernels.law(logits, Warps(1.0, top_p=share + 2e-9 * parts))
+        assert int((found > 0).sum()) <= 202
+
+
 def test_logits_with_gaps_and_of_any_shape(kernels):
     logits, warps = drawn(2, 3, 80, seed=5)[..., ::2], Warps(0.8, top_k=9)
     found = kernels.law(logits, warps)

@@ -118,6 +118,8 @@ def test_sampled_chains_are_walked_as_by_torch(apart, warps):
             ours, theirs = judged(tree, logits, warps, seed)
             assert_same(tree, ours, theirs)
             assert (ours.q is None) == warps.greedy
+            wide = DraftTree(CHAIN, tokens, COUNTS, "sampled", q.double())  # laws in another format than the logits
+            assert judged(wide, logits, warps, seed)[0].paths == ours.paths
             reached |= set(ours.accepted.tolist())
             refused += sum(count < whole for count, whole in zip(ours.accepted.tolist(), COUNTS))
     assert {0, 1, 2, 3} <= reached

@@ -111,6 +111,15 @@ def test_the_likeliest_tokens_are_those_of_torch(vocab):
                 assert chances == pytest.approx(expected, rel=1e-5)
 
 
+def test_banned_tokens_come_last_and_once():
+    logits = torch.full((1, 1, 40), float("-inf"))
+    logits[0, 0, [20, 3]] = torch.tensor([2.0, 1.0])
+    ((ids, chances),) = ranked(logits, 5)[0]
+    assert ids == [20, 3, 0, 1, 2]
+    assert chances[2:] == [0.0, 0.0, 0.0]
+    assert [len(set(ids)) for ids, _ in ranked(torch.full((1, 1, 7), float("-inf")), 7)[0]] == [7]
+
+
 def test_levels_of_a_chain():
     logits = torch.randn((2, 50), generator=torch.Generator().manual_seed(1))
     tokens, chances = logits.argmax(-1).tolist(), logits.softmax(-1).amax(-1).tolist()

@@ -29,7 +29,7 @@ def host_verdict(tree: DraftTree, logits: Tensor, judging: Judging) -> HostVerdi
         if tree.children != "sampled" or not topology.chain:
             return None
         assert tree.q is not None
-        laws = tree.q.contiguous()
+        laws = tree.q.to(logits.dtype).contiguous()
     logits, tokens, vocab = logits.contiguous(), tree.tokens.contiguous(), logits.shape[2]
     # Addresses of the first row's, and how far it is to the next one.
     logits_at, logits_step = logits.data_ptr(), 4 * (size + 1) * vocab

@@ -96,8 +96,8 @@ def beams(module: Any, forward: Any, top: Any, heads: bool) -> None:
 
 
 def _copy_floats(e: Emitter, source: Value, target: Value, count: Value) -> None:
-    with e.loop(0, count, 8) as i:  # all machines have vectors of four at least, and widths are multiples of eight
-        e.store(e.load(e.at(source, i), ir.VectorType(FLOAT, 8)), e.at(target, i))
+    with e.loop(0, count, 4) as i:  # all machines have vectors of four at least, and widths are multiples of them
+        e.store(e.load(e.at(source, i), ir.VectorType(FLOAT, 4)), e.at(target, i))
 
 
 def _rename(e: Emitter, table: Value, tokens: Value, count: Value) -> None:

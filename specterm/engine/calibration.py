@@ -14,7 +14,7 @@ from statistics import fmean
 import torch
 
 from specterm.decoding.drafters.side_by_side import Threads
-from specterm.decoding.ports import Block, Runner
+from specterm.decoding.ports import Block, Chains, Runner
 from specterm.decoding.tree import Topology
 from specterm.events import Calibration
 from specterm.kernels.machine import this_machine
@@ -52,7 +52,7 @@ def calibrate(models: LoadedModels) -> Calibration:
     context = max(1, min(_CONTEXT, target.max_positions - _WIDEST))
     widths = [width for width in _widths() if context + width <= target.max_positions]
     runners = [draft.runner for draft in models.drafts]
-    steps = [_forward_s(draft, [1], min(context, draft.max_positions - 1))[1] for draft in runners]
+    steps = [_step_s(draft, context) for draft in runners]
     return Calibration(
         _forward_s(target, widths, context), tuple(steps), context, _together_s(runners, context),
         torch.get_num_threads(),
@@ -84,21 +84,44 @@ def _forward_s(runner: Runner, widths: Sequence[int], context: int) -> dict[int,
     return {width: min(own) for width, own in seconds.items()}
 
 
+def _step_s(draft: Runner, context: int) -> float:
+    """Seconds of a step of a draft model, in a chain where it makes those in one piece."""
+    start = min(context, draft.max_positions - _STEPS)
+    if start < 1 or not _chain(draft, start):
+        start = min(context, draft.max_positions - 1)
+        return _forward_s(draft, [1], start)[1]
+    return _quickest_s(lambda: _seconds(partial(_chain, draft, start))) / _STEPS
+
+
+def _chain(draft: Runner, start: int) -> bool:
+    """Makes a chain of a few steps in one piece, if the model does that here."""
+    if not isinstance(draft, Chains) or draft.device.type != "cpu":
+        return False
+    draft.allocate(1, start + _STEPS)
+    if not draft.kv_token_bytes():  # nothing was forwarded yet
+        draft.forward(_block(draft, 1, 0))
+    return draft.greedy_chain(0, start, [0], _STEPS, 0.0, draft.vocab_size) is not None
+
+
 def _together_s(drafts: Sequence[Runner], context: int) -> float | None:
     """Seconds of a step of all `drafts` at the same time; None where there is nothing to gain or to choose."""
     if len(drafts) < 2 or any(draft.device.type != "cpu" for draft in drafts):
         return None
-    blocks = [_block(draft, 1, min(context, draft.max_positions - 1)) for draft in drafts]
+    starts = [min(context, draft.max_positions - _STEPS) for draft in drafts]
+    if min(starts) < 1:
+        return None
     threads = Threads(len(drafts))
 
-    def steps(draft: Runner, block: Block) -> None:
-        for _ in range(_STEPS):
-            draft.forward(block)
+    def steps(draft: Runner, start: int) -> None:
+        if not _chain(draft, start):
+            block = _block(draft, 1, start)
+            for _ in range(_STEPS):
+                draft.forward(block)
 
     def timed() -> float:
-        began = time.perf_counter()
-        threads.run([partial(steps, draft, block) for draft, block in zip(drafts, blocks, strict=True)])
-        return (time.perf_counter() - began) / _STEPS
+        return (
+            _seconds(lambda: threads.run([partial(steps, *each) for each in zip(drafts, starts, strict=True)])) / _STEPS
+        )
 
     try:
         return _quickest_s(timed)
@@ -109,6 +132,12 @@ def _together_s(drafts: Sequence[Runner], context: int) -> float | None:
 def _block(runner: Runner, width: int, context: int) -> Block:
     ids = torch.zeros((1, width), dtype=torch.int64, device=runner.device)
     return Block((0,), (context,), ids, Topology.of_chain(width - 1, runner.device))
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
 
 
 def _quickest_s(timed: Callable[[], float]) -> float:

@@ -158,8 +158,6 @@ class DraftModel:
     def _alone(self, row: ProposeRow, most: int) -> tuple[Tensor, Tensor, list[int]] | None:
         """What `_draft` gives of one row's chain, where the model makes it in one piece on the host."""
         prefix = self._prefix
-        if not isinstance(prefix, DraftPrefix):
-            return None
         if not self._warps.greedy:
             key, index = purpose_key(row.key, Purpose.DRAFT), row.round * ROUND_STRIDE
             sampled = prefix.sampled_chain(row.row, most, self._vocab_size, self._warps, key, index)

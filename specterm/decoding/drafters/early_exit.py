@@ -8,7 +8,8 @@ with the same values, so nothing is rolled back, and nothing is ever brought up 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -17,11 +18,14 @@ from specterm.decoding.drafters.budget import tree_budget
 from specterm.decoding.drafters.cost import median_seconds
 from specterm.decoding.drafters.draft_model import DraftModel, draft_warps
 from specterm.decoding.drafters.multi_draft import MultiDraft
+from specterm.decoding.drafters.prefix import InOnePiece, beams_of, chains_of
 from specterm.decoding.drafters.setup import DraftSetup
 from specterm.decoding.drafters.side_by_side import InTurn
 from specterm.decoding.ports import Block, Drafter, Feedback, LanguageModel, Runner
 from specterm.decoding.tree import Topology
 from specterm.errors import ConfigError, ModelError
+
+T = TypeVar("T")
 
 
 def build_early_exit(setup: DraftSetup) -> Drafter:
@@ -72,13 +76,14 @@ def exit_layer(given: int | None, layers: int) -> int:
     return layers // 2 if given is None else given
 
 
-class SharedPrefix:
+class SharedPrefix(InOnePiece):
     """The prefix of a draft that shares the target's cache: always up to date, but for the root. See `Prefix`."""
 
     def __init__(self, target: Runner, model: LanguageModel) -> None:
         self._target, self._model = target, model
         self._committed: dict[int, int] = {}  # by row, the tokens before the root
         self._roots: dict[int, int] = {}
+        self.chains, self.beams = chains_of(model), beams_of(model)
 
     def open(self, rows: int, capacity: int, scratch: int) -> None:
         """Make room in the target's cache for the root and `scratch` slots behind it."""
@@ -112,6 +117,10 @@ class SharedPrefix:
     def lengths(self, rows: Sequence[int]) -> tuple[int, ...]:
         """The true tokens in the first layers' slots of each row, the root included."""
         return tuple(self._committed[row] + 1 for row in rows)
+
+    def _ahead(self, row: int, make: Callable[[int, list[int]], T | None]) -> T | None:
+        """See `InOnePiece`."""
+        return make(self._committed[row], [self._roots[row]])
 
     def learn(self, told: Feedback, in_place: int) -> None:
         """A round ended: the target wrote what was emitted, but for the last token, the next root."""

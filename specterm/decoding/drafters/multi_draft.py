@@ -124,11 +124,11 @@ class MultiDraft:
     def _grow(self, drafter: int, cache_rows: Sequence[int], depth: int) -> Levels:
         """One drafter's part of a round; it touches nothing of the others."""
         model, prefix = self._models[drafter], self._prefixes[drafter]
-        if self._width == 1 and len(cache_rows) == 1 and isinstance(prefix, DraftPrefix):
+        if self._width == 1 and len(cache_rows) == 1:
             chain = prefix.greedy_chain(cache_rows[0], depth, 0.0, self._vocab_size)
             if chain is not None:
                 return chain_levels(*chain, self._record.alternatives)
-        if len(cache_rows) == 1 and isinstance(prefix, DraftPrefix):
+        if len(cache_rows) == 1:
             gate, shown = self._budget.gate(depth - 1), self._record.alternatives
             beam = prefix.beam(cache_rows[0], self._width, depth, max(self._width, shown), self._vocab_size, gate)
             if beam is not None:

@@ -9,6 +9,7 @@ What row 0 holds when its text ends stays there for the next prompt (see `kept_p
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
@@ -23,12 +24,22 @@ from specterm.decoding.prefill import prefill
 from specterm.decoding.sampling import Warps
 from specterm.decoding.tree import Topology
 
-_Chain = TypeVar("_Chain")
+_Made = TypeVar("_Made")
 
 
 def token_steps(model: LanguageModel) -> TokenSteps | None:
     """The steps of a model that has them, where the host has the tokens anyway; elsewhere it would wait for them."""
     return model if isinstance(model, TokenSteps) and model.device.type == "cpu" else None
+
+
+def chains_of(model: LanguageModel) -> Chains | None:
+    """Those of a model that makes them in one piece."""
+    return model if isinstance(model, Chains) and model.device.type == "cpu" else None
+
+
+def beams_of(model: LanguageModel) -> Beams | None:
+    """Likewise."""
+    return model if isinstance(model, Beams) and model.device.type == "cpu" else None
 
 
 class Prefix(Protocol):
@@ -42,6 +53,13 @@ class Prefix(Protocol):
     def advance(self, rows: Sequence[int]) -> Tensor: ...
     def lengths(self, rows: Sequence[int]) -> tuple[int, ...]: ...
     def learn(self, told: Feedback, in_place: int) -> None: ...
+    def greedy_chain(
+        self, row: int, most: int, least: float, vocab_size: int
+    ) -> tuple[list[int], list[float], Tensor] | None: ...
+    def sampled_chain(
+        self, row: int, most: int, vocab_size: int, warps: Warps, key: int, index: int
+    ) -> tuple[list[int], Tensor] | None: ...
+    def beam(self, row: int, ranks: int, depth: int, found: int, vocab_size: int, gate: Gate | None) -> Beam | None: ...
 
 
 @dataclass(slots=True)
@@ -120,15 +138,52 @@ class CachePrefix:
         return block, last
 
 
-class DraftPrefix(CachePrefix):
+class InOnePiece:
+    """Chains and beams of a model, from what is pending on: see `Chains` and `Beams`. None also where it has none."""
+
+    chains: Chains | None
+    beams: Beams | None
+
+    def greedy_chain(
+        self, row: int, most: int, least: float, vocab_size: int
+    ) -> tuple[list[int], list[float], Tensor] | None:
+        """See `Chains`."""
+        if (chains := self.chains) is None:
+            return None
+        return self._ahead(row, lambda start, tokens: chains.greedy_chain(row, start, tokens, most, least, vocab_size))
+
+    def sampled_chain(
+        self, row: int, most: int, vocab_size: int, warps: Warps, key: int, index: int
+    ) -> tuple[list[int], Tensor] | None:
+        """Likewise."""
+        if (chains := self.chains) is None:
+            return None
+        return self._ahead(
+            row,
+            lambda start, tokens: chains.sampled_chain(row, start, tokens, most, vocab_size, warps, key, index),
+        )
+
+    def beam(self, row: int, ranks: int, depth: int, found: int, vocab_size: int, gate: Gate | None) -> Beam | None:
+        """See `Beams`."""
+        if (beams := self.beams) is None:
+            return None
+        return self._ahead(
+            row, lambda start, tokens: beams.beam(row, start, tokens, ranks, depth, found, vocab_size, gate)
+        )
+
+    @abstractmethod
+    def _ahead(self, row: int, make: Callable[[int, list[int]], _Made | None]) -> _Made | None:
+        """make(first slot, pending tokens), which writes those."""
+
+
+class DraftPrefix(CachePrefix, InOnePiece):
     """The prefix of a draft model."""
 
     def __init__(self, runner: Runner, widest: int) -> None:
         super().__init__(runner, widest)
         self._runner = runner
         self._steps = token_steps(runner)
-        self._beams = runner if isinstance(runner, Beams) and runner.device.type == "cpu" else None
-        self._chains = runner if isinstance(runner, Chains) and runner.device.type == "cpu" else None
+        self.chains, self.beams = chains_of(runner), beams_of(runner)
 
     def admit(self, row: int, prompt_ids: Tensor, first: int) -> None:
         """Prefill the prompt as far as the model's context goes."""
@@ -157,38 +212,11 @@ class DraftPrefix(CachePrefix):
         block, last = self._pending_block(rows, self._runner.device)
         return self._runner.forward(block, last)[:, 0]
 
-    def greedy_chain(
-        self, row: int, most: int, least: float, vocab_size: int
-    ) -> tuple[list[int], list[float], Tensor] | None:
-        """See `Chains`, from what is pending on; None also where the model has none."""
-        if (chains := self._chains) is None:
-            return None
-        return self._ahead(row, lambda start, tokens: chains.greedy_chain(row, start, tokens, most, least, vocab_size))
-
-    def sampled_chain(
-        self, row: int, most: int, vocab_size: int, warps: Warps, key: int, index: int
-    ) -> tuple[list[int], Tensor] | None:
-        """Likewise."""
-        if (chains := self._chains) is None:
-            return None
-        return self._ahead(
-            row,
-            lambda start, tokens: chains.sampled_chain(row, start, tokens, most, vocab_size, warps, key, index),
-        )
-
-    def beam(self, row: int, ranks: int, depth: int, found: int, vocab_size: int, gate: Gate | None) -> Beam | None:
-        """See `Beams`, from what is pending on; None also where the model has none."""
-        if (beams := self._beams) is None:
-            return None
-        return self._ahead(
-            row, lambda start, tokens: beams.beam(row, start, tokens, ranks, depth, found, vocab_size, gate)
-        )
-
-    def _ahead(self, row: int, chain: Callable[[int, list[int]], _Chain | None]) -> _Chain | None:
-        """chain(first slot, pending tokens), which writes those."""
+    def _ahead(self, row: int, make: Callable[[int, list[int]], _Made | None]) -> _Made | None:
+        """See `InOnePiece`."""
         self._catch_up(row)
         state = self._rows[row]
-        found = chain(state.length, state.pending)
+        found = make(state.length, state.pending)
         if found is not None:
             state.length += len(state.pending)
             state.pending.clear()

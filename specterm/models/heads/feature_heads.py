@@ -187,7 +187,19 @@ class FeatureHeads(Cached, nn.Module, ABC):
         cache.claim(row, start, start + len(tokens) + ranks * (depth - 1))
         features = features.to(self.dtype)
         return whole.beam(
-            cache, row, start, tokens, ranks, depth, found, None, gate, features, self.following, self.token_ids
+            cache,
+            len(self._layers),
+            row,
+            start,
+            tokens,
+            ranks,
+            depth,
+            found,
+            None,
+            gate,
+            features,
+            self.following,
+            self.token_ids,
         )
 
     def _captured(

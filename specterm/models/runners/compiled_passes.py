@@ -43,6 +43,7 @@ class _Call:
         self.picks_at = self.picks.ctypes.data
         self.ids = np.zeros(1, dtype=np.int64)
         self.ids_at = self.ids.ctypes.data
+        self.tapped: object = None  # whose memory the words have the addresses of, for longer than a pass
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +103,7 @@ class CompiledPasses:
         self._model_at = self._model.ctypes.data
         self._calls: dict[tuple[int, int], _Call] = {}
         self._room: ChainRoom | None = None
-        self._beam_rooms: dict[tuple[int, int, int], BeamRoom] = {}
+        self._beam_rooms: dict[tuple[int, ...], BeamRoom] = {}
 
     def takes(self, block: Block) -> bool:
         """Whether `forward` is for such a block."""
@@ -160,47 +161,57 @@ class CompiledPasses:
         return logits, states
 
     def greedy_chain(
-        self, cache: SlotCache, row: int, start: int, tokens: Sequence[int], most: int, least: float, choice: int
+        self,
+        cache: SlotCache,
+        layers: int,
+        row: int,
+        start: int,
+        tokens: Sequence[int],
+        most: int,
+        least: float,
+        choice: int,
     ) -> tuple[list[int], list[float], Tensor]:
-        """See `Chains`; `cache` has room and all layers."""
+        """See `Chains`; the first `layers` take part, and `cache` has room and all of them."""
         room = self._chain_room(most)
         words = room.words
         words[_LEAST] = single_bits(least)  # in the lower half; all machines with kernels have it first
         words[_WARPS] = 0
-        count = self._chained(cache, row, start, tokens, most, choice)
+        count = self._chained(cache, layers, row, start, tokens, most, choice)
         return room.drawn[:count], room.shares[:count], room.logits
 
     def sampled_chain(
-        self, cache: SlotCache, row: int, start: int, tokens: Sequence[int], most: int, choice: int, warps: Warps,
+        self, cache: SlotCache, layers: int, row: int, start: int, tokens: Sequence[int], most: int, choice: int,
+        warps: Warps,
         key: int, index: int, vocab_size: int,
     ) -> tuple[list[int], Tensor]:  # fmt: skip
-        """See `Chains`; `cache` has room and all layers."""
+        """Likewise."""
         room = self._chain_room(most)
         laws = room.laws_of(vocab_size)
         told, words = warp_words(warps), room.words
         words[_LEAST], words[_WARPS], words[_KEY], words[_INDEX] = 0, told.ctypes.data, key, index
         words[_LAWS], words[_WIDTH], words[_ROOM] = room.laws_at, vocab_size, room.scratch_at
-        count = self._chained(cache, row, start, tokens, most, choice)
+        count = self._chained(cache, layers, row, start, tokens, most, choice)
         return room.drawn[:count], laws
 
     def beam(
-        self, cache: SlotCache, row: int, start: int, tokens: Sequence[int], ranks: int, depth: int, found: int,
-        choice: int | None, gate: Gate | None, features: Tensor | None = None, tapped: int = FINAL_NORM,
+        self, cache: SlotCache, layers: int, row: int, start: int, tokens: Sequence[int], ranks: int, depth: int,
+        found: int, choice: int | None, gate: Gate | None, features: Tensor | None = None, tapped: int = FINAL_NORM,
         token_ids: Tensor | None = None,
     ) -> Beam:  # fmt: skip
-        """See `Beams`; `cache` has room and all layers. choice: among so many tokens, None for all. Of heads: features
-        in front of `tokens`, [T, hidden], which of their states the next ones are, and the target's ids of their
-        tokens, int64, where they have their own."""
+        """See `Beams`; the first `layers` take part, and `cache` has room and all of them. choice: among so many
+        tokens, None for all. Of heads: features in front of `tokens`, [T, hidden], which of their states the next ones
+        are, and the target's ids of their tokens, int64, where they have their own."""
         choice = self._vocab if choice is None else choice
         ranks, found = min(ranks, choice), min(found, choice)
-        room = self._beam_rooms.get((ranks, depth, found))
+        size = layers, ranks, depth, found
+        room = self._beam_rooms.get(size)
         if room is None:
-            room = self._beam_rooms[ranks, depth, found] = self._made_room(ranks, depth, found, tapped, features)
+            room = self._beam_rooms[size] = self._made_room(*size, None if features is None else tapped)
         passes, words, width = self._layers, room.words, len(tokens)
         call, b = self._call(1, width), passes.buffers(1, width)
         passes.begin(cache, (row,), (start,), b, None, None)
         ids = (c_int64 * width)(*tokens)
-        self._ask(call, addressof(ids), self._count, 1, room.logits.data_ptr())
+        self._ask(call, addressof(ids), layers, 1, room.logits.data_ptr())
         call.picks[0] = width - 1
         call.words[_PICKS] = call.picks_at
         states = None
@@ -225,13 +236,13 @@ class CompiledPasses:
         self._grow(self._model_at, words)
         return room.read()
 
-    def _made_room(self, ranks: int, depth: int, found: int, tapped: int, features: Tensor | None) -> BeamRoom:
-        """With the passes over the nodes of a level, by how many they are."""
+    def _made_room(self, layers: int, ranks: int, depth: int, found: int, tapped: int | None) -> BeamRoom:
+        """With the passes over the nodes of a level, by how many they are. tapped: of heads."""
         room = BeamRoom(ranks, depth, found, self._vocab, self._hidden)
         for count in range(1, ranks + 1):
             call, b = _Call(1), self._layers.buffers(1, count)
-            self._ask(call, room.ids_at, self._count, count, room.logits.data_ptr())
-            if features is not None:
+            self._ask(call, room.ids_at, layers, count, room.logits.data_ptr())
+            if tapped is not None:
                 self._read_features(call, b, room.features.data_ptr(), room.states.data_ptr(), tapped)
             room.passes[count], room.calls[count] = b.at, call.at
             room.level_buffers.append(b)
@@ -241,6 +252,7 @@ class CompiledPasses:
     def _read_features(self, call: _Call, b: Buffers, features_at: int, states_at: int, tapped: int) -> None:
         """A pass of heads reads features, and leaves the states `tapped`."""
         words, told = call.words, _tapped((tapped,), self._count, self._hidden)
+        call.tapped = told
         words[_FEATURES], words[_STATES], words[_TAPS] = features_at, states_at, 1
         words[_TAPPED], words[_TAP_AT] = told[0].ctypes.data, told[1].ctypes.data
         b.words[_READ_WIDTH] = self._reads
@@ -254,7 +266,9 @@ class CompiledPasses:
             self._room = ChainRoom(most, self._vocab)
         return self._room
 
-    def _chained(self, cache: SlotCache, row: int, start: int, tokens: Sequence[int], most: int, choice: int) -> int:
+    def _chained(
+        self, cache: SlotCache, layers: int, row: int, start: int, tokens: Sequence[int], most: int, choice: int
+    ) -> int:
         """How many tokens there are, of the chain that the words in its room tell more of."""
         room, width = self._chain_room(most), len(tokens)
         passes, step_call, step = self._layers, self._call(1, 1), self._layers.buffers(1, 1)
@@ -264,9 +278,9 @@ class CompiledPasses:
             passes.begin(cache, (row,), (start,), b, None, None)
         ids = (c_int64 * width)(*tokens)
         at = addressof(ids)
-        self._ask(step_call, at, self._count, 1, room.logits_at)
+        self._ask(step_call, at, layers, 1, room.logits_at)
         if width > 1:
-            self._ask(call, at, self._count, 1, room.logits_at)
+            self._ask(call, at, layers, 1, room.logits_at)
             call.picks[0] = width - 1
             call.words[_PICKS] = call.picks_at
         words = room.words

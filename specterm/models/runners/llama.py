@@ -17,8 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from specterm.decoding.ports import FINAL_NORM, Beam, Block, Gate
-from specterm.decoding.sampling import Warps
+from specterm.decoding.ports import FINAL_NORM, Block
 from specterm.decoding.tree import Topology
 from specterm.models.attention import grouped_attention, grouped_mask, rotate_, signed
 from specterm.models.cache import SlotCache
@@ -33,6 +32,7 @@ from specterm.models.row_layers import Layer
 from specterm.models.runners.compiled_passes import CompiledPasses
 from specterm.models.runners.early_exit import EarlyExit
 from specterm.models.runners.graphs import ForwardGraphs, Update
+from specterm.models.runners.in_one_call import InOneCall, LlamaExit
 from specterm.models.runners.one_row import OneRow
 from specterm.models.weights import ReadTensor, weight_files
 
@@ -99,7 +99,7 @@ def _complete(config: Mapping[str, Any]) -> bool:
         return False
 
 
-class LlamaRunner(Cached):
+class LlamaRunner(Cached, InOneCall):
     """See `Runner`."""
 
     def __init__(
@@ -208,52 +208,17 @@ class LlamaRunner(Cached):
             return None
         return self._graphs.chain(self.cache, block, self.layers, steps, vocab_size)
 
-    @torch.inference_mode()
-    def greedy_chain(
-        self, row: int, start: int, tokens: Sequence[int], most: int, least: float, vocab_size: int
-    ) -> tuple[list[int], list[float], Tensor] | None:
-        """See `Chains`."""
-        if (passes := self._for_chain(row, start, start + len(tokens) + most - 1)) is None:
-            return None
-        return passes[0].greedy_chain(passes[1], row, start, tokens, most, least, min(vocab_size, self.vocab_size))
-
-    @torch.inference_mode()
-    def sampled_chain(
-        self, row: int, start: int, tokens: Sequence[int], most: int, vocab_size: int, warps: Warps, key: int,
-        index: int,
-    ) -> tuple[list[int], Tensor] | None:  # fmt: skip
-        """See `Chains`."""
-        if warps.filter_value is not None:
-            return None
-        if (passes := self._for_chain(row, start, start + len(tokens) + most - 1)) is None:
-            return None
-        choice = min(vocab_size, self.vocab_size)
-        return passes[0].sampled_chain(passes[1], row, start, tokens, most, choice, warps, key, index, vocab_size)
-
-    @torch.inference_mode()
-    def beam(
-        self, row: int, start: int, tokens: Sequence[int], ranks: int, depth: int, found: int, vocab_size: int,
-        gate: Gate | None,
-    ) -> Beam | None:  # fmt: skip
-        """See `Beams`."""
-        passes = self._for_chain(row, start, start + len(tokens) + ranks * (depth - 1))
-        if passes is None:
-            return None
-        choice = min(vocab_size, self.vocab_size)
-        return passes[0].beam(passes[1], row, start, tokens, ranks, depth, found, choice, gate)
-
-    def _for_chain(self, row: int, begin: int, end: int) -> tuple[CompiledPasses, SlotCache] | None:
-        """What makes chains, and the cache, which learns that slots `begin` to `end` of `row` are about to be
-        written."""
+    def compiled(self, row: int, begin: int, end: int) -> tuple[CompiledPasses, SlotCache, int] | None:
+        """See `InOneCall`."""
         cache, few = self.cache, self._few
         if not isinstance(few, CompiledPasses) or cache is None or len(cache.layers()) < self.layers:
             return None
         cache.claim(row, begin, end)
-        return few, cache
+        return few, cache, self.layers
 
     def early_exit(self, layers: int) -> EarlyExit:
         """See `Runner`."""
-        return EarlyExit(self, lambda block, last: self._forward(block, layers, (), last)[0])
+        return LlamaExit(self, lambda block, last: self._forward(block, layers, (), last)[0], layers, self.compiled)
 
     @torch.inference_mode()
     def _forward(

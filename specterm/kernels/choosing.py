@@ -3,44 +3,49 @@
 from __future__ import annotations
 
 from functools import cache
+from typing import Any
 
 from specterm.kernels.library import ADDRESS, WHOLE, Kernel, Library
 from specterm.kernels.machine import Machine
 
 
 @cache
-def top_kernel(machine: Machine) -> Kernel:
-    """See `top.top`."""
-    from llvmlite import ir
-
-    from specterm.kernels.top import top
-
-    module = ir.Module("top")
-    top(module, machine)
-    return Library(machine, module).function("top", [ADDRESS, *[WHOLE] * 4, *[ADDRESS] * 2])
-
-
-@cache
-def law_kernels(machine: Machine) -> tuple[Kernel, Kernel]:
-    """`law` and `draw`: see `laws.laws`."""
+def choosing(machine: Machine) -> Library:
+    """All of them."""
     from llvmlite import ir
 
     from specterm.kernels.laws import laws
-
-    module = ir.Module("laws")
-    laws(module, machine)
-    library = Library(machine, module)
-    law = library.function("law", [ADDRESS, WHOLE, WHOLE, *[ADDRESS] * 3])
-    return law, library.function("draw", [ADDRESS, WHOLE, WHOLE, ADDRESS, ADDRESS])
-
-
-@cache
-def walk_kernel(machine: Machine) -> Kernel:
-    """See `walk.walk`."""
-    from llvmlite import ir
-
+    from specterm.kernels.top import top
     from specterm.kernels.walk import walk
 
-    module = ir.Module("walk")
+    module = ir.Module("choosing")
+    top(module, machine)
+    laws(module, machine)
     walk(module, machine)
-    return Library(machine, module).function("walk", [ADDRESS])
+    return Library(machine, module)
+
+
+def top_kernel(machine: Machine) -> Kernel:
+    """See `top.top`."""
+    return choosing(machine).function("top", [ADDRESS, *[WHOLE] * 4, *[ADDRESS] * 2])
+
+
+def law_kernels(machine: Machine) -> tuple[Kernel, Kernel]:
+    """`law` and `draw`: see `laws.laws`."""
+    law = choosing(machine).function("law", [ADDRESS, WHOLE, WHOLE, *[ADDRESS] * 3])
+    return law, choosing(machine).function("draw", [ADDRESS, WHOLE, WHOLE, ADDRESS, ADDRESS])
+
+
+def walk_kernel(machine: Machine) -> Kernel:
+    """See `walk.walk`."""
+    return choosing(machine).function("walk", [ADDRESS])
+
+
+def use_row_functions(machine: Machine, module: Any) -> None:
+    """A module that is written from now on, and linked next, has those of `top.ROW_FUNCTIONS`."""
+    from specterm.kernels.top import ROW_FUNCTIONS, declare_row_functions
+
+    library = choosing(machine)
+    for name in ROW_FUNCTIONS:
+        library.share(name)
+    declare_row_functions(module)

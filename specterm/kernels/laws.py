@@ -10,6 +10,7 @@ from llvmlite import ir
 
 from specterm.kernels.emitter import DOUBLE, FLOAT, I32, I64, POINTER, Emitter, Value, single
 from specterm.kernels.machine import Machine
+from specterm.kernels.top import ROW_FUNCTIONS
 from specterm.kernels.words import WarpWord
 
 _CLEAR = 0.003
@@ -22,8 +23,10 @@ _GOLDEN, _C1, _C2 = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
 def law_of_row(module: Any, machine: Machine) -> Any:
     """law_of_row(logits, vocab, warps, law, room) of `module`: the warped law, float32 [vocab]; the warps, in their
     order, are those of `sampling.probabilities`. room: float32 [vocab]."""
+    if (found := module.globals.get("law_of_row")) is not None:
+        return found
     kth, nucleus = _kth_largest(module, machine), _nucleus(module, machine)
-    e = Emitter(module, "law_of_row", [POINTER, I64, POINTER, POINTER, POINTER])
+    e = Emitter(module, "law_of_row", ROW_FUNCTIONS["law_of_row"], shared=True)
     logits, vocab, warps, law, room = e.arguments
     b, lanes = e.b, machine.lanes
     top = _largest(e, lanes, logits, vocab)
@@ -76,7 +79,9 @@ def laws(module: Any, machine: Machine) -> None:
 def draw_of_row(module: Any, machine: Machine) -> Any:
     """draw_of_row(law, vocab, u, token) of `module`: the first token whose cumulative mass exceeds the share u of all
     mass, in double precision; one without mass is never drawn, unless none has any."""
-    e = Emitter(module, "draw_of_row", [POINTER, I64, DOUBLE, POINTER])
+    if (there := module.globals.get("draw_of_row")) is not None:
+        return there
+    e = Emitter(module, "draw_of_row", ROW_FUNCTIONS["draw_of_row"], shared=True)
     law, vocab, u, token = e.arguments
     b, lanes = e.b, machine.lanes
     total, reached, found = (e.variable(kind) for kind in (DOUBLE, DOUBLE, I64))

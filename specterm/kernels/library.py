@@ -49,6 +49,10 @@ class Library:
         """Where a function begins."""
         return int(self._engine.get_function_address(name))
 
+    def share(self, name: str) -> None:
+        """Modules that are linked from now on find the function of this name."""
+        _share(name, self.address(name))
+
     def function(self, name: str, types: Sequence[Any]) -> Kernel:
         """A function without a result, to be called with arguments of these `types`; others of Python's threads run
         while it does."""
@@ -60,6 +64,10 @@ class Library:
 
 def named(name: str, kernel: Kernel) -> None:
     """Modules that are linked from now on find it."""
+    _share(name, kernel.address)  # type: ignore[attr-defined]
+
+
+def _share(name: str, address: int) -> None:
     from llvmlite import binding
 
-    binding.add_symbol(name, kernel.address)  # type: ignore[attr-defined]
+    binding.add_symbol(name, address)

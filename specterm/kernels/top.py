@@ -6,8 +6,22 @@ from typing import Any
 
 from llvmlite import ir
 
-from specterm.kernels.emitter import FLOAT, I32, I64, POINTER, Emitter, Value
+from specterm.kernels.emitter import DOUBLE, FLOAT, I32, I64, POINTER, VOID, Emitter, Value
 from specterm.kernels.machine import Machine
+
+ROW_FUNCTIONS = {
+    "top_of_row": [POINTER, I64, I64, POINTER, POINTER],
+    "law_of_row": [POINTER, I64, POINTER, POINTER, POINTER],
+    "draw_of_row": [POINTER, I64, DOUBLE, POINTER],
+}
+"""What looks at one row of logits or at one law, and its arguments. A module has each once: its own, or one that is
+declared."""
+
+
+def declare_row_functions(module: Any) -> None:
+    """They are in another module than this one."""
+    for name, kinds in ROW_FUNCTIONS.items():
+        ir.Function(module, ir.FunctionType(VOID, kinds), name)
 
 
 def top(module: Any, machine: Machine) -> None:
@@ -28,7 +42,9 @@ def top(module: Any, machine: Machine) -> None:
 def top_of_row(module: Any, machine: Machine) -> Any:
     """top_of_row(logits, choice, count, ids, shares) of `module`: the `count` largest of the first `choice` logits,
     falling, of those that are alike the first; and their probabilities by the softmax of those logits."""
-    e = Emitter(module, "top_of_row", [POINTER, I64, I64, POINTER, POINTER])
+    if (found := module.globals.get("top_of_row")) is not None:
+        return found
+    e = Emitter(module, "top_of_row", ROW_FUNCTIONS["top_of_row"], shared=True)
     logits, choice, count, ids, shares = e.arguments
     b, lanes = e.b, machine.lanes
     rest = b.sub(choice, b.srem(choice, I64(lanes)))

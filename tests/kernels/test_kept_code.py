@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from specterm.decoding.host import HostKernels
-from specterm.kernels.choosing import law_kernels, top_kernel, walk_kernel
+from specterm.kernels.choosing import choosing
 from specterm.kernels.kept_code import KeptCode
 from specterm.kernels.machine import this_machine
 
@@ -52,13 +52,12 @@ def test_kept_kernels_compute_the_same_and_are_not_compiled_again(folder, monkey
     from llvmlite import binding
 
     def made():
-        for kernel in (top_kernel, law_kernels, walk_kernel):
-            kernel.cache_clear()
+        choosing.cache_clear()
         return HostKernels(this_machine())
 
     logits = torch.randn((1, 2, 100), generator=torch.Generator().manual_seed(3))
     compiled = made().likeliest(logits, 3)
-    assert len(list(folder.iterdir())) == 3
+    assert len(list(folder.iterdir())) == 1
 
     def refuse(*_, **__):
         raise AssertionError("it is compiled again")

@@ -13,7 +13,9 @@ from specterm.decoding.estimates import Curve
 from specterm.decoding.prefill import prefill
 from specterm.events import Calibration
 from specterm.kernels.machine import Machine, this_machine
-from specterm.models.compiled.model import model
+from specterm.models.compiled.beams import grow
+from specterm.models.compiled.chains import chain
+from specterm.models.compiled.model import forward
 from specterm.models.loading import load_models
 
 pytestmark = pytest.mark.skipif(this_machine() is None, reason="no kernels for this processor")
@@ -151,6 +153,11 @@ def test_code_for_other_processors_is_well_formed(front):
     """It is verified by LLVM; it cannot be run here."""
     from llvmlite import binding, ir
 
-    module = ir.Module("model")
-    model(module, Machine("generic", 4, 6), "layers", "int8", "bfloat16", front)
-    binding.parse_assembly(str(module)).verify()
+    machine = Machine("generic", 4, 6)
+    writers = [lambda module: forward(module, machine, "forward", "layers", "int8", "bfloat16", front)]
+    writers += [lambda module: grow(module, machine, "forward", heads=front is not None)]
+    writers += [lambda module: chain(module, machine, "forward")] if front is None else []
+    for write in writers:
+        module = ir.Module("model")
+        write(module)
+        binding.parse_assembly(str(module)).verify()

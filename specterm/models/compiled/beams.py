@@ -8,13 +8,17 @@ from typing import Any
 from llvmlite import ir
 
 from specterm.kernels.emitter import DOUBLE, FLOAT, I8, I64, POINTER, Emitter, Value
+from specterm.kernels.machine import Machine
+from specterm.kernels.top import top_of_row
 from specterm.models.compiled.layers import PassWord
+from specterm.models.compiled.model import declared_forward
 from specterm.models.compiled.words import BeamWord, ModelWord
 
 
-def beams(module: Any, forward: Any, top: Any, heads: bool) -> None:
-    """The function grow(model, words) of `module`; words: see `BeamWord`. forward: its own; top: see `top_of_row`;
-    heads: whether the model reads features."""
+def grow(module: Any, machine: Machine, forward: str, heads: bool) -> None:
+    """The function grow(model, words) of `module`; words: see `BeamWord`. `forward` names the model's, see
+    `model.forward`; heads: whether it reads features."""
+    run, top = declared_forward(module, forward), top_of_row(module, machine)
     e = Emitter(module, "grow", [POINTER, POINTER], shared=True)
     model, words = e.arguments
     b = e.b
@@ -28,7 +32,7 @@ def beams(module: Any, forward: Any, top: Any, heads: bool) -> None:
     nodes = word(BeamWord.PATH_NODES, POINTER)
     seen, seen_step = word(BeamWord.SEEN, POINTER), word(BeamWord.SEEN_STEP)
     told = word(BeamWord.LEVELS, POINTER)
-    b.call(forward, [model, word(BeamWord.FIRST_PASS, POINTER), word(BeamWord.FIRST_CALL, POINTER)])
+    b.call(run, [model, word(BeamWord.FIRST_PASS, POINTER), word(BeamWord.FIRST_CALL, POINTER)])
     if heads:
         _copy_floats(e, word(BeamWord.ROOT_STATE, POINTER), word(BeamWord.STATES, POINTER), word(BeamWord.HIDDEN))
     paths, size, going = (e.variable(I64, I64(1)) for _ in range(3))
@@ -89,7 +93,7 @@ def beams(module: Any, forward: Any, top: Any, heads: bool) -> None:
                 given = e.load(e.at(word(BeamWord.PASSES, POINTER), go_on, I64), POINTER)
                 call = e.load(e.at(word(BeamWord.CALLS, POINTER), go_on, I64), POINTER)
                 _describe(e, words, given, level, first, go_on, total)
-                b.call(forward, [model, given, call])
+                b.call(run, [model, given, call])
                 b.store(total, size)
                 b.store(go_on, paths)
     e.end()

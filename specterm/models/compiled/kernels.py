@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cache
 
+from specterm.kernels.choosing import use_row_functions
 from specterm.kernels.library import ADDRESS, WHOLE, Kernel, Library, named
 from specterm.kernels.machine import Machine
 
@@ -38,24 +40,65 @@ def layers_kernel(machine: Machine, size: int, kinds: tuple[str, ...]) -> Kernel
     return Library(machine, module).function(name, [WHOLE, WHOLE, ADDRESS, ADDRESS])
 
 
+@dataclass(frozen=True, slots=True)
+class ModelKind:
+    """What models with the same kernels have alike: the width of a head of theirs, how the weights of a layer's
+    products, of the head and of the embeddings are held, and, of heads, how they begin: see `model.forward`."""
+
+    size: int
+    kinds: tuple[str, ...]
+    head: str
+    table: str
+    front: tuple[str, str] | None = None
+
+    @property
+    def name(self) -> str:
+        """Of `forward`."""
+        return "_".join(("forward", str(self.size), *self.kinds, self.head, self.table, *(self.front or ())))
+
+
 @cache
-def model_kernels(
-    machine: Machine, size: int, kinds: tuple[str, ...], head: str, table: str, front: tuple[str, str] | None = None
-) -> tuple[Kernel, Kernel, Kernel | None]:
-    """`forward`, `grow` and `chain`: see `model.model`."""
+def forward_kernel(machine: Machine, model: ModelKind) -> Kernel:
+    """See `model.forward`."""
     from llvmlite import ir
 
-    from specterm.models.compiled.model import model
+    from specterm.models.compiled.model import forward
 
-    for kind in {head, head if front is None else front[1]}:
+    for kind in {model.head, model.head if model.front is None else model.front[1]}:
         named(f"product_{kind}", product_kernel(machine, kind))
-    name = _layers_name(size, kinds)
-    named(name, layers_kernel(machine, size, kinds))
-    module = ir.Module("model")
-    model(module, machine, name, head, table, front)  # type: ignore[arg-type]
-    library = Library(machine, module)
-    forward, grow = library.function("forward", [ADDRESS] * 3), library.function("grow", [ADDRESS] * 2)
-    return forward, grow, None if front else library.function("chain", [ADDRESS] * 6)
+    layers = _layers_name(model.size, model.kinds)
+    named(layers, layers_kernel(machine, model.size, model.kinds))
+    module = ir.Module("forward")
+    forward(module, machine, model.name, layers, model.head, model.table, model.front)  # type: ignore[arg-type]
+    return Library(machine, module).function(model.name, [ADDRESS] * 3)
+
+
+@cache
+def chain_kernel(machine: Machine, model: ModelKind) -> Kernel:
+    """See `chains.chain`; not of heads."""
+    from llvmlite import ir
+
+    from specterm.models.compiled.chains import chain
+
+    named(model.name, forward_kernel(machine, model))
+    module = ir.Module("chain")
+    use_row_functions(machine, module)
+    chain(module, machine, model.name)
+    return Library(machine, module).function("chain", [ADDRESS] * 6)
+
+
+@cache
+def grow_kernel(machine: Machine, model: ModelKind) -> Kernel:
+    """See `beams.grow`."""
+    from llvmlite import ir
+
+    from specterm.models.compiled.beams import grow
+
+    named(model.name, forward_kernel(machine, model))
+    module = ir.Module("grow")
+    use_row_functions(machine, module)
+    grow(module, machine, model.name, heads=model.front is not None)
+    return Library(machine, module).function("grow", [ADDRESS] * 2)
 
 
 @cache
@@ -67,6 +110,7 @@ def medusa_kernel(machine: Machine, kind: str) -> Kernel:
 
     named(f"product_{kind}", product_kernel(machine, kind))
     module = ir.Module("medusa")
+    use_row_functions(machine, module)
     medusa(module, machine, kind)  # type: ignore[arg-type]
     return Library(machine, module).function("medusa", [ADDRESS])
 

@@ -15,8 +15,9 @@ from torch import Tensor
 from specterm.decoding.host import warp_words
 from specterm.decoding.ports import FINAL_NORM, Beam, Block, Gate
 from specterm.decoding.sampling import Warps
+from specterm.kernels.library import Kernel
 from specterm.models.cache import SlotCache
-from specterm.models.compiled.kernels import model_kernels
+from specterm.models.compiled.kernels import ModelKind, chain_kernel, forward_kernel, grow_kernel
 from specterm.models.compiled.layers import PassWord
 from specterm.models.compiled.matrix import CompiledMatrix
 from specterm.models.compiled.model import Front
@@ -77,10 +78,11 @@ class CompiledPasses:
         self._max_positions = len(cos)
         self._reads = width if product is None else sizes.hidden  # what the first layer reads, without a norm
         kind = str(table.dtype).removeprefix("torch.")
-        self._forward, self._grow, self._chain = model_kernels(
-            self._layers.machine, sizes.head_dim, self._layers.kinds, judge.kind, kind,
-            None if front is None else (front.kind, judge.kind if product is None else product.kind),
-        )  # fmt: skip
+        begins = None if front is None else (front.kind, judge.kind if product is None else product.kind)
+        self._kind = ModelKind(sizes.head_dim, self._layers.kinds, judge.kind, kind, begins)
+        self._forward = forward_kernel(self._layers.machine, self._kind)
+        self._chain: Kernel | None = None  # compiled when they are needed first
+        self._grow: Kernel | None = None
         self._model = np.zeros(len(ModelWord), dtype=np.int64)
         words = {
             ModelWord.LAYERS: self._layers.described_at,
@@ -233,6 +235,8 @@ class CompiledPasses:
             room.worths[: len(gate.worths)] = list(gate.worths)
             words[BeamWord.WORTHS] = room.worths_at
             words[BeamWord.RIGHT], words[BeamWord.PATH] = double_bits(gate.right), double_bits(gate.path)
+        if self._grow is None:
+            self._grow = grow_kernel(self._layers.machine, self._kind)
         self._grow(self._model_at, words)
         return room.read()
 
@@ -286,7 +290,8 @@ class CompiledPasses:
         words = room.words
         words[_MOST], words[_CHOICE] = most, choice
         words[_DRAWN], words[_SHARES] = room.drawn_at, room.shares_at
-        assert self._chain is not None, "heads make no chains"
+        if self._chain is None:
+            self._chain = chain_kernel(self._layers.machine, self._kind)
         self._chain(self._model_at, b.at, call.at, step.at, step_call.at, words)
         return room.drawn[most]
 

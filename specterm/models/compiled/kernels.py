@@ -116,6 +116,20 @@ def medusa_kernel(machine: Machine, kind: str) -> Kernel:
 
 
 @cache
+def mlp_kernel(machine: Machine, proj: str, head: str) -> Kernel:
+    """See `mlp.mlp`."""
+    from llvmlite import ir
+
+    from specterm.models.compiled.mlp import mlp
+
+    for kind in {proj, head}:
+        named(f"product_{kind}", product_kernel(machine, kind))
+    module = ir.Module("mlp")
+    mlp(module, machine, proj, head)  # type: ignore[arg-type]
+    return Library(machine, module).function("mlp", [ADDRESS])
+
+
+@cache
 def move_kernel(machine: Machine) -> Kernel:
     """See `moves.move`."""
     from llvmlite import ir

@@ -113,3 +113,26 @@ class MedusaWord(IntEnum):
     SCRATCH = auto()  # see `tiles.scratch`
     IDS = auto()  # int64 [ROWS, HEADS, FOUND]
     SHARES = auto()  # float32 likewise: their probabilities
+
+
+class MlpWord(IntEnum):
+    """Of a level of an MLP speculator over ROWS states."""
+
+    ROWS = 0
+    WIDE = auto()  # of the states that are read
+    INNER = auto()
+    PADDED = auto()  # INNER up to whole vectors; what is behind it in EMBEDDING, NORM, BIAS and NEXT is 0
+    VOCAB = auto()
+    STATES = auto()  # float32 [ROWS, WIDE]
+    IDS = auto()  # int64 [ROWS], the tokens
+    PROJ = auto()  # [INNER, WIDE], in panels
+    STATE_WEIGHT = auto()  # the bits of a float32; likewise TOKEN_WEIGHT and EPS
+    EMBEDDING = auto()  # float32 [VOCAB, PADDED]
+    TOKEN_WEIGHT = auto()
+    NORM = auto()  # float32 [PADDED], and EPS, for the mean over PADDED
+    BIAS = auto()  # float32 [PADDED]
+    EPS = auto()
+    HEAD = auto()  # [VOCAB, INNER], in panels
+    NEXT = auto()  # float32 [ROWS, PADDED], the states of the next level
+    LOGITS = auto()  # float32 [ROWS, VOCAB]
+    SCRATCH = auto()  # see `tiles.scratch`

@@ -28,8 +28,10 @@ from torch import Tensor, nn
 
 from specterm.decoding.ports import Runner
 from specterm.errors import ModelError
+from specterm.models.compiled.matrix import CompiledMatrix
 from specterm.models.folders import read_config
 from specterm.models.heads.checkpoint import Checkpoint
+from specterm.models.heads.compiled_mlp import CompiledMlp, padded
 from specterm.models.heads.head_layer import Linear
 from specterm.models.norm import RmsNorm
 from specterm.models.products import PackedLinear, for_drafting, may_hold
@@ -67,6 +69,7 @@ class MLPSpeculator(nn.Module):
         self._linear: Linear = F.linear
         self._norms: list[RmsNorm] = []  # of the levels, as far as weights are packed
         self._first_norm: RmsNorm | None = None
+        self._compiled: list[CompiledMlp | None] = []  # of the levels, where they are packed
         self.packed_bytes = 0
         """What packed weights take, which are parameters no more."""
         self._state_weight = 0.5 ** (0.5 / levels)
@@ -121,6 +124,24 @@ class MLPSpeculator(nn.Module):
         self._norms = [RmsNorm(norm[0].detach(), _EPS) for norm in self.norm]
         self._first_norm = RmsNorm(torch.full((self.hidden_size,), math.sqrt(0.5)), _EPS)
         self.packed_bytes = packed.nbytes
+        tables = [padded(emb.detach()) for emb in self.emb]
+        self._compiled = [self._compile(level, packed, tables) for level in range(self.levels)]
+        if None not in self._compiled and tables[0].shape[1] != self.inner_size:  # they are kept beside the narrow ones
+            self.packed_bytes += sum(table.nbytes for table in tables)
+
+    def _compile(self, level: int, packed: PackedLinear, tables: Sequence[Tensor]) -> CompiledMlp | None:
+        """A level in one call, where that is possible."""
+        _, proj, norm, head = self._weights(level)
+        first, last = packed.product(proj), packed.product(head)
+        if not isinstance(first, CompiledMatrix) or not isinstance(last, CompiledMatrix):
+            return None
+        weights, emb = (self._state_weight, self._token_weight), tables[min(level, len(tables) - 1)]
+        return CompiledMlp(first, last, emb, norm.detach(), weights, _EPS)
+
+    def _weights(self, level: int) -> tuple[Tensor, ...]:
+        """emb, proj, norm and head of a level."""
+        kinds = self.emb, self.proj, self.norm, self.head
+        return tuple(weights[min(level, len(weights) - 1)] for weights in kinds)
 
     def begin(self, hidden: Tensor) -> Tensor:
         """The first state from the target's, [..., hidden]."""
@@ -133,9 +154,10 @@ class MLPSpeculator(nn.Module):
     def forward(self, states: Tensor, ids: Tensor, level: int) -> tuple[Tensor, Tensor]:
         """Read one more token at `level`, from 0: states [..., S] and the tokens after them, int64 [...], give logits
         [..., V] of the next ones and the states [..., inner] of the next level."""
-        emb, proj, norm, head = (
-            weights[min(level, len(weights) - 1)] for weights in (self.emb, self.proj, self.norm, self.head)
-        )
+        compiled = self._compiled[level] if self._compiled else None
+        if compiled is not None and ids.numel() <= compiled.most_states:
+            return compiled(states, ids)
+        emb, proj, norm, head = self._weights(level)
         mixed = self._state_weight * self._linear(states, proj) + self._token_weight * F.embedding(ids, emb)
         if self._norms:
             normed = self._norms[min(level, len(self._norms) - 1)](mixed)

@@ -1,4 +1,5 @@
-"""Medusa heads in one call, and moving accepted slots, against the same by torch and numpy."""
+"""Medusa heads and levels of MLP speculators in one call, and moving accepted slots, against the same by torch and
+numpy."""
 
 from functools import partial
 
@@ -10,6 +11,7 @@ from specterm.decoding.drafters.host_beams import ranked_by_torch
 from specterm.decoding.prefill import prefill
 from specterm.kernels.machine import this_machine
 from specterm.models.heads.medusa import MedusaHeads
+from specterm.models.heads.mlp import MLPSpeculator
 from specterm.models.loading import load_models
 from specterm.models.runners.compiled_passes import CompiledPasses
 
@@ -54,6 +56,35 @@ def test_a_truncated_vocabulary_is_told_by_the_targets_ids():
 def test_heads_that_are_not_packed_rank_nothing_themselves():
     heads = MedusaHeads(torch.zeros((1, 1, 64, 64)), torch.zeros((1, 1, 64)), torch.zeros((1, 9, 64)))
     assert heads.ranked(torch.zeros((1, 64)), 2) is None
+
+
+@pytest.mark.parametrize("inner", [120, 64, 40])
+@pytest.mark.parametrize("tied", [True, False])
+def test_levels_of_a_speculator_are_those_of_torch(inner, tied, monkeypatch):
+    draw, hidden, vocab = torch.Generator().manual_seed(inner), 96, 300
+
+    def drawn(*shape):
+        return torch.randn(shape, generator=draw) * shape[-1] ** -0.5
+
+    alike = 1 if tied else 3
+    speculator = MLPSpeculator(
+        3, [drawn(vocab, inner) for _ in range(alike)], [drawn(inner, hidden), drawn(inner, inner)],
+        [torch.stack([1 + drawn(inner), drawn(inner)]) for _ in range(alike)],
+        [drawn(vocab, inner) for _ in range(alike)], scale_input=True,
+    )  # fmt: skip
+    speculator.pack(eight_bits=True)
+    assert None not in speculator._compiled
+    for shape in ((1,), (1, 3), (2, 2), (1, 3)):
+        states = speculator.begin(torch.randn((*shape, hidden), generator=draw))
+        for level in range(3):
+            ids = torch.randint(vocab, shape, generator=draw)
+            logits, following = speculator(states, ids, level)
+            with monkeypatch.context() as plain:
+                plain.setattr(speculator, "_compiled", [])
+                wanted = speculator(states, ids, level)
+            torch.testing.assert_close(logits, wanted[0], atol=1e-4, rtol=1e-4)
+            torch.testing.assert_close(following, wanted[1], atol=1e-5, rtol=1e-5)
+            states = following
 
 
 @pytest.mark.parametrize("row", [0, 2])

@@ -140,20 +140,24 @@ class CalibratedBudget:
         right, draft_s = self._accepted / self._expected, self._draft_s.at(self._levels)
         rows, cheapest = [iter(row) for row in scores], self._pass_s.least()
         best, best_rate, gained, at = 1, 0.0, float(len(rows)), 0
-        for nodes in self._sizes:
-            new = [list(islice(row, nodes - at)) for row in rows]
-            if not (longest := max(map(len, new))):
+        for place, nodes in enumerate(self._sizes, start=1):
+            wanted, longest, last = nodes - at, 0, 0.0
+            for row in rows:
+                new = list(islice(row, wanted))
+                for score in new:
+                    gained += min(1.0, right * score)
+                if len(new) == wanted:
+                    last += min(1.0, right * new[-1])
+                longest = max(longest, len(new))
+            if not longest:
                 break
-            gained += sum(min(1.0, right * score) for own in new for score in own)
-            last = sum(min(1.0, right * own[-1]) for own in new if len(own) == nodes - at)
             at += longest
             if (rate := gained / (draft_s + self._pass_s.at(at + 1))) > best_rate:
                 best, best_rate = at, rate
             # Were all that follow as likely as the last, and passes as much cheaper than known as they ever were:
             if at < nodes or not any(
                 gained + last * (more - at) > best_rate * (draft_s + cheapest * known_s)
-                for more, known_s in self._known_s
-                if more > at
+                for more, known_s in self._known_s[place:]
             ):
                 break
         self._judging = (best + 1, now)

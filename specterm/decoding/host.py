@@ -21,6 +21,8 @@ from specterm.kernels.words import WalkWord, WarpWord
 if TYPE_CHECKING:
     from specterm.decoding.sampling import Warps
 
+COLDEST = 1e-30
+"""Below this temperature logits are divided by this one: they are to stay numbers in single precision."""
 Ranked: TypeAlias = tuple[list[int], list[float]]
 """Tokens, the likeliest first, and their probabilities."""
 
@@ -103,8 +105,9 @@ _WALK_WORDS = _integers(len(WalkWord))
 def warp_words(warps: Warps) -> NDArray[np.int64]:
     """`warps` for kernels: see `WarpWord`."""
     words = np.zeros(len(WarpWord), dtype=np.int64)
+    temperature = 0.0 if warps.greedy else max(warps.temperature, COLDEST)
     single, double = words.view(np.float32)[::2], words.view(np.float64)  # the lower halves come first
-    single[WarpWord.TEMPERATURE], single[WarpWord.MIN_P] = warps.temperature, warps.min_p or 0.0
+    single[WarpWord.TEMPERATURE], single[WarpWord.MIN_P] = temperature, warps.min_p or 0.0
     words[WarpWord.TOP_K], double[WarpWord.TOP_P] = warps.top_k or 0, warps.top_p
     return words
 

@@ -105,7 +105,7 @@ def _of_device(tree: DraftTree, row: dict[str, list[Any]], count: int) -> Outcom
 def _with_recorded(outcome: Outcome, row: dict[str, list[Any]], nodes: int) -> Outcome:
     count = len(outcome.tokens)
     outcome.p, outcome.q, outcome.confidence = (
-        tuple(row[name][:count]) if name in row else None for name in ("p", "q", "confidence")
+        tuple(row[name][:count]) if name in row and count else None for name in ("p", "q", "confidence")
     )
     outcome.next_p = row["next_p"][0] if "next_p" in row else None
     outcome.sources = tuple(map(int, row["sources"][:count])) if "sources" in row else None

@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from specterm.decoding.host import host_kernels
+from specterm.decoding.host import COLDEST, host_kernels
 
 ROUND_STRIDE = 1 << 20
 """Uniforms of one round are indexed round * stride + node; no tree has this many nodes."""
@@ -74,7 +74,7 @@ def probabilities(logits: Tensor, warps: Warps) -> Tensor:
     if warps.filter_value is None and (host := host_kernels(scores)) is not None:
         return host.law(scores, warps)
     if warps.temperature != 1.0:
-        scores = scores / warps.temperature
+        scores = scores / max(warps.temperature, COLDEST)
     cut_off = float("-inf") if warps.filter_value is None else warps.filter_value
     if warps.top_k is not None and warps.top_k < scores.shape[-1]:
         kth = torch.topk(scores, warps.top_k, dim=-1).values[..., -1:]

@@ -59,6 +59,15 @@ def test_a_nucleus_of_a_large_vocabulary_is_that_of_transformers(top_p):
     assert top_p < 0.9 or int(sizes.max()) > 256
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("temperature", [1e-20, 1e-38, 1e-39, 1e-46, 1e-300])
+@pytest.mark.parametrize("top_p", [1.0, 0.9])
+def test_the_coldest_laws_are_greedy(dtype, temperature, top_p):
+    logits = 30.0 * torch.randn((3, 500), generator=torch.Generator().manual_seed(2), dtype=dtype)
+    found = probabilities(logits, Warps(temperature, top_p=top_p))
+    assert torch.equal(found, torch.nn.functional.one_hot(logits.argmax(-1), 500).to(found.dtype))
+
+
 def test_half_precision_logits_are_warped_in_single():
     assert probabilities(torch.randn(2, 8).bfloat16(), Warps(0.7)).dtype == torch.float32
 

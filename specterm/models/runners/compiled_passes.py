@@ -27,6 +27,8 @@ from specterm.models.norm import RmsNorm
 from specterm.models.row_layers import Layer, Sizes
 from specterm.models.runners.rooms import BeamRoom, ChainRoom, double_bits, single_bits
 
+_MOST_ROOMS = 8
+"""For beams of different widths; a room has logits for each of its paths."""
 UNNORMED = -2
 """The place of the hidden state in front of the final norm, to be tapped; see `FINAL_NORM`."""
 _IDS, _LAYERS, _TAPS, _TAPPED, _TAP_AT, _STATES, _JUDGED, _PICKS, _LOGITS, _FEATURES = map(int, CallWord)
@@ -205,10 +207,14 @@ class CompiledPasses:
         are, and the target's ids of their tokens, int64, where they have their own."""
         choice = self._vocab if choice is None else choice
         ranks, found = min(ranks, choice), min(found, choice)
-        size = layers, ranks, depth, found
+        size = layers, ranks, found
         room = self._beam_rooms.get(size)
-        if room is None:
-            room = self._beam_rooms[size] = self._made_room(*size, None if features is None else tapped)
+        if room is None or room.depth < depth:
+            if len(self._beam_rooms) >= _MOST_ROOMS:
+                self._beam_rooms.clear()
+            room = self._made_room(layers, ranks, depth, found, None if features is None else tapped)
+            self._beam_rooms[size] = room
+        room.words[BeamWord.DEPTH] = depth
         passes, words, width = self._layers, room.words, len(tokens)
         call, b = self._call(1, width), passes.buffers(1, width)
         passes.begin(cache, (row,), (start,), b, None, None)

@@ -20,6 +20,7 @@ _NO_KEYS = (0, 0, 0)
 def host_verdict(tree: DraftTree, logits: Tensor, judging: Judging) -> HostVerdict | None:
     """The verdict of `Exact`; None where it takes other means: on devices, in double precision, with a filter value,
     and of trees whose children were drawn without replacement."""
+    logits = logits if logits.dtype == torch.float64 else logits.float()
     kernels, warps = host_kernels(logits), judging.warps
     if kernels is None or warps.filter_value is not None:
         return None

@@ -56,7 +56,7 @@ def test_its_lines_are_true(report: Report) -> None:
 
 
 def test_kernels_are_tried(monkeypatch) -> None:
-    from specterm.models.compiled import machine
+    from specterm.kernels import machine
     from specterm.models.compiled.matrix import CompiledMatrix
 
     if machine.this_machine() is not None:

@@ -209,7 +209,7 @@ def test_packed_speculators_compute_what_they_did_before(kind, way, monkeypatch)
     assert bool(packed.packed_bytes) == (way is not Plain)
     assert (packed.hidden_size, packed.dtype) == (plain.hidden_size, torch.float32) == (384, torch.float32)
     before, left = (sum(weight.nbytes for weight in module.parameters()) for module in (plain, packed))
-    assert left + packed.packed_bytes <= 1.02 * before  # whole panels
+    assert left + packed.packed_bytes <= 1.05 * before  # whole panels and vectors
     random = torch.Generator().manual_seed(3)
     for rows in (1, 5):
         states, ids = torch.randn((rows, 384), generator=random), torch.randint(4096, (rows,), generator=random)

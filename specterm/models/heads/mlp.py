@@ -126,7 +126,9 @@ class MLPSpeculator(nn.Module):
         self.packed_bytes = packed.nbytes
         tables = [padded(emb.detach()) for emb in self.emb]
         self._compiled = [self._compile(level, packed, tables) for level in range(self.levels)]
-        if None not in self._compiled and tables[0].shape[1] != self.inner_size:  # they are kept beside the narrow ones
+        if None not in self._compiled:  # the tables are held in the place of the embeddings
+            del self.emb
+            self.emb = [table[:, : self.inner_size] for table in tables]
             self.packed_bytes += sum(table.nbytes for table in tables)
 
     def _compile(self, level: int, packed: PackedLinear, tables: Sequence[Tensor]) -> CompiledMlp | None:

@@ -10,6 +10,9 @@ from typing import Protocol
 from specterm.config import ModelSpec, Request, RunSpec
 from specterm.events import Event, RunFinished
 
+_LOOK_S = 0.01
+"""How often who iterates looks for new events."""
+
 
 class Job:
     """The events of one command, written by the engine's thread and read by one consumer.
@@ -19,8 +22,7 @@ class Job:
     """
 
     def __init__(self) -> None:
-        self._events: deque[Event] = deque()
-        self._ready = threading.Semaphore(0)
+        self._events: deque[Event] = deque()  # whose ends are for one thread each
         self._cancelled = threading.Event()
         self._finished = threading.Event()
 
@@ -29,22 +31,20 @@ class Job:
         self._events.append(event)
         if isinstance(event, RunFinished):
             self._finished.set()
-        self._ready.release()
 
     def drain(self) -> list[Event]:
         """The events that have come since the last call, oldest first."""
-        drained: list[Event] = []
-        while self._ready.acquire(blocking=False):
-            drained.append(self._events.popleft())
-        return drained
+        return [self._events.popleft() for _ in range(len(self._events))]
 
     def __iter__(self) -> Iterator[Event]:
         while True:
-            self._ready.acquire()
-            event = self._events.popleft()
-            yield event
-            if isinstance(event, RunFinished):
-                return
+            while self._events:
+                event = self._events.popleft()
+                yield event
+                if isinstance(event, RunFinished):
+                    return
+            # Not woken for each event: the reader's work would get into the way of the engine's between two passes.
+            self._finished.wait(_LOOK_S)
 
     def cancel(self) -> None:
         """Ask the engine to stop this command; it does within a round, and the stream still ends with `RunFinished`."""

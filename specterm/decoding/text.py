@@ -24,7 +24,9 @@ class TextStream:
         self._detokenizer = detokenizer
         self._stop = tuple(stop)
         self._window = list(prompt_ids[-_CONTEXT:])
-        self._shown = len(detokenizer.decode(self._window))  # characters of the window's text that were taken
+        before = detokenizer.decode(self._window)
+        self._shown = len(before)  # characters of the window's text that were taken
+        self._torn = before.endswith(_INCOMPLETE)  # the prompt ends within a character, and nothing follows yet
         self._held = ""  # decoded, but perhaps the beginning of a stop string
         self._decoded = 0  # characters decoded so far, held ones included
         self._ends: list[int] = []  # that count once each token's last character was complete
@@ -35,6 +37,7 @@ class TextStream:
     def push(self, token: int) -> str:
         """Add a token; returns the text that is now certain, perhaps none. `stopped` tells of a stop string."""
         self._window.append(token)
+        self._torn = False
         piece = None if self._open or len(self._window) >= _WINDOW else self._detokenizer.piece(token)
         if piece is None:
             return self._release(self._take(flush=False))
@@ -60,6 +63,10 @@ class TextStream:
 
     def ahead(self, path: Sequence[int]) -> str:
         """What the last token of `path` would add if the tokens of `path` came next. Nothing is kept."""
+        if path and not self._open and not self._torn:
+            pieces = [self._detokenizer.piece(token) for token in path]
+            if None not in pieces:
+                return pieces[-1] or ""
         before = self._detokenizer.decode([*self._window, *path[:-1]]).rstrip(_INCOMPLETE)
         after = self._detokenizer.decode([*self._window, *path]).rstrip(_INCOMPLETE)
         return after[len(before) :]

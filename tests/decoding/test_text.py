@@ -98,9 +98,10 @@ class WithoutPieces:
 def test_known_pieces_change_nothing(ids, stop):
     assert sum(CODEC.piece(token) is not None for token in CODEC.vocabulary().values()) > 3500
     streams = [TextStream(codec, ids[:3], stop) for codec in (CODEC, WithoutPieces())]
-    for token in ids:
+    for place, token in enumerate(ids):
+        for path in (ids[:1], ids[place : place + 3], ids[: place + 1]):
+            assert streams[0].ahead(path) == streams[1].ahead(path)
         assert streams[0].push(token) == streams[1].push(token)
-        assert streams[0].ahead([token]) == streams[1].ahead([token])
         if streams[0].stopped:
             break
     assert streams[0].finish() == streams[1].finish()

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from specterm.config import SamplingSpec
 from specterm.decoding.acceptance import RULES
-from specterm.decoding.ports import HostVerdict, Judging, Rule, Verdict
+from specterm.decoding.ports import Judging, Rule
 from specterm.decoding.sampling import (
     ROUND_STRIDE,
     Purpose,
@@ -25,6 +25,7 @@ from specterm.decoding.sampling import (
     uniforms,
 )
 from specterm.decoding.tree import DraftTree, Topology
+from specterm.decoding.verdict import HostVerdict, Verdict
 
 V, LENGTH, ROUND = 4, 3, 2
 CPU = torch.device("cpu")

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from specterm.decoding.ports import STATES, HostVerdict, Verdict, node_states
 from specterm.decoding.tree import DraftTree
+from specterm.decoding.verdict import STATES, HostVerdict, Verdict, node_states
 from specterm.events import NodeState
 
 

@@ -86,47 +86,39 @@ def _forward_s(runner: Runner, widths: Sequence[int], context: int) -> dict[int,
 
 def _step_s(draft: Runner, context: int) -> float:
     """Seconds of a step of a draft model, in a chain where it makes those in one piece."""
+    if (chain := _chain(draft, context)) is not None:
+        return _quickest_s(lambda: _seconds(chain)) / _STEPS
+    return _forward_s(draft, [1], min(context, draft.max_positions - 1))[1]
+
+
+def _chain(draft: Runner, context: int) -> Callable[[], object] | None:
+    """What makes a chain of a few steps behind `context` tokens in one piece; None where the model does not."""
     start = min(context, draft.max_positions - _STEPS)
-    if start < 1 or not _chain(draft, start):
-        start = min(context, draft.max_positions - 1)
-        return _forward_s(draft, [1], start)[1]
-    return _quickest_s(lambda: _seconds(partial(_chain, draft, start))) / _STEPS
-
-
-def _chain(draft: Runner, start: int) -> bool:
-    """Makes a chain of a few steps in one piece, if the model does that here."""
-    if not isinstance(draft, Chains) or draft.device.type != "cpu":
-        return False
+    if not isinstance(draft, Chains) or draft.device.type != "cpu" or start < 1:
+        return None
     draft.allocate(1, start + _STEPS)
     if not draft.kv_token_bytes():  # nothing was forwarded yet
         draft.forward(_block(draft, 1, 0))
-    return draft.greedy_chain(0, start, [0], _STEPS, 0.0, draft.vocab_size) is not None
+    chain = partial(draft.greedy_chain, 0, start, [0], _STEPS, 0.0, draft.vocab_size)
+    return None if chain() is None else chain
 
 
 def _together_s(drafts: Sequence[Runner], context: int) -> float | None:
     """Seconds of a step of all `drafts` at the same time; None where there is nothing to gain or to choose."""
     if len(drafts) < 2 or any(draft.device.type != "cpu" for draft in drafts):
         return None
-    starts = [min(context, draft.max_positions - _STEPS) for draft in drafts]
-    if min(starts) < 1:
-        return None
+    work = [_chain(draft, context) or partial(_forwards, draft, context) for draft in drafts]
     threads = Threads(len(drafts))
-
-    def steps(draft: Runner, start: int) -> None:
-        if not _chain(draft, start):
-            block = _block(draft, 1, start)
-            for _ in range(_STEPS):
-                draft.forward(block)
-
-    def timed() -> float:
-        return (
-            _seconds(lambda: threads.run([partial(steps, *each) for each in zip(drafts, starts, strict=True)])) / _STEPS
-        )
-
     try:
-        return _quickest_s(timed)
+        return _quickest_s(lambda: _seconds(partial(threads.run, work))) / _STEPS
     finally:
         threads.close()
+
+
+def _forwards(draft: Runner, context: int) -> None:
+    block = _block(draft, 1, min(context, draft.max_positions - 1))
+    for _ in range(_STEPS):
+        draft.forward(block)
 
 
 def _block(runner: Runner, width: int, context: int) -> Block:

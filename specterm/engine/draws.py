@@ -21,12 +21,13 @@ from specterm.decoding.drafters import build_drafter
 from specterm.decoding.drafters.memory import DraftMemory
 from specterm.decoding.drafters.setup import DraftSetup, adaptive_length
 from specterm.decoding.loop import DecodeLoop, Settings
-from specterm.decoding.ports import HostVerdict, Judging, Recording, Rule, Verdict
+from specterm.decoding.ports import Judging, Recording, Rule
 from specterm.decoding.processing import LogitsProcessor, Processing
 from specterm.decoding.remembered import RememberedRunner
 from specterm.decoding.row import Prompt
 from specterm.decoding.sampling import Warps, probabilities, row_key
 from specterm.decoding.tree import DraftTree
+from specterm.decoding.verdict import HostVerdict, Verdict
 from specterm.errors import Cancelled, ConfigError
 from specterm.events import Round, RowFinished
 from specterm.models.loading import LoadedModels

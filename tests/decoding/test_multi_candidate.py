@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from specterm.decoding.acceptance import exact
-from specterm.decoding.ports import STATES, Judging
+from specterm.decoding.ports import Judging
 from specterm.decoding.sampling import ROUND_STRIDE, Purpose, Warps, draw, purpose_keys, row_key, uniforms
 from specterm.decoding.tree import DraftTree, Topology
+from specterm.decoding.verdict import STATES
 
 Law = Sequence[float]
 

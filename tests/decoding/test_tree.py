@@ -5,8 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from specterm.decoding.acceptance.walk import accepted_nodes, leading, node_states, path_of, walk
-from specterm.decoding.ports import STATES
 from specterm.decoding.tree import DraftTree, Topology, _of_parents_on_device, _with_level_on_device
+from specterm.decoding.verdict import STATES
 
 CPU = torch.device("cpu")
 

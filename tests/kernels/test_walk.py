@@ -9,9 +9,10 @@ import torch
 from specterm.decoding.acceptance.exact import Exact
 from specterm.decoding.acceptance.walk import target_uniforms
 from specterm.decoding.host import HostKernels
-from specterm.decoding.ports import HostVerdict, Judging, Verdict
+from specterm.decoding.ports import Judging
 from specterm.decoding.sampling import Warps, draw, likeliest, probabilities, row_key
 from specterm.decoding.tree import DraftTree, Topology
+from specterm.decoding.verdict import HostVerdict, Verdict
 from specterm.kernels.machine import Machine, this_machine
 
 pytestmark = pytest.mark.skipif(this_machine() is None, reason="no kernels for this processor")

@@ -16,9 +16,10 @@ from torch import Tensor
 
 from specterm.decoding.acceptance.chain import SampledChain
 from specterm.decoding.acceptance.exact import Exact
-from specterm.decoding.ports import HostVerdict, Judging, Verdict
+from specterm.decoding.ports import Judging
 from specterm.decoding.sampling import probabilities
 from specterm.decoding.tree import DraftTree
+from specterm.decoding.verdict import HostVerdict, Verdict
 
 
 class Block:

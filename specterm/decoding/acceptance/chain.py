@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from specterm.decoding.acceptance.walk import probability_at, target_uniforms
-from specterm.decoding.ports import Judging, Verdict
+from specterm.decoding.ports import Judging
 from specterm.decoding.sampling import ROUND_STRIDE, Purpose, draw, purpose_keys, round_uniforms, uniforms
 from specterm.decoding.tree import DraftTree
+from specterm.decoding.verdict import Verdict
 
 
 @dataclass(frozen=True, slots=True)

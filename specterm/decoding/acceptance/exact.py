@@ -16,9 +16,10 @@ from specterm.decoding.acceptance.chain import SampledChain
 from specterm.decoding.acceptance.host_walk import host_verdict
 from specterm.decoding.acceptance.multi_candidate import multi_candidate
 from specterm.decoding.acceptance.walk import leading, matched, probability_at, target_uniforms
-from specterm.decoding.ports import HostVerdict, Judging, Verdict
+from specterm.decoding.ports import Judging
 from specterm.decoding.sampling import draw, likeliest, probabilities
 from specterm.decoding.tree import DraftTree
+from specterm.decoding.verdict import HostVerdict, Verdict
 
 
 class Exact:

@@ -10,9 +10,10 @@ from torch import Tensor
 
 from specterm.decoding.acceptance.walk import probability_at
 from specterm.decoding.host import host_kernels
-from specterm.decoding.ports import HostVerdict, Judging
+from specterm.decoding.ports import Judging
 from specterm.decoding.sampling import ROUND_STRIDE, Purpose, probabilities, purpose_key
 from specterm.decoding.tree import DraftTree
+from specterm.decoding.verdict import HostVerdict
 
 _NO_KEYS = (0, 0, 0)
 

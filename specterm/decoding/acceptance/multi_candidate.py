@@ -15,9 +15,10 @@ import torch
 from torch import Tensor
 
 from specterm.decoding.acceptance.walk import ACCEPTED, REJECTED, UNUSED, probability_at, walk
-from specterm.decoding.ports import Judging, Verdict
+from specterm.decoding.ports import Judging
 from specterm.decoding.sampling import ROUND_STRIDE, Purpose, draw, purpose_keys, uniforms
 from specterm.decoding.tree import DraftTree
+from specterm.decoding.verdict import Verdict
 
 
 def multi_candidate(tree: DraftTree, probs: Tensor, judging: Judging, *, temperature: float = 1.0) -> Verdict:

@@ -11,9 +11,10 @@ from torch import Tensor
 
 from specterm.decoding.acceptance.exact import Exact
 from specterm.decoding.acceptance.multi_candidate import multi_candidate
-from specterm.decoding.ports import HostVerdict, Judging, Verdict
+from specterm.decoding.ports import Judging
 from specterm.decoding.sampling import probabilities
 from specterm.decoding.tree import DraftTree
+from specterm.decoding.verdict import HostVerdict, Verdict
 
 
 class Tempered:

@@ -14,9 +14,10 @@ from torch import Tensor
 
 from specterm.decoding.acceptance.exact import Exact
 from specterm.decoding.acceptance.walk import accepted_nodes, probability_at, target_uniforms, walk
-from specterm.decoding.ports import HostVerdict, Judging, Verdict
+from specterm.decoding.ports import Judging
 from specterm.decoding.sampling import draw, probabilities
 from specterm.decoding.tree import DraftTree
+from specterm.decoding.verdict import HostVerdict, Verdict
 
 
 class Typical:

@@ -9,9 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from specterm.decoding.ports import STATES, Judging
+from specterm.decoding.ports import Judging
 from specterm.decoding.sampling import Purpose, purpose_keys, uniforms
 from specterm.decoding.tree import DraftTree, Topology
+from specterm.decoding.verdict import STATES
 
 ACCEPTED, REJECTED, UNUSED = (STATES.index(name) for name in ("accepted", "rejected", "unused"))
 

@@ -25,7 +25,7 @@ from specterm.decoding.ports import Block, Drafter, Feedback, LanguageModel, Run
 from specterm.decoding.tree import Topology
 from specterm.errors import ConfigError, ModelError
 
-T = TypeVar("T")
+_Made = TypeVar("_Made")
 
 
 def build_early_exit(setup: DraftSetup) -> Drafter:
@@ -118,7 +118,7 @@ class SharedPrefix(InOnePiece):
         """The true tokens in the first layers' slots of each row, the root included."""
         return tuple(self._committed[row] + 1 for row in rows)
 
-    def _ahead(self, row: int, make: Callable[[int, list[int]], T | None]) -> T | None:
+    def _ahead(self, row: int, make: Callable[[int, list[int]], _Made | None]) -> _Made | None:
         """See `InOnePiece`."""
         return make(self._committed[row], [self._roots[row]])
 

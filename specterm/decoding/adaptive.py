@@ -104,6 +104,18 @@ class AdaptiveLength:
             return 0
         return self._stray(best, most) if self._rounds % _STRAY == 0 else best
 
+    def further(self, most: int) -> int:
+        """For how many more rounds, at most so many, the depth that was chosen last is sure to be chosen again."""
+        match self._state:
+            case _State.PAUSED:
+                return min(most, self._left - 1)
+            case _State.DRAFTING if self._bare:
+                return min(most, self._bare)
+            case _State.DRAFTING if self._rounds % _STRAY and not self._losing and self._evidence >= _EVIDENCE:
+                until = self._rounds - self._rounds % -_WEIGHED  # the round behind which they are weighed
+                return min(most, until - self._rounds - (until % _STRAY == 0)) if until > self._rounds else 0
+        return 0
+
     def observe(self, depth: int, rows: Sequence[RowDraft], draft_s: float, pass_s: float) -> Change | None:
         """What a round of `depth` came to: seconds of drafting (with the drafter's learning) and of all the rest."""
         if self._state is _State.PAUSED and self._left > 1 and self._left % _LOOKED_AT:

@@ -33,7 +33,7 @@ class HostKernels:
     def __init__(self, machine: Machine) -> None:
         self._top, self._walk = top_kernel(machine), walk_kernel(machine)
         self._law, self._draw = law_kernels(machine)
-        self._warps = _ToldWarps()
+        self._warps = ToldWarps()
 
     def likeliest(self, logits: Tensor, count: int) -> list[list[Ranked]]:
         """Of logits [B, P, V] the `count` likeliest tokens of each, all where there are fewer, of equal ones the first;
@@ -69,13 +69,10 @@ class HostKernels:
     ) -> tuple[list[int], int]:  # fmt: skip
         """The exact rule's walk through one row's draft of `nodes` tokens, by their addresses: see `WalkWord`. keys: of
         the purposes TARGET, RATIO and RESIDUAL. The nodes that are kept, from 1, and the token behind them."""
-        told = self._warps
-        if told.warps is not warps:
-            told = self._warps = _ToldWarps(warps)
         room = None if warps.greedy else np.empty(2 * vocab, dtype=np.float32)
         path = _integers(nodes + 2)()
         words = _WALK_WORDS(
-            logits, vocab, nodes, tokens, parents, laws, told.at, *keys, position, begin,
+            logits, vocab, nodes, tokens, parents, laws, self._warps.of(warps), *keys, position, begin,
             0 if room is None else room.ctypes.data, addressof(path),
         )  # fmt: skip
         self._walk(words)
@@ -83,13 +80,20 @@ class HostKernels:
         return rest[:kept], following
 
 
-class _ToldWarps:
-    """Those of the last walk, and where their words are."""
+class ToldWarps:
+    """Where the words of warps are, which are mostly those of the last time."""
 
-    def __init__(self, warps: Warps | None = None) -> None:
-        self.warps = warps
-        self._words = None if warps is None else warp_words(warps)
-        self.at = 0 if self._words is None else self._words.ctypes.data
+    def __init__(self) -> None:
+        self._warps: Warps | None = None
+        self._words: NDArray[np.int64] | None = None
+        self._at = 0
+
+    def of(self, warps: Warps) -> int:
+        """The address of `warp_words`, until it is asked for others."""
+        if self._warps is not warps:
+            self._warps, self._words = warps, warp_words(warps)
+            self._at = self._words.ctypes.data
+        return self._at
 
 
 @cache

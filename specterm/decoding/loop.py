@@ -31,12 +31,14 @@ from specterm.decoding.ports import (
     Recording,
     Rule,
     Runner,
+    Step,
 )
 from specterm.decoding.prefill import computing_with, prefill
 from specterm.decoding.processing import LogitsProcessor, Processing
-from specterm.decoding.readback import Outcome, read_outcomes
+from specterm.decoding.readback import Outcome, chain_outcome, read_outcomes
 from specterm.decoding.row import Prompt, Row
 from specterm.decoding.sampling import Warps, probabilities
+from specterm.decoding.striding import Striding
 from specterm.decoding.text import TextStream
 from specterm.decoding.timing import PhaseTimer
 from specterm.decoding.tree import DraftTree
@@ -54,6 +56,7 @@ from specterm.events import (
 )
 
 _ARRIVAL_POLL_S = 0.02
+_MOST_ROUNDS = 8  # that are done together
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +111,10 @@ class DecodeLoop:
         self._reuse = reuse
         self._timer = PhaseTimer(target.device)
         self._active: dict[int, Row] = {}  # by slot
-        self._rounds = 0
+        self._count = 0  # of rounds
+        self._striding = Striding(
+            target, drafter, rule, settings.warps, settings.record, settings.processing, settings.eos, settings.stop
+        )
         self._ids: dict[tuple[int, int], tuple[Tensor, NDArray[np.int64]]] = {}  # room on the host, by rows and nodes
 
     def run(self, prompts: Iterable[Prompt]) -> Iterator[Event]:
@@ -122,7 +128,7 @@ class DecodeLoop:
             if self._cancelled():  # a cancelled prefill leaves its row unfit for a round
                 break
             if self._active:
-                yield from self._round()
+                yield from self._rounds()
                 yield from self._retire()
             elif waiting:
                 self._timer.mark("other")
@@ -212,8 +218,50 @@ class DecodeLoop:
             there = 0 if of_drafts is None else min((there, *of_drafts))
         return there, of_drafts
 
-    def _round(self) -> Iterator[Event]:
+    def _rounds(self) -> Iterator[Event]:
+        """A round, or a few of the only row."""
         rows = [self._active[slot] for slot in sorted(self._active)]
+        limits = [row.draft_limit for row in rows]
+        depth = max(limits) if self._adaptive is None else self._adaptive.choose(limits)
+        steps = None
+        if len(rows) == 1:
+            (row,) = rows
+            most = _MOST_ROUNDS if self._adaptive is None else 1 + self._adaptive.further(_MOST_ROUNDS - 1)
+            steps = self._striding.stride(row, min(depth, row.draft_limit), most)
+        if steps is None:
+            yield from self._round(rows, limits, depth)
+        else:
+            yield from self._stride(row, steps, depth)
+
+    def _stride(self, row: Row, steps: Sequence[Step], depth: int) -> Iterator[Event]:
+        """Rounds that were done together; what else the host did since the last ones is shared among them."""
+        now, behind = self._clock(), sum(step.seconds for step in steps)
+        other = max(0.0, self._timer.unmarked() - behind) / len(steps)
+        for number, step in enumerate(steps):
+            limit = min(depth, row.draft_limit)
+            if self._adaptive is not None and number:
+                depth = self._adaptive.choose([row.draft_limit])
+            self._timer.passed({
+                "other": other, "draft": step.draft_s, "verify": step.verify_s, "sampling": step.sampling_s
+            })  # fmt: skip
+            behind -= step.seconds
+            row.settled = row.committed
+            self._striding.drafted(row, step)
+            told = self._emit(row, chain_outcome(step.tokens, step.accepted, step.next_token), None)
+            if row.reason is None:
+                emitted = tuple(token.id for token in told.emitted)
+                self._drafter.catch_up([Feedback(row.slot, emitted, step.accepted)])
+            self._count += 1
+            yield Round(
+                now - behind, self._count - 1, step.draft_s, step.verify_s, other, None, (told,), step.sampling_s
+            )
+            if self._adaptive is not None:
+                drafted = RowDraft(limit, len(step.tokens), step.accepted)
+                yield from self._observe(depth, [drafted], step.draft_s, step.verify_s + step.sampling_s + other)
+            if row.reason is not None:
+                break
+
+    def _round(self, rows: Sequence[Row], limits: Sequence[int], depth: int) -> Iterator[Event]:
         slots = tuple(row.slot for row in rows)
         starts = tuple(row.committed for row in rows)
         rounds = tuple(row.round for row in rows)
@@ -222,8 +270,6 @@ class DecodeLoop:
             row.settled = row.committed
         self._timer.start()
 
-        limits = [row.draft_limit for row in rows]
-        depth = max(limits) if self._adaptive is None else self._adaptive.choose(limits)
         limits = [min(limit, depth) for limit in limits]
         tree = self._drafter.propose(
             [ProposeRow(row.slot, limit, row.prompt.key, row.round) for row, limit in zip(rows, limits, strict=True)]
@@ -265,10 +311,10 @@ class DecodeLoop:
         )
         self._timer.mark("draft")
         draft, verify, sampling = (self._timer.spent(phase) for phase in ("draft", "verify", "sampling"))
-        self._rounds += 1
+        self._count += 1
         elapsed = self._timer.elapsed()
         yield Round(
-            self._clock(), self._rounds - 1, draft, verify, max(0.0, elapsed - draft - verify - sampling),
+            self._clock(), self._count - 1, draft, verify, max(0.0, elapsed - draft - verify - sampling),
             self._timer.device_seconds(), parts, sampling,
         )  # fmt: skip
         if self._adaptive is not None:
@@ -276,9 +322,13 @@ class DecodeLoop:
                 RowDraft(limit, count, outcome.accepted)
                 for limit, count, outcome in zip(limits, tree.counts, outcomes, strict=True)
             ]
-            change = self._adaptive.observe(depth, told, draft, max(verify, elapsed - draft))
-            if change is not None:
-                yield Notice(self._clock(), "info", change.text, change.advice)
+            yield from self._observe(depth, told, draft, max(verify, elapsed - draft))
+
+    def _observe(self, depth: int, rows: Sequence[RowDraft], draft_s: float, pass_s: float) -> Iterator[Event]:
+        """Tell the adaptive length, if there is one, what a round came to."""
+        change = None if self._adaptive is None else self._adaptive.observe(depth, rows, draft_s, pass_s)
+        if change is not None:
+            yield Notice(self._clock(), "info", change.text, change.advice)
 
     def _with_roots(self, roots: Sequence[int], tokens: Tensor) -> Tensor:
         """`roots` in front of the draft tokens, [B, N]: [B, N + 1], on a CPU until the next round."""

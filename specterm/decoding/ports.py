@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -97,6 +97,54 @@ class Chains(Protocol):
         """Each is drawn from the warped law, by the random numbers of `key`, a purpose's, from `index` on. Those
         tokens, and, until the next call, a tensor whose first rows are the laws, over the target's vocabulary of
         `vocab_size`, [.., vocab_size]."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ahead:
+    """What the drafts of the next rounds of a row are made of, where they are nothing but one model's chains.
+
+    most: tokens of each chain; 0: there are no drafts, and no model. rounds: how many there is room for. pending: true
+    tokens that are still to be written to the model's slots, one or two, from `start` on. least: see `Chains`, of
+    greedy ones. warps: what the tokens are drawn by.
+    """
+
+    most: int = 0
+    rounds: int = 1 << 30
+    model: LanguageModel | None = None
+    start: int = 0
+    pending: Sequence[int] = ()
+    least: float = 0.0
+    warps: Warps = Warps()
+
+
+class Step(NamedTuple):
+    """A round of a stride: its draft tokens, how many of them are kept, the token behind those, and what drafting, the
+    target's pass and the verdict took, in seconds."""
+
+    tokens: tuple[int, ...]
+    accepted: int
+    next_token: int
+    draft_s: float
+    verify_s: float
+    sampling_s: float
+
+    @property
+    def seconds(self) -> float:
+        """Of all its parts."""
+        return self.draft_s + self.verify_s + self.sampling_s
+
+
+@runtime_checkable
+class Strides(Protocol):
+    """What a target may offer besides `Runner`, where the host computes: rounds of one row in one piece."""
+
+    def stride(
+        self, row: int, start: int, root: int, rounds: int, ahead: Ahead, warps: Warps, key: int, first: int,
+        ends: tuple[int, ...],
+    ) -> list[Step] | None:  # fmt: skip
+        """Up to `rounds` rounds by the exact rule, the first from `root` on, which goes to slot `start`; `ahead` tells
+        of the drafts. key: of the row's random numbers; first: the number of the first round. The last round is that
+        which emits one of `ends`. None where that is not possible, and nothing was done."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,6 +345,18 @@ class RecallsPrompts(Protocol):
         """A prompt is about to take `row`, and what is still there of it is to be used. Of each model that has a cache
         of its own, how many tokens at the beginning of the prompt it need not forward again, nor be given taps of;
         empty where no model has to see the prompt."""
+
+
+@runtime_checkable
+class Strider(Protocol):
+    """What a drafter may offer besides `Drafter`, if its drafts are chains of one model or empty: rounds can be done
+    without it."""
+
+    def ahead(self, row: int, limit: int) -> Ahead | None:
+        """What the row's next drafts are, none longer than `limit`; None where they are more than that."""
+
+    def strode(self, row: int, count: int) -> None:
+        """A round was done with a draft of `count` tokens, as `ahead` told of it; `catch_up` tells what was kept."""
 
 
 @dataclass(frozen=True, slots=True)

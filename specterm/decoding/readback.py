@@ -49,6 +49,12 @@ class Outcome:
         )
 
 
+def chain_outcome(tokens: tuple[int, ...], accepted: int, next_token: int) -> Outcome:
+    """Of a chain of which nothing else is recorded."""
+    parents, states = tuple(range(-1, len(tokens) - 1)), _chain_states(accepted, len(tokens))
+    return Outcome(tokens, parents, states, range(1, accepted + 1), next_token)
+
+
 def read_outcomes(tree: DraftTree, verdict: Verdict | HostVerdict, top_ids: Tensor | None = None) -> list[Outcome]:
     """The outcome of each row, by one copy from the device; waits for the device.
 

@@ -8,6 +8,7 @@ one copy has synchronised anyway; the host's clock is kept apart.
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import Literal, TypeAlias, get_args
 
 import torch
@@ -33,6 +34,18 @@ class PhaseTimer:
         self._began = self._last
         self._edges.clear()
         self.mark("other")
+
+    def unmarked(self) -> float:
+        """Host seconds since the last mark."""
+        return time.perf_counter() - self._last
+
+    def passed(self, parts: Mapping[Phase, float]) -> None:
+        """A round began at the last mark and is over: its phases took so many of the seconds since then, one after the
+        other, and were not marked."""
+        self._before, self._began = dict(self._totals), self._last
+        for phase, seconds in parts.items():
+            self._totals[phase] += seconds
+            self._last += seconds
 
     def mark(self, phase: Phase) -> float:
         """`phase` ends here, and the next begins; returns its host seconds."""

@@ -9,6 +9,8 @@ from typing import Any, TypeAlias
 
 from llvmlite import ir
 
+from specterm.kernels.machine import Machine
+
 Value: TypeAlias = Any  # an ir.Value; llvmlite has no types
 Type: TypeAlias = Any  # an ir.Type
 
@@ -132,6 +134,10 @@ class Emitter:
         """An intrinsic function of LLVM's."""
         kind = ir.FunctionType(result, [operand.type for operand in operands])
         return self.b.call(self._declared(name, kind), operands)
+
+    def ticks(self, machine: Machine) -> Value:
+        """A count of the processor's that grows evenly with time."""
+        return self.call("llvm.readcyclecounter" if machine.x86 else "llvm.readsteadycounter", I64)
 
     def larger(self, a: Value, b: Value) -> Value:
         """The larger of the two, lane by lane; a where one is not a number."""

@@ -16,6 +16,7 @@ from specterm.kernels.machine import Machine, this_machine
 from specterm.models.compiled.beams import grow
 from specterm.models.compiled.chains import chain
 from specterm.models.compiled.model import forward
+from specterm.models.compiled.strides import stride
 from specterm.models.loading import load_models
 
 pytestmark = pytest.mark.skipif(this_machine() is None, reason="no kernels for this processor")
@@ -156,7 +157,9 @@ def test_code_for_other_processors_is_well_formed(front):
     machine = Machine("generic", 4, 6)
     writers = [lambda module: forward(module, machine, "forward", "layers", "int8", "bfloat16", front)]
     writers += [lambda module: grow(module, machine, "forward", heads=front is not None)]
-    writers += [lambda module: chain(module, machine, "forward")] if front is None else []
+    if front is None:
+        writers += [lambda module: chain(module, machine, "chain", "forward")]
+        writers += [lambda module, chain=chain: stride(module, machine, "forward", chain) for chain in (None, "chain")]
     for write in writers:
         module = ir.Module("model")
         write(module)

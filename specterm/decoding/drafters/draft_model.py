@@ -21,6 +21,7 @@ from specterm.decoding.drafters.prefix import DraftPrefix, Prefix, token_steps
 from specterm.decoding.drafters.setup import DraftSetup
 from specterm.decoding.ports import (
     Admission,
+    Ahead,
     Block,
     ChainsInOne,
     Feedback,
@@ -111,6 +112,24 @@ class DraftModel:
         """Keep what is true of the last draft."""
         for told in feedback:
             self._prefix.learn(told, in_place=min(told.accepted, self._written[told.row]))
+
+    def ahead(self, row: int, limit: int) -> Ahead | None:
+        """See `Strider`."""
+        room = self._prefix.room(row)
+        most = min(self.max_nodes, limit, room)
+        if not most:
+            return Ahead()
+        if (stands := self._prefix.stands(row)) is None:
+            return None
+        start, pending = stands
+        rounds = 1 + (room - most) // (1 + most)
+        return Ahead(most, rounds, self._model, start, pending, self._least, self._warps)
+
+    def strode(self, row: int, count: int) -> None:
+        """See `Strider`."""
+        self._written[row] = max(0, count - 1)
+        if count:
+            self._prefix.took(row)
 
     def release(self, row: int) -> None:
         """Forget the row."""

@@ -122,6 +122,12 @@ class SharedPrefix(InOnePiece):
         """See `InOnePiece`."""
         return make(self._committed[row], [self._roots[row]])
 
+    def stands(self, row: int) -> None:
+        """The target writes to the cache too."""
+
+    def took(self, row: int) -> None:
+        """Nothing is ever pending but the root."""
+
     def learn(self, told: Feedback, in_place: int) -> None:
         """A round ended: the target wrote what was emitted, but for the last token, the next root."""
         self._committed[told.row] += len(told.emitted)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from specterm.decoding.drafters.setup import DraftSetup
-from specterm.decoding.ports import Admission, Feedback, Needs, ProposeRow
+from specterm.decoding.ports import Admission, Ahead, Feedback, Needs, ProposeRow
 from specterm.decoding.tree import DraftTree
 
 
@@ -37,6 +37,13 @@ class Naive:
 
     def catch_up(self, feedback: Sequence[Feedback]) -> None:
         """Nothing to learn."""
+
+    def ahead(self, row: int, limit: int) -> Ahead:
+        """See `Strider`."""
+        return Ahead()
+
+    def strode(self, row: int, count: int) -> None:
+        """Nothing to remember."""
 
     def release(self, row: int) -> None:
         """Nothing to forget."""

@@ -25,6 +25,7 @@ from specterm.decoding.sampling import Warps
 from specterm.decoding.tree import Topology
 
 _Made = TypeVar("_Made")
+_OF_A_CHAIN = 2  # tokens that are pending behind a round: the target's, and before it perhaps the last of the chain
 
 
 def token_steps(model: LanguageModel) -> TokenSteps | None:
@@ -53,6 +54,8 @@ class Prefix(Protocol):
     def advance(self, rows: Sequence[int]) -> Tensor: ...
     def lengths(self, rows: Sequence[int]) -> tuple[int, ...]: ...
     def learn(self, told: Feedback, in_place: int) -> None: ...
+    def stands(self, row: int) -> tuple[int, Sequence[int]] | None: ...
+    def took(self, row: int) -> None: ...
     def greedy_chain(
         self, row: int, most: int, least: float, vocab_size: int
     ) -> tuple[list[int], list[float], Tensor] | None: ...
@@ -218,9 +221,20 @@ class DraftPrefix(CachePrefix, InOnePiece):
         state = self._rows[row]
         found = make(state.length, state.pending)
         if found is not None:
-            state.length += len(state.pending)
-            state.pending.clear()
+            self.took(row)
         return found
+
+    def stands(self, row: int) -> tuple[int, Sequence[int]] | None:
+        """How much of the row is in the cache and what is pending, if that is as little as what a round leaves; and
+        None where others write to the cache too."""
+        state = self._rows[row]
+        return (state.length, state.pending) if len(state.pending) <= _OF_A_CHAIN else None
+
+    def took(self, row: int) -> None:
+        """What is pending was forwarded."""
+        state = self._rows[row]
+        state.length += len(state.pending)
+        state.pending.clear()
 
     def learn(self, told: Feedback, in_place: int) -> None:
         """A round ended: the first `in_place` emitted tokens already stand behind the prefix, the rest is pending."""

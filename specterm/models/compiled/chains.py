@@ -13,8 +13,8 @@ from specterm.models.compiled.model import declared_forward, word
 from specterm.models.compiled.words import CallWord, ChainWord, ModelWord
 
 
-def chain(module: Any, machine: Machine, forward: str) -> None:
-    """The function chain(model, pass, call, step, step_call, chain) of `module`.
+def chain(module: Any, machine: Machine, name: str, forward: str) -> None:
+    """The function NAME(model, pass, call, step, step_call, chain) of `module`.
 
     `forward` names the model's, see `model.forward`. A chain begins with one row's pass whose last token is judged;
     `step` and `step_call` describe passes over one token of it, the first at the slot of that last token, where they
@@ -22,7 +22,7 @@ def chain(module: Any, machine: Machine, forward: str) -> None:
     """
     run = declared_forward(module, forward)
     top, law_of, draw_of = (make(module, machine) for make in (top_of_row, law_of_row, draw_of_row))
-    e = Emitter(module, "chain", [POINTER] * 6, shared=True)
+    e = Emitter(module, name, [POINTER] * 6, shared=True)
     model, given, call, step, step_call, chain = e.arguments
     b = e.b
     most, least = word(e, chain, ChainWord.MOST), word(e, chain, ChainWord.LEAST, FLOAT)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache
 
-from specterm.kernels.choosing import use_row_functions
+from specterm.kernels.choosing import use_row_functions, walk_kernel
 from specterm.kernels.library import ADDRESS, WHOLE, Kernel, Library, named
 from specterm.kernels.machine import Machine
 
@@ -56,6 +56,11 @@ class ModelKind:
         """Of `forward`."""
         return "_".join(("forward", str(self.size), *self.kinds, self.head, self.table, *(self.front or ())))
 
+    @property
+    def chain(self) -> str:
+        """Of `chains.chain`."""
+        return f"chain_{self.name}"
+
 
 @cache
 def forward_kernel(machine: Machine, model: ModelKind) -> Kernel:
@@ -83,8 +88,24 @@ def chain_kernel(machine: Machine, model: ModelKind) -> Kernel:
     named(model.name, forward_kernel(machine, model))
     module = ir.Module("chain")
     use_row_functions(machine, module)
-    chain(module, machine, model.name)
-    return Library(machine, module).function("chain", [ADDRESS] * 6)
+    chain(module, machine, model.chain, model.name)
+    return Library(machine, module).function(model.chain, [ADDRESS] * 6)
+
+
+@cache
+def stride_kernel(machine: Machine, target: ModelKind, draft: ModelKind | None) -> Kernel:
+    """See `strides.stride`; draft: what makes the chains, if any."""
+    from llvmlite import ir
+
+    from specterm.models.compiled.strides import stride
+
+    named("walk", walk_kernel(machine))
+    named(target.name, forward_kernel(machine, target))
+    if draft is not None:
+        named(draft.chain, chain_kernel(machine, draft))
+    module = ir.Module("stride")
+    stride(module, machine, target.name, None if draft is None else draft.chain)
+    return Library(machine, module).function("stride", [ADDRESS])
 
 
 @cache

@@ -68,7 +68,8 @@ class CompiledLayers:
         self._held = layers, norms  # whose memory the words have the addresses of
         self._cos, self._sin, self._read_width = cos.contiguous(), sin.contiguous(), read_width
         self._places = np.arange(len(cos))
-        self._places_at = self._places.ctypes.data
+        self.places_at = self._places.ctypes.data
+        """Of the positions 0, 1, ... of all slots."""
         self._ff = layers[0].down.parameters // sizes.hidden
         self._products = [product for product in layers[0].products() if isinstance(product, CompiledMatrix)]
         self.kinds = tuple(product.kind for product in self._products)
@@ -113,10 +114,11 @@ class CompiledLayers:
         """For passes over `width` tokens of so many rows; the same ones each time."""
         found = self._buffers.get((rows, width))
         if found is None:
-            found = self._buffers[rows, width] = self._made(rows, width)
+            found = self._buffers[rows, width] = self.made(rows, width)
         return found
 
-    def _made(self, rows: int, width: int) -> Buffers:
+    def made(self, rows: int, width: int) -> Buffers:
+        """Others, that are to be told of a cache: see `over`."""
         sizes, count = self._sizes, rows * width
         states = (sizes.heads + 2 * sizes.kv_heads) * sizes.head_dim
         widths = sizes.hidden, max(self._read_width, sizes.hidden), states, sizes.heads * sizes.head_dim, 2 * self._ff
@@ -162,7 +164,7 @@ class CompiledLayers:
         if self._generation != cache.generation or self._cache() is not cache:
             self._attach(cache)
         if where is None:
-            words[_POSITIONS] = self._places_at + 8 * begins[0]
+            words[_POSITIONS] = self.places_at + 8 * begins[0]
         else:
             b.positions[:] = where.ravel()
             words[_POSITIONS] = b.positions_at
@@ -194,6 +196,11 @@ class CompiledLayers:
         self._row_floats = 2 * self._sizes.kv_heads * cache.capacity * self._sizes.head_dim
         for buffers in self._buffers.values():
             self._tell(buffers.words)
+
+    def over(self, cache: SlotCache, row: int, b: Buffers) -> None:
+        """The passes of `b`, which was `made`, are over a row of `cache`, until that is of another generation."""
+        self.begin(cache, (row,), (0,), b, None, None)
+        self._tell(b.words)
 
     def _tell(self, words: NDArray[np.int64]) -> None:
         """A pass of the cache that it is over."""

@@ -53,6 +53,36 @@ class ChainWord(IntEnum):
     ROOM = auto()  # float32 [CHOICE]
 
 
+class StrideWord(IntEnum):
+    """Of rounds of one row: up to ROUNDS of them; afterwards that word says how many there were."""
+
+    ROUNDS = 0
+    MOST = auto()  # draft tokens of a round
+    START = auto()  # the slot of the first root
+    INDEX = auto()  # of the first random number of a round, and how far it is to the next round's
+    INDEX_STEP = auto()
+    MODEL = auto()  # the target, see `ModelWord`
+    PASSES = auto()  # addresses [MOST + 2]: its passes over so many tokens
+    CALLS = auto()
+    PLACES = auto()  # int64: the positions of its slots
+    IDS = auto()  # int64 [MOST + 1], what the calls' IDS are: the first root in front
+    WALK = auto()  # see `WalkWord`
+    PATH = auto()  # what the walk's PATH is
+    DRAWN = auto()  # what the chain's DRAWN is
+    ENDS = auto()  # int64 [END_COUNT]: a round that brings one of these is the last one
+    END_COUNT = auto()
+    RECORDS = auto()  # int64 [ROUNDS, strides.TOKENS + MOST]
+    DRAFT = auto()  # the model whose chains are drafted
+    DRAFT_PASSES = auto()  # addresses [3], of its passes over one token and two
+    DRAFT_CALLS = auto()
+    DRAFT_PLACES = auto()
+    DRAFT_IDS = auto()  # int64 [2], what is pending, PENDING tokens that go to slots from DRAFT_START on
+    PENDING = auto()
+    DRAFT_START = auto()
+    DRAFT_LOGITS = auto()  # float32 [MOST, VOCAB], where the chain leaves its logits
+    CHAIN = auto()  # see `ChainWord`
+
+
 class BeamWord(IntEnum):
     """Of beams that grow from one row: up to DEPTH levels of RANKS paths at most. The first pass judges the
     root, its last token; `PASSES` and `CALLS` describe those over the nodes of a level, by how many they are."""

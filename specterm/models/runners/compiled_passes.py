@@ -36,7 +36,7 @@ _READ_WIDTH = int(PassWord.READ_WIDTH)
 _MOST, _LEAST, _CHOICE, _DRAWN, _SHARES, _WARPS, _KEY, _INDEX, _LAWS, _WIDTH, _ROOM = map(int, ChainWord)
 
 
-class _Call:
+class Call:
     """The words of passes over so many tokens, and what they have the addresses of."""
 
     def __init__(self, rows: int) -> None:
@@ -75,14 +75,15 @@ class CompiledPasses:
         product = None if front is None else front.product
         further, width = [judge] if product is None else [judge, product], sizes.hidden * (1 if front is None else 2)
         self._layers = CompiledLayers(sizes, layers, norms, cos, sin, eps, width, further)
+        self.machine, self.places_at = self._layers.machine, self._layers.places_at
         self._held = table, norm, judge, front  # whose memory the words have the addresses of
-        self._hidden, self._vocab, self._count = sizes.hidden, judge.out, len(layers)
+        self._hidden, self.vocab, self._count = sizes.hidden, judge.out, len(layers)
         self._max_positions = len(cos)
         self._reads = width if product is None else sizes.hidden  # what the first layer reads, without a norm
         kind = str(table.dtype).removeprefix("torch.")
         begins = None if front is None else (front.kind, judge.kind if product is None else product.kind)
-        self._kind = ModelKind(sizes.head_dim, self._layers.kinds, judge.kind, kind, begins)
-        self._forward = forward_kernel(self._layers.machine, self._kind)
+        self.kind = ModelKind(sizes.head_dim, self._layers.kinds, judge.kind, kind, begins)
+        self._forward = forward_kernel(self.machine, self.kind)
         self._chain: Kernel | None = None  # compiled when they are needed first
         self._grow: Kernel | None = None
         self._model = np.zeros(len(ModelWord), dtype=np.int64)
@@ -104,8 +105,8 @@ class CompiledPasses:
             }
         for word, value in words.items():
             self._model[word] = value
-        self._model_at = self._model.ctypes.data
-        self._calls: dict[tuple[int, int], _Call] = {}
+        self.model_at = self._model.ctypes.data
+        self._calls: dict[tuple[int, int], Call] = {}
         self._room: ChainRoom | None = None
         self._beam_rooms: dict[tuple[int, ...], BeamRoom] = {}
 
@@ -113,10 +114,10 @@ class CompiledPasses:
         """Whether `forward` is for such a block."""
         return self._layers.takes(block)
 
-    def _call(self, rows: int, width: int) -> _Call:
+    def _call(self, rows: int, width: int) -> Call:
         found = self._calls.get((rows, width))
         if found is None:
-            found = self._calls[rows, width] = _Call(rows)
+            found = self._calls[rows, width] = Call(rows)
         return found
 
     def step(self, cache: SlotCache, row: int, slot: int, token: int) -> Tensor:
@@ -124,13 +125,13 @@ class CompiledPasses:
         call, b = self._call(1, 1), self._layers.buffers(1, 1)
         self._layers.begin(cache, (row,), (slot,), b, None, None)
         call.ids[0] = token
-        logits = torch.empty(self._vocab)
-        self._ask(call, call.ids_at, self._count, 1, logits.data_ptr())
-        self._forward(self._model_at, b.at, call.at)
+        logits = torch.empty(self.vocab)
+        self.ask(call, call.ids_at, self._count, 1, logits.data_ptr())
+        self._forward(self.model_at, b.at, call.at)
         return logits
 
     @staticmethod
-    def _ask(call: _Call, ids_at: int, layers: int, judged: int, logits_at: int) -> None:
+    def ask(call: Call, ids_at: int, layers: int, judged: int, logits_at: int) -> None:
         """Logits of the first `judged` tokens, and no states."""
         words = call.words
         words[_IDS], words[_LAYERS], words[_JUDGED], words[_LOGITS] = ids_at, layers, judged, logits_at
@@ -147,8 +148,8 @@ class CompiledPasses:
         self._layers.begin(cache, block.rows, begins, b, places(block, self._max_positions), sight(block))
         ids = block.ids.contiguous()
         judged = width if last is None else 1
-        logits, states = torch.empty((rows, judged, self._vocab)), None
-        self._ask(call, ids.data_ptr(), layers, rows * judged, logits.data_ptr())
+        logits, states = torch.empty((rows, judged, self.vocab)), None
+        self.ask(call, ids.data_ptr(), layers, rows * judged, logits.data_ptr())
         words = call.words
         if last is not None:
             call.picks[:] = [row * width + own for row, own in enumerate(last)]
@@ -161,7 +162,7 @@ class CompiledPasses:
         if features is not None:
             features = features.contiguous()
             words[_FEATURES], b.words[_READ_WIDTH] = features.data_ptr(), self._reads
-        self._forward(self._model_at, b.at, call.at)
+        self._forward(self.model_at, b.at, call.at)
         return logits, states
 
     def greedy_chain(
@@ -205,7 +206,7 @@ class CompiledPasses:
         """See `Beams`; the first `layers` take part, and `cache` has room and all of them. choice: among so many
         tokens, None for all. Of heads: features in front of `tokens`, [T, hidden], which of their states the next ones
         are, and the target's ids of their tokens, int64, where they have their own."""
-        choice = self._vocab if choice is None else choice
+        choice = self.vocab if choice is None else choice
         ranks, found = min(ranks, choice), min(found, choice)
         size = layers, ranks, found
         room = self._beam_rooms.get(size)
@@ -219,7 +220,7 @@ class CompiledPasses:
         call, b = self._call(1, width), passes.buffers(1, width)
         passes.begin(cache, (row,), (start,), b, None, None)
         ids = (c_int64 * width)(*tokens)
-        self._ask(call, addressof(ids), layers, 1, room.logits.data_ptr())
+        self.ask(call, addressof(ids), layers, 1, room.logits.data_ptr())
         call.picks[0] = width - 1
         call.words[_PICKS] = call.picks_at
         states = None
@@ -242,16 +243,16 @@ class CompiledPasses:
             words[BeamWord.WORTHS] = room.worths_at
             words[BeamWord.RIGHT], words[BeamWord.PATH] = double_bits(gate.right), double_bits(gate.path)
         if self._grow is None:
-            self._grow = grow_kernel(self._layers.machine, self._kind)
-        self._grow(self._model_at, words)
+            self._grow = grow_kernel(self.machine, self.kind)
+        self._grow(self.model_at, words)
         return room.read()
 
     def _made_room(self, layers: int, ranks: int, depth: int, found: int, tapped: int | None) -> BeamRoom:
         """With the passes over the nodes of a level, by how many they are. tapped: of heads."""
-        room = BeamRoom(ranks, depth, found, self._vocab, self._hidden)
+        room = BeamRoom(ranks, depth, found, self.vocab, self._hidden)
         for count in range(1, ranks + 1):
-            call, b = _Call(1), self._layers.buffers(1, count)
-            self._ask(call, room.ids_at, layers, count, room.logits.data_ptr())
+            call, b = Call(1), self._layers.buffers(1, count)
+            self.ask(call, room.ids_at, layers, count, room.logits.data_ptr())
             if tapped is not None:
                 self._read_features(call, b, room.features.data_ptr(), room.states.data_ptr(), tapped)
             room.passes[count], room.calls[count] = b.at, call.at
@@ -259,7 +260,7 @@ class CompiledPasses:
             room.level_calls.append(call)
         return room
 
-    def _read_features(self, call: _Call, b: Buffers, features_at: int, states_at: int, tapped: int) -> None:
+    def _read_features(self, call: Call, b: Buffers, features_at: int, states_at: int, tapped: int) -> None:
         """A pass of heads reads features, and leaves the states `tapped`."""
         words, told = call.words, _tapped((tapped,), self._count, self._hidden)
         call.tapped = told
@@ -267,13 +268,21 @@ class CompiledPasses:
         words[_TAPPED], words[_TAP_AT] = told[0].ctypes.data, told[1].ctypes.data
         b.words[_READ_WIDTH] = self._reads
 
+    def made(self, width: int) -> Buffers:
+        """For passes over `width` tokens of a row, see `over`."""
+        return self._layers.made(1, width)
+
+    def over(self, cache: SlotCache, row: int, b: Buffers) -> None:
+        """See `CompiledLayers`."""
+        self._layers.over(cache, row, b)
+
     def move(self, cache: SlotCache, row: int, moves: Sequence[tuple[int, int]]) -> None:
         """See `Move`; `cache` has all layers."""
         self._layers.move(cache, row, moves)
 
     def _chain_room(self, most: int) -> ChainRoom:
         if self._room is None or self._room.most < most:
-            self._room = ChainRoom(most, self._vocab)
+            self._room = ChainRoom(most, self.vocab)
         return self._room
 
     def _chained(
@@ -288,17 +297,17 @@ class CompiledPasses:
             passes.begin(cache, (row,), (start,), b, None, None)
         ids = (c_int64 * width)(*tokens)
         at = addressof(ids)
-        self._ask(step_call, at, layers, 1, room.logits_at)
+        self.ask(step_call, at, layers, 1, room.logits_at)
         if width > 1:
-            self._ask(call, at, layers, 1, room.logits_at)
+            self.ask(call, at, layers, 1, room.logits_at)
             call.picks[0] = width - 1
             call.words[_PICKS] = call.picks_at
         words = room.words
         words[_MOST], words[_CHOICE] = most, choice
         words[_DRAWN], words[_SHARES] = room.drawn_at, room.shares_at
         if self._chain is None:
-            self._chain = chain_kernel(self._layers.machine, self._kind)
-        self._chain(self._model_at, b.at, call.at, step.at, step_call.at, words)
+            self._chain = chain_kernel(self.machine, self.kind)
+        self._chain(self.model_at, b.at, call.at, step.at, step_call.at, words)
         return room.drawn[most]
 
 

@@ -35,7 +35,7 @@ from specterm.decoding.ports import (
 )
 from specterm.decoding.prefill import computing_with, prefill
 from specterm.decoding.processing import LogitsProcessor, Processing
-from specterm.decoding.readback import Outcome, chain_outcome, read_outcomes
+from specterm.decoding.readback import Outcome, read_outcomes, step_outcome
 from specterm.decoding.row import Prompt, Row
 from specterm.decoding.sampling import Warps, probabilities
 from specterm.decoding.striding import Striding
@@ -247,16 +247,16 @@ class DecodeLoop:
             behind -= step.seconds
             row.settled = row.committed
             self._striding.drafted(row, step)
-            told = self._emit(row, chain_outcome(step.tokens, step.accepted, step.next_token), None)
+            told = self._emit(row, step_outcome(step), None)
             if row.reason is None:
                 emitted = tuple(token.id for token in told.emitted)
-                self._drafter.catch_up([Feedback(row.slot, emitted, step.accepted)])
+                self._drafter.catch_up([Feedback(row.slot, emitted, len(step.path))])
             self._count += 1
             yield Round(
                 now - behind, self._count - 1, step.draft_s, step.verify_s, other, None, (told,), step.sampling_s
             )
             if self._adaptive is not None:
-                drafted = RowDraft(limit, len(step.tokens), step.accepted)
+                drafted = RowDraft(limit, len(step.tokens), len(step.path))
                 yield from self._observe(depth, [drafted], step.draft_s, step.verify_s + step.sampling_s + other)
             if row.reason is not None:
                 break

@@ -101,32 +101,79 @@ class Chains(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Ahead:
-    """What the drafts of the next rounds of a row are made of, where they are nothing but one model's chains.
+    """What a model's drafts of the next rounds of a row begin with.
 
-    most: tokens of each chain; 0: there are no drafts, and no model. rounds: how many there is room for. pending: true
-    tokens that are still to be written to the model's slots, one or two, from `start` on. least: see `Chains`, of
-    greedy ones. warps: what the tokens are drawn by.
+    pending: true tokens that are still to be written to its slots, from `start` on. shared: its cache is the target's,
+    which writes all true tokens but for the root.
     """
 
+    model: LanguageModel
+    start: int
+    pending: Sequence[int]
+    shared: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How many paths go on and how many nodes are verified, by what is known of costs; see `CalibratedBudget`.
+
+    right: tokens kept for each that is promised. path: see `Gate`. worths: the tokens that a level more must bring,
+    behind so many. draft_s: seconds of so many levels. sizes: the numbers of nodes that are weighed, rising; pass_s:
+    seconds of the target's pass over a root and so many.
+    """
+
+    right: float
+    path: float
+    worths: Sequence[float]
+    draft_s: Sequence[float]
+    pass_s: Sequence[float]
+    sizes: Sequence[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Drafting:
+    """How the drafts of the next rounds of a row are made, where that is all up to models.
+
+    Without models there are none. Otherwise each makes beams of `width` paths, or where that is 1 a chain, of `depth`
+    tokens; several models', and beams, make one tree, of which `most` nodes are verified, or as many as `plan` says.
+    rounds: how many there is room for. least: see `Chains`, of one greedy chain. warps: what chains are drawn by.
+    """
+
+    models: Sequence[Ahead] = ()
+    width: int = 1
+    depth: int = 0
     most: int = 0
+    tree: bool = False
     rounds: int = 1 << 30
-    model: LanguageModel | None = None
-    start: int = 0
-    pending: Sequence[int] = ()
     least: float = 0.0
-    warps: Warps = Warps()
+    warps: Warps = Warps(temperature=0.0)
+    plan: Plan | None = None
+
+
+class Grown(NamedTuple):
+    """What is known of the tree of a step: the parents of its nodes (-1: the root), bits for the models that proposed
+    each, the levels that all models made, the expected rate, in tokens a second, the sum of the scores of its nodes,
+    and how many true tokens of its chain each model has written."""
+
+    parents: tuple[int, ...]
+    sources: tuple[int, ...]
+    levels: int
+    rate: float
+    promised: float
+    in_place: tuple[int, ...]
 
 
 class Step(NamedTuple):
-    """A round of a stride: its draft tokens, how many of them are kept, the token behind those, and what drafting, the
-    target's pass and the verdict took, in seconds."""
+    """A round of a stride: its draft tokens, the nodes that are kept, from 1, the token behind those, and the seconds
+    that drafting, the target's pass and the verdict took."""
 
     tokens: tuple[int, ...]
-    accepted: int
+    path: Sequence[int]
     next_token: int
     draft_s: float
     verify_s: float
     sampling_s: float
+    grown: Grown | None = None
 
     @property
     def seconds(self) -> float:
@@ -139,12 +186,12 @@ class Strides(Protocol):
     """What a target may offer besides `Runner`, where the host computes: rounds of one row in one piece."""
 
     def stride(
-        self, row: int, start: int, root: int, rounds: int, ahead: Ahead, warps: Warps, key: int, first: int,
+        self, row: int, start: int, root: int, rounds: int, drafting: Drafting, warps: Warps, key: int, first: int,
         ends: tuple[int, ...],
     ) -> list[Step] | None:  # fmt: skip
-        """Up to `rounds` rounds by the exact rule, the first from `root` on, which goes to slot `start`; `ahead` tells
-        of the drafts. key: of the row's random numbers; first: the number of the first round. The last round is that
-        which emits one of `ends`. None where that is not possible, and nothing was done."""
+        """Up to `rounds` rounds by the exact rule, the first from `root` on, which goes to slot `start`. key: of the
+        row's random numbers; first: the number of the first round. The last round is that which emits one of `ends`.
+        None where that is not possible, and nothing was done."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -349,14 +396,14 @@ class RecallsPrompts(Protocol):
 
 @runtime_checkable
 class Strider(Protocol):
-    """What a drafter may offer besides `Drafter`, if its drafts are chains of one model or empty: rounds can be done
-    without it."""
+    """What a drafter may offer besides `Drafter`, if its drafts are up to models, or empty: rounds can be done without
+    it."""
 
-    def ahead(self, row: int, limit: int) -> Ahead | None:
-        """What the row's next drafts are, none longer than `limit`; None where they are more than that."""
+    def drafting(self, row: int, limit: int) -> Drafting | None:
+        """How the row's next drafts are made, none deeper than `limit`; None where more than that has a say in it."""
 
-    def strode(self, row: int, count: int) -> None:
-        """A round was done with a draft of `count` tokens, as `ahead` told of it; `catch_up` tells what was kept."""
+    def strode(self, row: int, step: Step) -> None:
+        """A round was done with such a draft; `catch_up` tells what was kept."""
 
 
 @dataclass(frozen=True, slots=True)

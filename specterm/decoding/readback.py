@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from specterm.decoding.ports import Step
 from specterm.decoding.tree import DraftTree
 from specterm.decoding.verdict import STATES, HostVerdict, Verdict, node_states
 from specterm.events import NodeState
@@ -49,10 +50,15 @@ class Outcome:
         )
 
 
-def chain_outcome(tokens: tuple[int, ...], accepted: int, next_token: int) -> Outcome:
-    """Of a chain of which nothing else is recorded."""
-    parents, states = tuple(range(-1, len(tokens) - 1)), _chain_states(accepted, len(tokens))
-    return Outcome(tokens, parents, states, range(1, accepted + 1), next_token)
+def step_outcome(step: Step) -> Outcome:
+    """Of a round of a stride."""
+    tokens, path, token = step[:3]
+    if step.grown is None:
+        count = len(tokens)
+        return Outcome(tokens, tuple(range(-1, count - 1)), _chain_states(len(path), count), path, token)
+    parents = step.grown.parents
+    states = node_states((0, *[parent + 1 for parent in parents]), path)
+    return Outcome(tokens, parents, states, path, token, sources=step.grown.sources)
 
 
 def read_outcomes(tree: DraftTree, verdict: Verdict | HostVerdict, top_ids: Tensor | None = None) -> list[Outcome]:

@@ -37,13 +37,15 @@ class Striding:
         rounds = max(1, min(most, int(_LASTS_S / max(self._round_s, _SHORTEST_S))))
         if self._target is None or self._drafter is None:
             return None
-        ahead = self._drafter.ahead(row.slot, limit)
-        if ahead is None:
+        drafting = self._drafter.drafting(row.slot, limit)
+        if drafting is None:
             return None
         # Only while the longest draft is of use: at the end drafts become shorter.
-        rounds = min(rounds, ahead.rounds, 1 + (row.draft_limit - ahead.most) // (1 + ahead.most))
+        rounds = min(rounds, drafting.rounds, 1 + (row.draft_limit - drafting.depth) // (1 + drafting.depth))
         key, ends = row.prompt.key, self._ends
-        steps = self._target.stride(row.slot, row.committed, row.root, rounds, ahead, self._warps, key, row.round, ends)
+        steps = self._target.stride(
+            row.slot, row.committed, row.root, rounds, drafting, self._warps, key, row.round, ends
+        )
         if steps is not None:
             self._round_s = sum(step.seconds for step in steps) / len(steps)
         return steps
@@ -51,4 +53,4 @@ class Striding:
     def drafted(self, row: Row, step: Step) -> None:
         """The drafter learns of the draft of a step, before it learns what was kept."""
         assert self._drafter is not None, "it told what the drafts are"
-        self._drafter.strode(row.slot, len(step.tokens))
+        self._drafter.strode(row.slot, step)

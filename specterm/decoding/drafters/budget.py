@@ -20,13 +20,14 @@ from itertools import islice
 from typing import Protocol
 
 from specterm.decoding.estimates import Curve, spaced
-from specterm.decoding.ports import Gate
+from specterm.decoding.ports import Gate, Grown, Plan
 from specterm.events import Calibration
 
 _MOST_NODES = 64
 _PRIOR = 8.0  # accepted tokens that the belief "scores are right" is worth at the start
 _KEPT = 0.99  # of what was learned of the scores, at each row and round
 _NEW = 0.05  # the weight of a round in the rate
+_FIRST, _WEIGHED = 8, 4  # after so many rounds by a plan it is made anew only every so many
 _PATH = 0.2  # of a level's time, what each of its paths takes but the first: 0.16 to 0.24 were measured on CPUs
 
 
@@ -42,6 +43,8 @@ class Budget(Protocol):
     def grew(self, further: int) -> None: ...
     def choose(self, scores: Sequence[Iterable[float]]) -> int: ...
     def learn(self, expected: float, accepted: int) -> None: ...
+    def plan(self, levels: int) -> Plan | None: ...
+    def strode(self, grown: Grown, draft_s: float, nodes: int, pass_s: float) -> None: ...
 
 
 class FixedBudget:
@@ -70,6 +73,12 @@ class FixedBudget:
     def learn(self, expected: float, accepted: int) -> None:
         """Nothing to learn."""
 
+    def plan(self, levels: int) -> Plan | None:
+        """None: all, always."""
+
+    def strode(self, grown: Grown, draft_s: float, nodes: int, pass_s: float) -> None:
+        """Nothing to learn."""
+
 
 class CalibratedBudget:
     """The levels and the number of nodes that maximise expected tokens a second."""
@@ -95,6 +104,8 @@ class CalibratedBudget:
         self._rate = 1.0 / costs.forward_s(1)  # tokens a second as rounds are; naive's, before there was one
         self._expected = self._accepted = _PRIOR
         self._began: float | None = None
+        self._plan: Plan | None = None
+        self._rounds = 0  # that went by a plan
         self._judging: tuple[int, float] | None = None  # the width of the pass that is under way, and when it began
 
     def begin(self, drafters: int = 1) -> None:
@@ -163,6 +174,26 @@ class CalibratedBudget:
         self._judging = (best + 1, now)
         self._rate += _NEW * (best_rate - self._rate)
         return best
+
+    def plan(self, levels: int) -> Plan:
+        """What is decided by in the next rounds of a single row, of at most so many levels of all drafters together."""
+        if self._plan is None or len(self._plan.draft_s) <= levels:
+            made = range(1, levels + 1)
+            right, worths = self._accepted / self._expected, [self._worth(level) for level in made]
+            draft_s, pass_s = [self._draft_s.at(level) for level in made], [self._pass_s.at(n + 1) for n in self._sizes]
+            self._plan = Plan(right, _PATH, (0.0, *worths), (0.0, *draft_s), pass_s, self._sizes)
+        return self._plan
+
+    def strode(self, grown: Grown, draft_s: float, nodes: int, pass_s: float) -> None:
+        """A round went by the plan, which is made anew from time to time: it verified so many nodes; drafting took
+        draft_s seconds, all else pass_s."""
+        self._rounds += 1
+        self._rate += _NEW * (grown.rate - self._rate)
+        self._judging = None
+        if self._rounds <= _FIRST or not self._rounds % _WEIGHED:
+            self._draft_s.observe(grown.levels, draft_s)
+            self._pass_s.observe(nodes + 1, pass_s)
+            self._plan = None
 
     def learn(self, expected: float, accepted: int) -> None:
         """A row kept `accepted` nodes where the scores of those verified promised `expected`."""

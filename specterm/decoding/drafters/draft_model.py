@@ -21,14 +21,15 @@ from specterm.decoding.drafters.prefix import DraftPrefix, Prefix, token_steps
 from specterm.decoding.drafters.setup import DraftSetup
 from specterm.decoding.ports import (
     Admission,
-    Ahead,
     Block,
     ChainsInOne,
+    Drafting,
     Feedback,
     LanguageModel,
     Needs,
     ProposeRow,
     Recording,
+    Step,
 )
 from specterm.decoding.sampling import (
     ROUND_STRIDE,
@@ -113,22 +114,21 @@ class DraftModel:
         for told in feedback:
             self._prefix.learn(told, in_place=min(told.accepted, self._written[told.row]))
 
-    def ahead(self, row: int, limit: int) -> Ahead | None:
+    def drafting(self, row: int, limit: int) -> Drafting | None:
         """See `Strider`."""
         room = self._prefix.room(row)
         most = min(self.max_nodes, limit, room)
         if not most:
-            return Ahead()
-        if (stands := self._prefix.stands(row)) is None:
+            return Drafting()
+        if (ahead := self._prefix.ahead(row)) is None:
             return None
-        start, pending = stands
         rounds = 1 + (room - most) // (1 + most)
-        return Ahead(most, rounds, self._model, start, pending, self._least, self._warps)
+        return Drafting((ahead,), 1, most, most, rounds=rounds, least=self._least, warps=self._warps)
 
-    def strode(self, row: int, count: int) -> None:
+    def strode(self, row: int, step: Step) -> None:
         """See `Strider`."""
-        self._written[row] = max(0, count - 1)
-        if count:
+        self._written[row] = max(0, len(step.tokens) - 1)
+        if step.tokens:
             self._prefix.took(row)
 
     def release(self, row: int) -> None:

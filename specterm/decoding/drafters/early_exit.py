@@ -21,7 +21,7 @@ from specterm.decoding.drafters.multi_draft import MultiDraft
 from specterm.decoding.drafters.prefix import InOnePiece, beams_of, chains_of
 from specterm.decoding.drafters.setup import DraftSetup
 from specterm.decoding.drafters.side_by_side import InTurn
-from specterm.decoding.ports import Block, Drafter, Feedback, LanguageModel, Runner
+from specterm.decoding.ports import Ahead, Block, Drafter, Feedback, LanguageModel, Runner
 from specterm.decoding.tree import Topology
 from specterm.errors import ConfigError, ModelError
 
@@ -122,8 +122,11 @@ class SharedPrefix(InOnePiece):
         """See `InOnePiece`."""
         return make(self._committed[row], [self._roots[row]])
 
-    def stands(self, row: int) -> None:
-        """The target writes to the cache too."""
+    def ahead(self, row: int) -> Ahead | None:
+        """See `Drafting`."""
+        if self.chains is None:
+            return None
+        return Ahead(self._model, self._committed[row], (self._roots[row],), shared=True)
 
     def took(self, row: int) -> None:
         """Nothing is ever pending but the root."""

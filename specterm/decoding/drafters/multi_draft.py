@@ -19,7 +19,7 @@ from specterm.decoding.drafters.levels import Levels
 from specterm.decoding.drafters.prefix import DraftPrefix, Prefix
 from specterm.decoding.drafters.setup import DraftSetup
 from specterm.decoding.drafters.side_by_side import SideBySide, side_by_side, step_seconds
-from specterm.decoding.ports import Admission, Feedback, LanguageModel, Needs, ProposeRow, Recording
+from specterm.decoding.ports import Admission, Drafting, Feedback, LanguageModel, Needs, ProposeRow, Recording, Step
 from specterm.decoding.tree import DraftTree
 
 
@@ -159,6 +159,32 @@ class MultiDraft:
                         break
                     in_place += 1
                 prefix.learn(told, in_place)
+
+    def drafting(self, row: int, limit: int) -> Drafting | None:
+        """See `Strider`."""
+        if not limit:
+            return Drafting()
+        room, depth = min(prefix.room(row) for prefix in self._prefixes), self.max_depth
+        models = [prefix.ahead(row) for prefix in self._prefixes]
+        if not self._together.in_turn or depth > min(limit, room) or None in models:
+            return None
+        plan, rounds = self._budget.plan(depth * len(models)), 1 + (room - depth) // (1 + depth)
+        own = tuple(model for model in models if model is not None)
+        return Drafting(own, self._width, depth, self.max_nodes, True, rounds, plan=plan)
+
+    def strode(self, row: int, step: Step) -> None:
+        """See `Strider`."""
+        grown = step.grown
+        self._chains.clear()
+        if grown is None:
+            self._promised[row] = 0.0
+            return
+        kept = [step.tokens[node - 1] for node in step.path]
+        for drafter, (prefix, in_place) in enumerate(zip(self._prefixes, grown.in_place, strict=True)):
+            prefix.took(row)
+            self._chains[drafter, row] = kept[:in_place]
+        self._promised[row] = grown.promised
+        self._budget.strode(grown, step.draft_s, len(step.tokens), step.verify_s + step.sampling_s)
 
     def release(self, row: int) -> None:
         """Forget the row."""

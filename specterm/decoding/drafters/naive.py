@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from specterm.decoding.drafters.setup import DraftSetup
-from specterm.decoding.ports import Admission, Ahead, Feedback, Needs, ProposeRow
+from specterm.decoding.ports import Admission, Drafting, Feedback, Needs, ProposeRow, Step
 from specterm.decoding.tree import DraftTree
 
 
@@ -38,11 +38,11 @@ class Naive:
     def catch_up(self, feedback: Sequence[Feedback]) -> None:
         """Nothing to learn."""
 
-    def ahead(self, row: int, limit: int) -> Ahead:
+    def drafting(self, row: int, limit: int) -> Drafting:
         """See `Strider`."""
-        return Ahead()
+        return Drafting()
 
-    def strode(self, row: int, count: int) -> None:
+    def strode(self, row: int, step: Step) -> None:
         """Nothing to remember."""
 
     def release(self, row: int) -> None:

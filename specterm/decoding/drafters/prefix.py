@@ -19,13 +19,12 @@ import torch
 from torch import Tensor
 
 from specterm.decoding.kept_prefix import shared
-from specterm.decoding.ports import Beam, Beams, Block, Chains, Feedback, Gate, LanguageModel, Runner, TokenSteps
+from specterm.decoding.ports import Ahead, Beam, Beams, Block, Chains, Feedback, Gate, LanguageModel, Runner, TokenSteps
 from specterm.decoding.prefill import prefill
 from specterm.decoding.sampling import Warps
 from specterm.decoding.tree import Topology
 
 _Made = TypeVar("_Made")
-_OF_A_CHAIN = 2  # tokens that are pending behind a round: the target's, and before it perhaps the last of the chain
 
 
 def token_steps(model: LanguageModel) -> TokenSteps | None:
@@ -54,7 +53,7 @@ class Prefix(Protocol):
     def advance(self, rows: Sequence[int]) -> Tensor: ...
     def lengths(self, rows: Sequence[int]) -> tuple[int, ...]: ...
     def learn(self, told: Feedback, in_place: int) -> None: ...
-    def stands(self, row: int) -> tuple[int, Sequence[int]] | None: ...
+    def ahead(self, row: int) -> Ahead | None: ...
     def took(self, row: int) -> None: ...
     def greedy_chain(
         self, row: int, most: int, least: float, vocab_size: int
@@ -224,11 +223,13 @@ class DraftPrefix(CachePrefix, InOnePiece):
             self.took(row)
         return found
 
-    def stands(self, row: int) -> tuple[int, Sequence[int]] | None:
-        """How much of the row is in the cache and what is pending, if that is as little as what a round leaves; and
-        None where others write to the cache too."""
+    def ahead(self, row: int) -> Ahead | None:
+        """See `Drafting`; None where the model makes nothing in one piece."""
+        if self.chains is None:
+            return None
+        self._catch_up(row)
         state = self._rows[row]
-        return (state.length, state.pending) if len(state.pending) <= _OF_A_CHAIN else None
+        return Ahead(self._runner, state.length, state.pending)
 
     def took(self, row: int) -> None:
         """What is pending was forwarded."""

@@ -19,7 +19,9 @@ _WORTH = 0.9  # threads must take less than this part of the time of one after t
 
 
 class SideBySide(Protocol):
-    """Runs pieces of work that share nothing; their results keep the order."""
+    """Runs pieces of work that share nothing; their results keep the order. in_turn: one after the other."""
+
+    in_turn: bool
 
     def run(self, work: Sequence[Callable[[], T]]) -> list[T]: ...
     def close(self) -> None: ...
@@ -27,6 +29,8 @@ class SideBySide(Protocol):
 
 class InTurn:
     """One after the other."""
+
+    in_turn = True
 
     def run(self, work: Sequence[Callable[[], T]]) -> list[T]:
         """The result of each piece."""
@@ -39,6 +43,8 @@ class InTurn:
 class Threads:
     """A thread for each piece, the caller's for the first: torch lets go of the interpreter inside its kernels. The
     threads that torch itself computes with are shared out among them, so that there are no more than before."""
+
+    in_turn = False
 
     def __init__(self, pieces: int) -> None:
         self._together = torch.get_num_threads()
@@ -74,6 +80,8 @@ class Streams:
     The streams begin behind what the caller's stream has queued, and the caller's waits for them. A result must be
     read, or used on the caller's stream, before its memory is given back.
     """
+
+    in_turn = False
 
     def __init__(self, device: torch.device, pieces: int) -> None:
         self._device = device

@@ -15,11 +15,11 @@ from specterm.models.compiled.model import declared_forward
 from specterm.models.compiled.words import BeamWord, ModelWord
 
 
-def grow(module: Any, machine: Machine, forward: str, heads: bool) -> None:
-    """The function grow(model, words) of `module`; words: see `BeamWord`. `forward` names the model's, see
+def grow(module: Any, machine: Machine, name: str, forward: str, heads: bool) -> None:
+    """The function NAME(model, words) of `module`; words: see `BeamWord`. `forward` names the model's, see
     `model.forward`; heads: whether it reads features."""
     run, top = declared_forward(module, forward), top_of_row(module, machine)
-    e = Emitter(module, "grow", [POINTER, POINTER], shared=True)
+    e = Emitter(module, name, [POINTER, POINTER], shared=True)
     model, words = e.arguments
     b = e.b
 

@@ -61,6 +61,11 @@ class ModelKind:
         """Of `chains.chain`."""
         return f"chain_{self.name}"
 
+    @property
+    def beams(self) -> str:
+        """Of `beams.grow`."""
+        return f"grow_{self.name}"
+
 
 @cache
 def forward_kernel(machine: Machine, model: ModelKind) -> Kernel:
@@ -93,18 +98,22 @@ def chain_kernel(machine: Machine, model: ModelKind) -> Kernel:
 
 
 @cache
-def stride_kernel(machine: Machine, target: ModelKind, draft: ModelKind | None) -> Kernel:
-    """See `strides.stride`; draft: what makes the chains, if any."""
+def stride_kernel(
+    machine: Machine, target: ModelKind, drafts: tuple[ModelKind, ...], *, beams: bool, tree: bool
+) -> Kernel:
+    """See `strides.stride`; beams: whether the drafts are grown by these, and are not chains."""
     from llvmlite import ir
 
-    from specterm.models.compiled.strides import stride
+    from specterm.models.compiled.strides import Draft, stride
 
     named("walk", walk_kernel(machine))
+    named("move", move_kernel(machine))
     named(target.name, forward_kernel(machine, target))
-    if draft is not None:
-        named(draft.chain, chain_kernel(machine, draft))
+    for draft in drafts:
+        named(draft.beams if beams else draft.chain, (grow_kernel if beams else chain_kernel)(machine, draft))
     module = ir.Module("stride")
-    stride(module, machine, target.name, None if draft is None else draft.chain)
+    made = [Draft(draft.beams if beams else draft.chain, beams) for draft in drafts]
+    stride(module, machine, target.name, made, tree=tree)
     return Library(machine, module).function("stride", [ADDRESS])
 
 
@@ -118,8 +127,8 @@ def grow_kernel(machine: Machine, model: ModelKind) -> Kernel:
     named(model.name, forward_kernel(machine, model))
     module = ir.Module("grow")
     use_row_functions(machine, module)
-    grow(module, machine, model.name, heads=model.front is not None)
-    return Library(machine, module).function("grow", [ADDRESS] * 2)
+    grow(module, machine, model.beams, model.name, heads=model.front is not None)
+    return Library(machine, module).function(model.beams, [ADDRESS] * 2)
 
 
 @cache

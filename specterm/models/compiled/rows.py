@@ -179,11 +179,17 @@ class CompiledLayers:
         if self._generation != cache.generation or self._cache() is not cache:
             self._attach(cache)
         told = (c_int64 * (2 * len(moves)))(*[slot for pair in moves for slot in pair])
-        sizes = self._sizes
-        self._move(
-            self.described_at, len(self._described), row * self._row_floats, 2 * sizes.kv_heads, self._capacity,
-            sizes.head_dim, told, len(moves),
-        )  # fmt: skip
+        self._move(*self._moving(row), told, len(moves))
+
+    def moving(self, cache: SlotCache, row: int) -> tuple[int, ...]:
+        """What `moves.move` is told of a row of `cache`, until that is of another generation."""
+        if self._generation != cache.generation or self._cache() is not cache:
+            self._attach(cache)
+        return self._moving(row)
+
+    def _moving(self, row: int) -> tuple[int, ...]:
+        sizes, offset = self._sizes, row * self._row_floats
+        return self.described_at, len(self._described), offset, 2 * sizes.kv_heads, self._capacity, sizes.head_dim
 
     def _attach(self, cache: SlotCache) -> None:
         """The passes to come are over this cache."""

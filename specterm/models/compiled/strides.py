@@ -1,7 +1,10 @@
-"""Rounds of one row in one call: the draft model's chain, the target's pass over it, the exact rule's walk."""
+"""Rounds of one row in one call: drafts, the target's pass over them, the exact rule's walk."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum, auto
 from typing import Any
 
 from llvmlite import ir
@@ -10,123 +13,236 @@ from specterm.kernels.emitter import I64, POINTER, VOID, Emitter, Value
 from specterm.kernels.machine import Machine
 from specterm.kernels.words import WalkWord
 from specterm.models.compiled.layers import PassWord
+from specterm.models.compiled.merging import Merging
 from specterm.models.compiled.model import declared_forward, word
-from specterm.models.compiled.words import CallWord, ChainWord, StrideWord
-
-COUNT, KEPT, FOLLOWING, BEGUN, DRAFTED, VERIFIED, JUDGED, TOKENS = range(8)
-"""Where a round's figures stand in its record: draft tokens, those kept and the token behind them; the processor's
-ticks when it began and when each of its parts was done; and from the last place on the draft tokens."""
+from specterm.models.compiled.words import BeamWord, CallWord, ChainWord, DrafterWord, StrideWord
 
 
-def stride(module: Any, machine: Machine, forward: str, chain: str | None) -> None:
-    """The function stride(words) of `module`, see `StrideWord`. `forward` names the target's, see `model.forward`;
-    chain: the draft's, see `chains.chain`; None: there is none."""
+class Record(IntEnum):
+    """What is told of a round. The ticks are the processor's, when the round began and when each part was done."""
+
+    COUNT = 0  # draft nodes
+    KEPT = auto()  # how many of them
+    FOLLOWING = auto()  # the token behind those
+    BEGUN = auto()
+    DRAFTED = auto()
+    VERIFIED = auto()
+    JUDGED = auto()
+    LEVELS = auto()  # that all drafters made, of trees; likewise what follows
+    RATE = auto()  # float64: the tokens a second that were expected of it
+    PROMISED = auto()  # float64: the sum of the nodes' scores
+    REST = auto()
+    """From here on: tokens [MOST]; of trees also parents, from 1, and sources [MOST], the nodes kept [DEPTH], and how
+    much of its chain stands in the cache of each drafter."""
+
+
+def record_size(most: int, depth: int, drafters: int, *, tree: bool) -> int:
+    """See `Record`."""
+    return Record.REST + (3 * most + depth + drafters if tree else most)
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """How a model drafts: the name of its `chains.chain`, or of its `beams.grow`."""
+
+    name: str
+    beams: bool = False
+
+
+def stride(module: Any, machine: Machine, forward: str, drafts: Sequence[Draft], *, tree: bool) -> None:
+    """The function stride(words) of `module`, see `StrideWord`. `forward` names the target's, see `model.forward`.
+    Without a tree there is one draft, a chain, or none."""
     run, walk = declared_forward(module, forward), ir.Function(module, ir.FunctionType(VOID, [POINTER]), "walk")
     e = Emitter(module, "stride", [POINTER], shared=True)
     words, b = e.arguments[0], e.b
-    model, walked = (word(e, words, which, POINTER) for which in (StrideWord.MODEL, StrideWord.WALK))
-    most, ids = word(e, words, StrideWord.MOST), word(e, words, StrideWord.IDS, POINTER)
-    drawn, path = word(e, words, StrideWord.DRAWN, POINTER), word(e, words, StrideWord.PATH, POINTER)
-    ends, end_count = word(e, words, StrideWord.ENDS, POINTER), word(e, words, StrideWord.END_COUNT)
+    model, given, call, walked, ids, ends = (
+        word(e, words, which, POINTER)
+        for which in (
+            StrideWord.MODEL, StrideWord.PASS, StrideWord.CALL, StrideWord.WALK, StrideWord.IDS, StrideWord.ENDS
+        )
+    )  # fmt: skip
+    path = word(e, walked, WalkWord.PATH, POINTER)
+    most, depth = word(e, words, StrideWord.MOST), word(e, words, StrideWord.DEPTH)
     start, index = e.variable(I64, word(e, words, StrideWord.START)), e.variable(I64, word(e, words, StrideWord.INDEX))
     count, going, done = (e.variable(I64, I64(n)) for n in (0, 1, 0))
-    draft = None if chain is None else _Draft(e, words, chain)
-
-    def look_for_end(token: Value) -> None:
-        with e.loop(0, end_count) as i, b.if_then(b.icmp_signed("==", e.load(e.at(ends, i, I64), I64), token)):
-            b.store(I64(0), going)
-
+    drafters = [
+        Drafter(e, e.load(e.at(word(e, words, StrideWord.DRAFTERS, POINTER), i, I64), POINTER), draft)
+        for i, draft in enumerate(drafts)
+    ]
+    merging = Merging(e, word(e, words, StrideWord.TREE, POINTER), most) if tree else None
+    rest = b.add(b.mul(most, I64(3)), b.add(depth, I64(len(drafts)))) if tree else most
+    tokens = e.at(ids, 1, I64)
     with e.loop(0, word(e, words, StrideWord.ROUNDS)) as number, b.if_then(_set(b, going)):
-        record = e.at(word(e, words, StrideWord.RECORDS, POINTER), b.mul(number, b.add(most, I64(TOKENS))), I64)
+        size = b.add(rest, I64(int(Record.REST)))
+        record = e.at(word(e, words, StrideWord.RECORDS, POINTER), b.mul(number, size), I64)
 
-        def tell(place: int, value: Value, record: Value = record) -> None:
-            e.store(value, e.at(record, place, I64))
+        def tell(place: Record, value: Value, record: Value = record) -> None:
+            e.store(value, e.at(record, int(place), I64))
 
-        tell(BEGUN, e.ticks(machine))
-        if draft is not None:
-            b.store(draft.make(b.load(index, typ=I64)), count)
-        tell(DRAFTED, e.ticks(machine))
-        nodes, root = b.load(count, typ=I64), b.load(start, typ=I64)
-        with e.loop(0, nodes) as node:
-            token = e.load(e.at(drawn, node, I64), I64)
-            e.store(token, e.at(ids, b.add(node, I64(1)), I64))
-            e.store(token, e.at(record, b.add(node, I64(TOKENS)), I64))
-        given, call = (
-            e.load(e.at(word(e, words, which, POINTER), b.add(nodes, I64(1)), I64), POINTER)
-            for which in (StrideWord.PASSES, StrideWord.CALLS)
-        )
-        _place(e, given, word(e, words, StrideWord.PLACES, POINTER), root)
+        def told(place: int, record: Value = record) -> Value:
+            """Behind so many arrays as long as the most nodes."""
+            return e.at(record, b.add(I64(int(Record.REST)), b.mul(most, I64(place))), I64)
+
+        tell(Record.BEGUN, e.ticks(machine))
+        root, of_round = b.load(start, typ=I64), b.load(index, typ=I64)
+        if merging is not None:
+            merging.begin(len(drafts))
+            for source, drafter in enumerate(drafters):
+                drafter.draft(of_round, merging.worths())
+                merging.add(drafter, source)
+            b.store(merging.choose(tokens, root, told(1), told(2)), count)
+            for place, value in merging.figures():
+                tell(Record[place], value)
+        elif drafters:
+            drafters[0].draft(of_round, None)
+            b.store(drafters[0].copy_chain(tokens), count)
+        nodes = b.load(count, typ=I64)
+        _copy(e, tokens, told(0), nodes)
+        tell(Record.COUNT, nodes)
+        tell(Record.DRAFTED, e.ticks(machine))
+        place_pass(e, given, word(e, words, StrideWord.PLACES, POINTER), root, b.add(nodes, I64(1)))
+        if merging is not None:
+            merging.show(given, b.add(nodes, I64(1)))
+        e.store(b.add(nodes, I64(1)), e.at(call, int(CallWord.JUDGED), I64))
         b.call(run, [model, given, call])
-        tell(VERIFIED, e.ticks(machine))
-        told = ((WalkWord.NODES, nodes), (WalkWord.POSITION, root), (WalkWord.ROUND, b.load(index, typ=I64)))
-        for which, value in told:
+        tell(Record.VERIFIED, e.ticks(machine))
+        for which, value in ((WalkWord.NODES, nodes), (WalkWord.POSITION, root), (WalkWord.ROUND, of_round)):
             e.store(value, e.at(walked, int(which), I64))
         b.call(walk, [walked])
         kept, following = (e.load(e.at(path, i, I64), I64) for i in range(2))
-        tell(COUNT, nodes)
-        tell(KEPT, kept)
-        tell(FOLLOWING, following)
-        with e.loop(0, kept) as node:
-            look_for_end(e.load(e.at(drawn, node, I64), I64))
-        look_for_end(following)
-        if draft is not None:
-            draft.learn(nodes, kept, following)
+        tell(Record.KEPT, kept)
+        tell(Record.FOLLOWING, following)
+        if merging is not None:
+            _copy(e, e.at(path, 2, I64), told(3), kept)
+            merging.move(path, kept, root)
+            _gather(e, tokens, e.at(path, 2, I64), kept)  # from here on the tokens are those that are kept
+        _look_for_ends(e, tokens, kept, following, (ends, word(e, words, StrideWord.END_COUNT)), going)
         e.store(following, ids)
         b.store(b.add(root, b.add(kept, I64(1))), start)
-        b.store(b.add(b.load(index, typ=I64), word(e, words, StrideWord.INDEX_STEP)), index)
+        for source, drafter in enumerate(drafters):
+            in_place = drafter.learn(tokens, kept, following, b.load(start, typ=I64), nodes if not tree else None)
+            if tree:
+                e.store(in_place, e.at(told(3), b.add(depth, I64(source)), I64))
+        b.store(b.add(of_round, word(e, words, StrideWord.INDEX_STEP)), index)
         b.store(b.add(number, I64(1)), done)
-        tell(JUDGED, e.ticks(machine))
+        tell(Record.JUDGED, e.ticks(machine))
     e.store(b.load(done, typ=I64), e.at(words, int(StrideWord.ROUNDS), I64))
     e.end()
 
 
-class _Draft:
-    """The draft's part in a stride: what is pending of it, one token or two, and where they go to."""
+class Drafter:
+    """A model's part in a stride."""
 
-    def __init__(self, e: Emitter, words: Value, chain: str) -> None:
-        self._e, self._chain = e, ir.Function(e.module, ir.FunctionType(VOID, [POINTER] * 6), chain)
-        address = StrideWord.DRAFT, StrideWord.DRAFT_PLACES, StrideWord.DRAFT_IDS, StrideWord.CHAIN
-        self._model, self._places, self._ids, self._words = (word(e, words, which, POINTER) for which in address)
-        self._passes, self._calls = (
-            word(e, words, which, POINTER) for which in (StrideWord.DRAFT_PASSES, StrideWord.DRAFT_CALLS)
+    def __init__(self, e: Emitter, words: Value, draft: Draft) -> None:
+        self._e, self._at, self.beams = e, words, draft.beams
+        kind = ir.FunctionType(VOID, [POINTER] * (2 if draft.beams else 6))
+        self._make = e.module.globals.get(draft.name) or ir.Function(e.module, kind, draft.name)
+        self.words = word(e, words, DrafterWord.WORDS, POINTER)
+        self._ids = word(e, words, DrafterWord.IDS, POINTER)
+
+    def _word(self, which: DrafterWord, kind: Any = I64) -> Value:
+        return word(self._e, self._at, which, kind)
+
+    def draft(self, index: Value, worths: Value | None) -> None:
+        """From what is pending on. index: of the round's first random number; worths: see `BeamWord`."""
+        e, b = self._e, self._e.b
+        pending, start = self._word(DrafterWord.PENDING), self._word(DrafterWord.START)
+        model, given, call, places = (
+            self._word(which, POINTER)
+            for which in (DrafterWord.MODEL, DrafterWord.PASS, DrafterWord.CALL, DrafterWord.PLACES)
         )
-        self._start = e.variable(I64, word(e, words, StrideWord.DRAFT_START))
-        self._pending = e.variable(I64, word(e, words, StrideWord.PENDING))
-        self._logits = word(e, words, StrideWord.DRAFT_LOGITS)
+        last = b.sub(pending, I64(1))
+        place_pass(e, given, places, start, pending)
+        e.store(last, word(e, call, CallWord.PICKS, POINTER))
+        if self.beams:
+            e.store(b.add(start, last), e.at(self.words, int(BeamWord.ROOT), I64))
+            if worths is not None:
+                e.store(worths, e.at(self.words, int(BeamWord.WORTHS), I64))
+            b.call(self._make, [model, self.words])
+            return
+        step, step_call = self._word(DrafterWord.STEP, POINTER), self._word(DrafterWord.STEP_CALL, POINTER)
+        place_pass(e, step, places, b.add(start, last), I64(1))
+        e.store(index, e.at(self.words, int(ChainWord.INDEX), I64))
+        b.call(self._make, [model, given, call, step, step_call, self.words])
 
-    def make(self, index: Value) -> Value:
-        """The round's chain; how many tokens it has."""
+    def chain(self) -> tuple[Value, Value, Value]:
+        """Of a chain: its tokens, their probabilities, and how many there are."""
+        e = self._e
+        drawn, shares = (word(e, self.words, which, POINTER) for which in (ChainWord.DRAWN, ChainWord.SHARES))
+        return drawn, shares, e.load(e.at(drawn, word(e, self.words, ChainWord.MOST), I64), I64)
+
+    def copy_chain(self, tokens: Value) -> Value:
+        """The chain's tokens go there; how many there are."""
+        drawn, _, count = self.chain()
+        _copy(self._e, drawn, tokens, count)
+        return count
+
+    def learn(self, tokens: Value, kept: Value, following: Value, start: Value, count: Value | None) -> Value:
+        """`kept` tokens and the `following` one came next, and the target's next root goes to slot `start`. What a
+        chain wrote of them, all but its last token, stands in the cache and is not pending; returns how much that is.
+        count: of a chain that was the whole draft, whose tokens those are that were kept."""
         e, b = self._e, self._e.b
-        pending, start = b.load(self._pending, typ=I64), b.load(self._start, typ=I64)
-        given, call = (e.load(e.at(each, pending, I64), POINTER) for each in (self._passes, self._calls))
-        step, step_call = (e.load(e.at(each, 1, I64), POINTER) for each in (self._passes, self._calls))
-        _place(e, step, self._places, b.add(start, b.sub(pending, I64(1))))
-        with b.if_then(b.icmp_signed(">", pending, I64(1))):
-            _place(e, given, self._places, start)
-        for which, value in ((CallWord.IDS, b.ptrtoint(self._ids, I64)), (CallWord.LOGITS, self._logits)):
-            e.store(value, e.at(step_call, int(which), I64))
-        e.store(index, e.at(self._words, int(ChainWord.INDEX), I64))
-        b.call(self._chain, [self._model, given, call, step, step_call, self._words])
-        drawn, most = word(e, self._words, ChainWord.DRAWN, POINTER), word(e, self._words, ChainWord.MOST)
-        return e.load(e.at(drawn, most, I64), I64)
+        in_place, going = e.variable(I64, I64(0)), e.variable(I64, I64(1))
+        if count is not None:
+            b.store(b.select(b.icmp_signed("<", kept, count), kept, b.sub(count, I64(1))), in_place)
+        elif not self.beams:
+            drawn, _, own = self.chain()
+            written = b.sub(own, I64(1))
+            with e.loop(0, b.select(b.icmp_signed("<", kept, written), kept, written)) as i:
+                same = b.icmp_signed("==", e.load(e.at(drawn, i, I64), I64), e.load(e.at(tokens, i, I64), I64))
+                b.store(b.select(b.and_(same, _set(b, going)), I64(1), I64(0)), going)
+                b.store(b.add(b.load(in_place, typ=I64), b.load(going, typ=I64)), in_place)
+        stands = b.load(in_place, typ=I64)
+        rest = b.sub(kept, stands)
+        with b.if_else(b.icmp_signed("!=", self._word(DrafterWord.SHARED), I64(0))) as (shared, alone):
+            with shared:
+                e.store(following, self._ids)
+                self._store(DrafterWord.PENDING, I64(1))
+                self._store(DrafterWord.START, start)
+            with alone:
+                before = b.add(self._word(DrafterWord.START), self._word(DrafterWord.PENDING))
+                _copy(e, e.at(tokens, stands, I64), self._ids, rest)
+                e.store(following, e.at(self._ids, rest, I64))
+                self._store(DrafterWord.PENDING, b.add(rest, I64(1)))
+                self._store(DrafterWord.START, b.add(before, stands))
+        return stands
 
-    def learn(self, count: Value, kept: Value, following: Value) -> None:
-        """What was kept of it stands in its cache, but for the last token of the chain, which was never read."""
-        e, b = self._e, self._e.b
-        whole = b.icmp_signed("==", kept, count)
-        last = b.sub(count, I64(1))
-        in_place = b.select(whole, last, kept)
-        b.store(b.add(b.load(self._start, typ=I64), b.add(b.load(self._pending, typ=I64), in_place)), self._start)
-        drawn = word(e, self._words, ChainWord.DRAWN, POINTER)
-        e.store(b.select(whole, e.load(e.at(drawn, last, I64), I64), following), self._ids)
-        e.store(following, e.at(self._ids, 1, I64))
-        b.store(b.select(whole, I64(2), I64(1)), self._pending)
+    def _store(self, which: DrafterWord, value: Value) -> None:
+        self._e.store(value, self._e.at(self._at, int(which), I64))
 
 
-def _place(e: Emitter, given: Value, places: Value, slot: Value) -> None:
-    """One row's pass begins at this slot."""
+def place_pass(e: Emitter, given: Value, places: Value, slot: Value, tokens: Value) -> None:
+    """One row's pass is over so many tokens of a chain, from this slot on."""
     e.store(slot, word(e, given, PassWord.BEGINS, POINTER))
     e.store(e.b.ptrtoint(e.at(places, slot, I64), I64), e.at(given, int(PassWord.POSITIONS), I64))
+    e.store(tokens, e.at(given, int(PassWord.TOKENS), I64))
+
+
+def _look_for_ends(
+    e: Emitter, tokens: Value, kept: Value, following: Value, ends: tuple[Value, Value], going: Value
+) -> None:
+    """Nothing goes on where one of those that came is an end."""
+    b = e.b
+
+    def look(token: Value) -> None:
+        with e.loop(0, ends[1]) as i, b.if_then(b.icmp_signed("==", e.load(e.at(ends[0], i, I64), I64), token)):
+            b.store(I64(0), going)
+
+    with e.loop(0, kept) as i:
+        look(e.load(e.at(tokens, i, I64), I64))
+    look(following)
+
+
+def _copy(e: Emitter, source: Value, target: Value, count: Value) -> None:
+    with e.loop(0, count) as i:
+        e.store(e.load(e.at(source, i, I64), I64), e.at(target, i, I64))
+
+
+def _gather(e: Emitter, tokens: Value, nodes: Value, count: Value) -> None:
+    """The tokens of `nodes`, which are numbered from 1 and rise, go to the front."""
+    with e.loop(0, count) as i:
+        node = e.load(e.at(nodes, i, I64), I64)
+        e.store(e.load(e.at(tokens, e.b.sub(node, I64(1)), I64), I64), e.at(tokens, i, I64))
 
 
 def _set(b: Any, flag: Value) -> Value:

@@ -54,33 +54,67 @@ class ChainWord(IntEnum):
 
 
 class StrideWord(IntEnum):
-    """Of rounds of one row: up to ROUNDS of them; afterwards that word says how many there were."""
+    """Of rounds of one row: up to ROUNDS of them; afterwards that word says how many there were. T tokens are verified
+    in a round: the root and up to MOST nodes; a path has up to DEPTH nodes."""
 
     ROUNDS = 0
-    MOST = auto()  # draft tokens of a round
+    MOST = auto()
+    DEPTH = auto()
     START = auto()  # the slot of the first root
     INDEX = auto()  # of the first random number of a round, and how far it is to the next round's
     INDEX_STEP = auto()
     MODEL = auto()  # the target, see `ModelWord`
-    PASSES = auto()  # addresses [MOST + 2]: its passes over so many tokens
-    CALLS = auto()
+    PASS = auto()  # of 1 + MOST tokens, see `PassWord`; fewer take part
+    CALL = auto()  # likewise, see `CallWord`
     PLACES = auto()  # int64: the positions of its slots
-    IDS = auto()  # int64 [MOST + 1], what the calls' IDS are: the first root in front
-    WALK = auto()  # see `WalkWord`
-    PATH = auto()  # what the walk's PATH is
-    DRAWN = auto()  # what the chain's DRAWN is
+    IDS = auto()  # int64 [1 + MOST], what the call's IDS are: the first root in front
+    WALK = auto()  # see `WalkWord`; its PATH has room for 1 + DEPTH nodes
     ENDS = auto()  # int64 [END_COUNT]: a round that brings one of these is the last one
     END_COUNT = auto()
-    RECORDS = auto()  # int64 [ROUNDS, strides.TOKENS + MOST]
-    DRAFT = auto()  # the model whose chains are drafted
-    DRAFT_PASSES = auto()  # addresses [3], of its passes over one token and two
-    DRAFT_CALLS = auto()
-    DRAFT_PLACES = auto()
-    DRAFT_IDS = auto()  # int64 [2], what is pending, PENDING tokens that go to slots from DRAFT_START on
+    RECORDS = auto()  # int64 [ROUNDS, strides.record_size], see `strides.Record`
+    DRAFTERS = auto()  # addresses, see `DrafterWord`
+    TREE = auto()  # where drafts are trees, see `TreeWord`
+
+
+class DrafterWord(IntEnum):
+    """Of a model that drafts, in strides."""
+
+    MODEL = 0
+    PASS = auto()  # over what is pending, 1 + DEPTH tokens at most
+    CALL = auto()
+    STEP = auto()  # over one token, of chains
+    STEP_CALL = auto()
+    PLACES = auto()  # int64: the positions of its slots
+    IDS = auto()  # int64 [1 + DEPTH], what is pending: PENDING tokens that go to slots from START on
     PENDING = auto()
-    DRAFT_START = auto()
-    DRAFT_LOGITS = auto()  # float32 [MOST, VOCAB], where the chain leaves its logits
-    CHAIN = auto()  # see `ChainWord`
+    START = auto()
+    WORDS = auto()  # see `ChainWord` or `BeamWord`
+    SHARED = auto()  # whether its cache is the target's, which has all true tokens but for the root
+
+
+class TreeWord(IntEnum):
+    """Of trees in strides: of C candidates at most, MOST are verified. Arrays of candidates are as they were found."""
+
+    TOKENS = 0  # int64 [C]
+    PARENTS = auto()  # int64 [C], -1: the root
+    DEPTHS = auto()  # int64 [C]
+    SCORES = auto()  # float64 [C]
+    SOURCES = auto()  # int64 [C], bits
+    NODES = auto()  # int64 [C], by the paths of a level: what each has led to
+    NEXT_NODES = auto()
+    ORDER = auto()  # int64 [MOST], the candidates that are verified, by falling score
+    PLACE = auto()  # int64 [C], where a candidate is among the nodes, from 1
+    ABOVE = auto()  # int64 [T], the parents of nodes, the root's its own
+    SEEN = auto()  # bytes [T, T], what nodes see
+    POSITIONS = auto()  # int64 [T]
+    MOVES = auto()  # int64 [DEPTH, 2]: slots to, and from
+    CACHE = auto()  # what `moves.move` is told: layers, their number, offset, heads, capacity and size
+    RIGHT = auto()  # float64, see `Plan`, and what follows
+    SIZES = auto()  # int64 [SIZE_COUNT]
+    SIZE_COUNT = auto()
+    PASS_S = auto()  # float64 [SIZE_COUNT]
+    DRAFT_S = auto()  # float64 [drafters * DEPTH + 1], by levels
+    WORTHS = auto()  # float64 likewise; 0: all paths always go on
 
 
 class BeamWord(IntEnum):

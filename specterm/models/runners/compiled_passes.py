@@ -78,7 +78,7 @@ class CompiledPasses:
         self.machine, self.places_at = self._layers.machine, self._layers.places_at
         self._held = table, norm, judge, front  # whose memory the words have the addresses of
         self._hidden, self.vocab, self._count = sizes.hidden, judge.out, len(layers)
-        self._max_positions = len(cos)
+        self.max_positions = len(cos)
         self._reads = width if product is None else sizes.hidden  # what the first layer reads, without a norm
         kind = str(table.dtype).removeprefix("torch.")
         begins = None if front is None else (front.kind, judge.kind if product is None else product.kind)
@@ -145,7 +145,7 @@ class CompiledPasses:
         rows, width = len(block.rows), block.width
         call, b = self._call(rows, width), self._layers.buffers(rows, width)
         begins = [start + block.first for start in block.starts]
-        self._layers.begin(cache, block.rows, begins, b, places(block, self._max_positions), sight(block))
+        self._layers.begin(cache, block.rows, begins, b, places(block, self.max_positions), sight(block))
         ids = block.ids.contiguous()
         judged = width if last is None else 1
         logits, states = torch.empty((rows, judged, self.vocab)), None
@@ -213,7 +213,7 @@ class CompiledPasses:
         if room is None or room.depth < depth:
             if len(self._beam_rooms) >= _MOST_ROOMS:
                 self._beam_rooms.clear()
-            room = self._made_room(layers, ranks, depth, found, None if features is None else tapped)
+            room = self.beam_room(layers, ranks, depth, found, None if features is None else tapped)
             self._beam_rooms[size] = room
         room.words[BeamWord.DEPTH] = depth
         passes, words, width = self._layers, room.words, len(tokens)
@@ -235,7 +235,7 @@ class CompiledPasses:
             if features is not None:
                 own.words[_READ_WIDTH] = self._reads
         words[BeamWord.CHOICE], words[BeamWord.ROOT] = choice, start + width - 1
-        words[BeamWord.POSITIONS] = self._max_positions
+        words[BeamWord.POSITIONS] = self.max_positions
         words[BeamWord.TOKEN_IDS] = 0 if token_ids is None else token_ids.data_ptr()
         words[BeamWord.WORTHS] = 0
         if gate is not None:
@@ -247,7 +247,7 @@ class CompiledPasses:
         self._grow(self.model_at, words)
         return room.read()
 
-    def _made_room(self, layers: int, ranks: int, depth: int, found: int, tapped: int | None) -> BeamRoom:
+    def beam_room(self, layers: int, ranks: int, depth: int, found: int, tapped: int | None) -> BeamRoom:
         """With the passes over the nodes of a level, by how many they are. tapped: of heads."""
         room = BeamRoom(ranks, depth, found, self.vocab, self._hidden)
         for count in range(1, ranks + 1):
@@ -275,6 +275,10 @@ class CompiledPasses:
     def over(self, cache: SlotCache, row: int, b: Buffers) -> None:
         """See `CompiledLayers`."""
         self._layers.over(cache, row, b)
+
+    def moving(self, cache: SlotCache, row: int) -> tuple[int, ...]:
+        """See `CompiledLayers`."""
+        return self._layers.moving(cache, row)
 
     def move(self, cache: SlotCache, row: int, moves: Sequence[tuple[int, int]]) -> None:
         """See `Move`; `cache` has all layers."""

@@ -12,13 +12,12 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from specterm.decoding.ports import FINAL_NORM, Ahead, Block, Step
+from specterm.decoding.ports import FINAL_NORM, Block, Drafting, Step
 from specterm.decoding.sampling import Warps
 from specterm.decoding.tree import Topology
 from specterm.models.attention import grouped_attention, grouped_mask, rotate_, signed
@@ -36,7 +35,7 @@ from specterm.models.runners.early_exit import EarlyExit
 from specterm.models.runners.graphs import ForwardGraphs, Update
 from specterm.models.runners.in_one_call import InOneCall, LlamaExit
 from specterm.models.runners.one_row import OneRow
-from specterm.models.runners.strides import CompiledStrides
+from specterm.models.runners.strides import StridesByDraft
 from specterm.models.weights import ReadTensor, weight_files
 
 _FAMILIES = {"llama", "mistral", "qwen2", "qwen3"}
@@ -149,8 +148,7 @@ class LlamaRunner(Cached, InOneCall):
         self._masks = Masks(shape.heads // shape.kv_heads, self._inner, device, max_positions)
         if device.type == "cuda":
             self._graphs = ForwardGraphs(self._captured, device, max_positions)
-        # By what computes their drafts, or for the target where there are none.
-        self._strides = WeakKeyDictionary[CompiledPasses, CompiledStrides]()
+        self._strides = StridesByDraft()
         self._few: OneRow | CompiledPasses | None = None
         if device.type == "cpu" and self._inner == torch.float32:
             model, tables = (self._attention_norms, self._layers, self._embedding), (self._cos, self._sin)
@@ -223,27 +221,26 @@ class LlamaRunner(Cached, InOneCall):
 
     @torch.inference_mode()
     def stride(
-        self, row: int, start: int, root: int, rounds: int, ahead: Ahead, warps: Warps, key: int, first: int,
+        self, row: int, start: int, root: int, rounds: int, drafting: Drafting, warps: Warps, key: int, first: int,
         ends: tuple[int, ...],
     ) -> list[Step] | None:  # fmt: skip
         """See `Strides`."""
         if warps.filter_value is not None:
             return None
-        further = (rounds - 1) * (1 + ahead.most) + ahead.most  # tokens that may come behind the first root
-        target, draft = self.compiled(row, start, start + further + 1), None
-        if ahead.model is not None:
-            if isinstance(ahead.model, LlamaRunner):
-                begin = ahead.start + len(ahead.pending)
-                draft = ahead.model.compiled(row, ahead.start, begin + further)
-            if draft is None:
+        before = (rounds - 1) * (1 + drafting.depth)  # tokens that may come before the last root, the first one besides
+        target = self.compiled(row, start, start + before + drafting.most + 1)
+        drafts = []
+        for ahead in drafting.models:
+            if not isinstance(ahead.model, InOneCall):
                 return None
-        if target is None:
+            end = ahead.start + len(ahead.pending) + before + drafting.width * drafting.depth
+            drafts.append(ahead.model.compiled(row, ahead.start, end - 1))
+        computing = [draft for draft in drafts if draft is not None]
+        if target is None or len(computing) < len(drafts):
             return None
-        drafting = None if draft is None else draft[0]
-        strides = self._strides.get(drafting or target[0])
-        if strides is None or strides.most < ahead.most:
-            strides = self._strides[drafting or target[0]] = CompiledStrides(target[0], drafting, ahead.most)
-        return strides.run(target, draft, row, start, root, rounds, ahead, warps, key, first, ends)
+        return self._strides.of(target, computing, drafting).run(
+            target, computing, row, start, root, rounds, drafting, warps, key, first, ends
+        )
 
     def early_exit(self, layers: int) -> EarlyExit:
         """See `Runner`."""

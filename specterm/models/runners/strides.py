@@ -4,76 +4,84 @@ from __future__ import annotations
 
 import time
 import weakref
-from collections.abc import Callable, Mapping
-from ctypes import Array, addressof, c_int64
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from ctypes import Array, addressof, c_byte, c_double, c_int64
 from enum import IntEnum
 from typing import TypeAlias, TypeVar
 
 import torch
 
 from specterm.decoding.host import ToldWarps
-from specterm.decoding.ports import Ahead, Step
+from specterm.decoding.ports import Ahead, Drafting, Grown, Plan, Step
 from specterm.decoding.sampling import ROUND_STRIDE, Purpose, Warps, purpose_key
 from specterm.kernels.words import WalkWord
 from specterm.models.cache import SlotCache
 from specterm.models.compiled.kernels import stride_kernel
-from specterm.models.compiled.strides import BEGUN, JUDGED, TOKENS
-from specterm.models.compiled.words import CallWord, ChainWord, StrideWord
+from specterm.models.compiled.strides import Record, record_size
+from specterm.models.compiled.words import BeamWord, CallWord, ChainWord, DrafterWord, StrideWord, TreeWord
 from specterm.models.runners.compiled_passes import Call, CompiledPasses
-from specterm.models.runners.rooms import ChainRoom, single_bits
+from specterm.models.runners.rooms import BeamRoom, ChainRoom, double_bits, from_double_bits, single_bits
 
 Computing: TypeAlias = tuple[CompiledPasses, SlotCache, int]
 """What computes, its cache, and how many layers take part."""
-# As plain numbers: members of enums are slow to index with.
-_ROUNDS, _MOST, _START, _INDEX, _ENDS, _END_COUNT, _RECORDS, _PENDING, _DRAFT_START = map(
-    int,
-    (
-        StrideWord.ROUNDS,
-        StrideWord.MOST,
-        StrideWord.START,
-        StrideWord.INDEX,
-        StrideWord.ENDS,
-        StrideWord.END_COUNT,
-        StrideWord.RECORDS,
-        StrideWord.PENDING,
-        StrideWord.DRAFT_START,
-    ),
-)
-_LAWS, _WARPS = int(WalkWord.LAWS), int(WalkWord.WARPS)
-_CHAIN_MOST, _LEAST, _CHAIN_WARPS, _CHAIN_KEY, _CHAIN_LAWS = map(
-    int, (ChainWord.MOST, ChainWord.LEAST, ChainWord.WARPS, ChainWord.KEY, ChainWord.LAWS)
-)
-_Word = TypeVar("_Word", bound=IntEnum)
 _KEYS = {
     WalkWord.TARGET_KEY: Purpose.TARGET,
     WalkWord.RATIO_KEY: Purpose.RATIO,
     WalkWord.RESIDUAL_KEY: Purpose.RESIDUAL,
 }
+_Word = TypeVar("_Word", bound=IntEnum)
+# As plain numbers: members of enums are slow to index with.
+_ROUNDS, _START, _INDEX, _ENDS, _END_COUNT, _RECORDS = map(
+    int,
+    (
+        StrideWord.ROUNDS,
+        StrideWord.START,
+        StrideWord.INDEX,
+        StrideWord.ENDS,
+        StrideWord.END_COUNT,
+        StrideWord.RECORDS,
+    ),
+)
+_WARPS, _PENDING, _BEGIN = int(WalkWord.WARPS), int(DrafterWord.PENDING), int(DrafterWord.START)
+_LEAST, _CHAIN_WARPS, _KEY = int(ChainWord.LEAST), int(ChainWord.WARPS), int(ChainWord.KEY)
+_TOLD = int(Record.REST)
+_MOST_WAYS = 16
+"""In which drafts are made, that are remembered: each has room for logits."""
 
 
 class CompiledStrides:
-    """Strides of one target, whose drafts, if any, are chains of up to `most` tokens of one model; not for two threads
-    at once, and only as long as both are there."""
+    """Strides of one target, whose drafts are made by certain models in a certain way; not for two threads at once, and
+    only as long as all models are there."""
 
-    def __init__(self, target: CompiledPasses, draft: CompiledPasses | None, most: int) -> None:
-        self.most = most
-        self._kernel = stride_kernel(target.machine, target.kind, None if draft is None else draft.kind)
+    def __init__(self, target: CompiledPasses, drafts: Sequence[Computing], drafting: Drafting) -> None:
+        most, depth = drafting.most, drafting.depth
+        kinds = tuple(draft[0].kind for draft in drafts)
+        beams = drafting.width > 1
+        self._kernel = stride_kernel(target.machine, target.kind, kinds, beams=beams, tree=drafting.tree)
+        self._most, self._depth, self._drafters = most, depth, len(drafts)
+        self._size = record_size(most, depth, len(drafts), tree=drafting.tree)
         self._words, self._walk, self._warps = _integers(len(StrideWord)), _integers(len(WalkWord)), ToldWarps()
-        self._ids, self._path, self._records = _integers(most + 1), _integers(most + 3), _integers(0)
+        self._ids, self._path, self._records = _integers(most + 1), _integers(depth + 3), _integers(0)
         self._logits, self._room = torch.empty((most + 1, target.vocab)), torch.empty((2, target.vocab))
-        self._passes = _Passes(target, most + 1, addressof(self._ids), self._logits.data_ptr(), whole=True)
+        self._pass = _Pass(target, most + 1, addressof(self._ids), self._logits.data_ptr())
         self._ends: tuple[tuple[int, ...], Array[c_int64]] = (), _integers(0)
+        self._models = [_Drafter(draft, drafting, target.vocab) for draft in drafts]
+        self._addresses = (c_int64 * len(drafts))(*[addressof(model.words) for model in self._models])
+        self._tree = _Tree(drafting, len(drafts)) if drafting.tree else None
         _tell(
             self._words,
             {
+                StrideWord.MOST: most,
+                StrideWord.DEPTH: depth,
                 StrideWord.INDEX_STEP: ROUND_STRIDE,
                 StrideWord.MODEL: target.model_at,
-                StrideWord.PASSES: addressof(self._passes.passes),
-                StrideWord.CALLS: addressof(self._passes.calls),
+                StrideWord.PASS: self._pass.buffers.at,
+                StrideWord.CALL: self._pass.call.at,
                 StrideWord.PLACES: target.places_at,
                 StrideWord.IDS: addressof(self._ids),
                 StrideWord.WALK: addressof(self._walk),
-                StrideWord.PATH: addressof(self._path),
+                StrideWord.DRAFTERS: addressof(self._addresses),
+                StrideWord.TREE: 0 if self._tree is None else addressof(self._tree.words),
             },
         )
         _tell(
@@ -81,124 +89,248 @@ class CompiledStrides:
             {
                 WalkWord.LOGITS: self._logits.data_ptr(),
                 WalkWord.VOCAB: target.vocab,
+                WalkWord.TOKENS: addressof(self._ids) + 8,
+                WalkWord.PARENTS: 0 if self._tree is None else addressof(self._tree.above),
+                WalkWord.LAWS: self._models[0].laws_at if self._models else 0,
                 WalkWord.ROOM: self._room.data_ptr(),
                 WalkWord.PATH: addressof(self._path),
             },
         )
-        self._chains = None if draft is None else _Chains(draft, most, target.vocab, self._words)
-        if self._chains is not None:
-            self._walk[WalkWord.TOKENS] = self._chains.room.drawn_at
 
     def run(
-        self, target: Computing, draft: Computing | None, row: int, start: int, root: int, rounds: int, ahead: Ahead,
-        warps: Warps, key: int, first: int, ends: tuple[int, ...],
+        self, target: Computing, drafts: Sequence[Computing], row: int, start: int, root: int, rounds: int,
+        drafting: Drafting, warps: Warps, key: int, first: int, ends: tuple[int, ...],
     ) -> list[Step]:  # fmt: skip
         """See `Strides`; the caches have room and all layers, and know that they are about to be written."""
-        words, walk, size = self._words, self._walk, TOKENS + ahead.most
-        self._passes.over(target, row)
-        walk[_LAWS] = 0 if draft is None or self._chains is None else self._chains.tell(draft, ahead, row, key)
-        if len(self._records) < rounds * size:
-            self._records = _integers(rounds * size)
+        words = self._words
+        if self._pass.over(target, row) and self._tree is not None:
+            self._tree.over(target, row)
+        for model, draft, ahead in zip(self._models, drafts, drafting.models, strict=True):
+            model.tell(draft, ahead, drafting, row, key)
+        if self._tree is not None and drafting.plan is not None:
+            self._tree.follow(drafting.plan, self._models)
+        if len(self._records) < rounds * self._size:
+            self._records = _integers(rounds * self._size)
             words[_RECORDS] = addressof(self._records)
         if self._ends[0] != ends:
             self._ends = ends, (c_int64 * len(ends))(*ends)
             words[_ENDS], words[_END_COUNT] = addressof(self._ends[1]), len(ends)
-        words[_ROUNDS], words[_MOST], words[_START], words[_INDEX] = rounds, ahead.most, start, first * ROUND_STRIDE
+        words[_ROUNDS], words[_START], words[_INDEX] = rounds, start, first * ROUND_STRIDE
         self._ids[0] = root
-        walk[_WARPS] = self._warps.of(warps)
+        self._walk[_WARPS] = self._warps.of(warps)
         if not warps.greedy:
-            _tell(walk, {word: purpose_key(key, purpose) for word, purpose in _KEYS.items()})
+            _tell(self._walk, {word: purpose_key(key, purpose) for word, purpose in _KEYS.items()})
         began = time.perf_counter()
         self._kernel(words)
-        return self._steps(words[_ROUNDS], size, time.perf_counter() - began)
+        return self._steps(words[_ROUNDS], time.perf_counter() - began)
 
-    def _steps(self, rounds: int, size: int, seconds: float) -> list[Step]:
+    def _steps(self, rounds: int, seconds: float) -> list[Step]:
         """Those of the last call, which took so many seconds."""
-        records = self._records
-        tick = seconds / (records[(rounds - 1) * size + JUDGED] - records[BEGUN])
+        records, size = self._records, self._size
+        tick = seconds / (records[(rounds - 1) * size + Record.JUDGED] - records[Record.BEGUN])
         steps = []
         for at in range(0, rounds * size, size):
-            count, kept, following, begun, drafted, verified, judged = records[at : at + TOKENS]
-            tokens = tuple(records[at + TOKENS : at + TOKENS + count]) if count else ()
+            count, kept, following, begun, drafted, verified, judged, levels, rate, promised = records[at : at + _TOLD]
+            rest = at + _TOLD
+            tokens = tuple(records[rest : rest + count]) if count else ()
+            path: Sequence[int] = range(1, kept + 1)
+            grown = None
+            if self._tree is not None:
+                above, told, nodes = rest + self._most, rest + 2 * self._most, rest + 3 * self._most
+                path, stands = records[nodes : nodes + kept], nodes + self._depth
+                grown = Grown(
+                    tuple([parent - 1 for parent in records[above : above + count]]),
+                    tuple(records[told : told + count]),
+                    levels,
+                    from_double_bits(rate),
+                    from_double_bits(promised),
+                    tuple(records[stands : stands + self._drafters]),
+                )
             draft_s, verify_s = tick * (drafted - begun), tick * (verified - drafted)
-            steps.append(Step(tokens, kept, following, draft_s, verify_s, tick * (judged - verified)))
+            steps.append(Step(tokens, path, following, draft_s, verify_s, tick * (judged - verified), grown))
         return steps
 
 
-class _Passes:
-    """Passes of one model over one token of a row, two, ..., which are told once what stays the same."""
+class StridesByDraft:
+    """Those of one target, by how drafts are made; they are made when they are needed first."""
 
-    def __init__(self, model: CompiledPasses, widest: int, ids_at: int, logits_at: int, *, whole: bool) -> None:
-        """whole: logits are wanted after all tokens, otherwise after the last one."""
-        self.passes, self.calls = _integers(widest + 1), _integers(widest + 1)
-        self._buffers = [model.made(width) for width in range(1, widest + 1)]
-        self._told = [Call(1) for _ in self._buffers]
-        self._where = ids_at, logits_at, whole
+    def __init__(self) -> None:
+        self._made: dict[Hashable, tuple[tuple[Callable[[], CompiledPasses | None], ...], CompiledStrides]] = {}
+
+    def of(self, target: Computing, drafts: Sequence[Computing], drafting: Drafting) -> CompiledStrides:
+        """For `drafting` by these models."""
+        how = drafting.width, drafting.depth, drafting.most, drafting.tree, drafting.warps.greedy
+        key = (*how, *[(id(model), layers) for model, _, layers in drafts])
+        held, made = self._made.get(key, ((), None))
+        if made is None or any(own() is not draft[0] for own, draft in zip(held, drafts, strict=True)):
+            if len(self._made) >= _MOST_WAYS:
+                self._made.clear()
+            # They have the addresses of the models, and are not to be what keeps those.
+            held, made = tuple(weakref.ref(model) for model, *_ in drafts), CompiledStrides(target[0], drafts, drafting)
+            self._made[key] = held, made
+        return made
+
+
+class _Pass:
+    """A model's pass over a few tokens of a row, of which up to so many take part."""
+
+    def __init__(self, model: CompiledPasses, widest: int, ids_at: int, logits_at: int) -> None:
+        self.buffers, self.call = model.made(widest), Call(1)
+        self._where = ids_at, logits_at
         self._over: tuple[Callable[[], SlotCache | None], int, int] = lambda: None, 0, 0
-        for width, (b, call) in enumerate(zip(self._buffers, self._told, strict=True), start=1):
-            self.passes[width], self.calls[width] = b.at, call.at
 
-    def over(self, computing: Computing, row: int) -> None:
-        """They are about to be taken, over a row of this cache."""
+    def over(self, computing: Computing, row: int, *, last: bool = False) -> bool:
+        """It is over a row of this cache, and logits are wanted after all tokens or after the `last` one; whether it
+        was over another."""
         model, cache, layers = computing
         held, generation, own = self._over
         if held() is cache and generation == cache.generation and own == row:
-            return
-        ids_at, logits_at, whole = self._where
-        for width, (b, call) in enumerate(zip(self._buffers, self._told, strict=True), start=1):
-            model.over(cache, row, b)
-            model.ask(call, ids_at, layers, width if whole else 1, logits_at)
-            if not whole and width > 1:
-                call.picks[0], call.words[CallWord.PICKS] = width - 1, call.picks_at
+            return False
+        model.over(cache, row, self.buffers)
+        ids_at, logits_at = self._where
+        model.ask(self.call, ids_at, layers, 1, logits_at)
+        if last:
+            self.call.words[CallWord.PICKS] = self.call.picks_at
         self._over = weakref.ref(cache), cache.generation, row
+        return True
 
 
-class _Chains:
-    """What the draft model of strides is told."""
+class _Drafter:
+    """A model that drafts."""
 
-    def __init__(self, draft: CompiledPasses, most: int, vocab: int, words: Array[c_int64]) -> None:
-        self.room = room = ChainRoom(most, draft.vocab)
-        self._words, self._vocab, self._ids, self._warps = words, vocab, _integers(2), ToldWarps()
-        self._passes = _Passes(draft, 2, addressof(self._ids), room.logits_at, whole=False)
+    def __init__(self, computing: Computing, drafting: Drafting, vocab: int) -> None:
+        model, _, layers = computing
+        width, depth = drafting.width, drafting.depth
+        self.words, self._ids = _integers(len(DrafterWord)), _integers(depth + 1)
+        self._chain = ChainRoom(depth, model.vocab) if width == 1 else None
+        self.beam = None if self._chain is not None else model.beam_room(layers, width, depth, width, None)
+        logits_at = (self._chain or self.beam).logits.data_ptr()  # type: ignore[union-attr]  # there is one of them
+        self._pass = _Pass(model, depth + 1, addressof(self._ids), logits_at)
+        self._step = _Pass(model, 1, addressof(self._ids), logits_at)
+        self._warps, self.laws_at = ToldWarps(), 0
         _tell(
-            words,
+            self.words,
             {
-                StrideWord.DRAWN: room.drawn_at,
-                StrideWord.DRAFT: draft.model_at,
-                StrideWord.DRAFT_PASSES: addressof(self._passes.passes),
-                StrideWord.DRAFT_CALLS: addressof(self._passes.calls),
-                StrideWord.DRAFT_PLACES: draft.places_at,
-                StrideWord.DRAFT_IDS: addressof(self._ids),
-                StrideWord.DRAFT_LOGITS: room.logits_at,
-                StrideWord.CHAIN: addressof(room.words),
+                DrafterWord.MODEL: model.model_at,
+                DrafterWord.PASS: self._pass.buffers.at,
+                DrafterWord.CALL: self._pass.call.at,
+                DrafterWord.STEP: self._step.buffers.at,
+                DrafterWord.STEP_CALL: self._step.call.at,
+                DrafterWord.PLACES: model.places_at,
+                DrafterWord.IDS: addressof(self._ids),
+                DrafterWord.SHARED: int(drafting.models[0].shared),
             },
         )
+        choice = min(vocab, model.vocab)
+        if self._chain is not None:
+            self._of_chains(self._chain, drafting, vocab, choice)
+        elif self.beam is not None:
+            self._of_beams(self.beam, drafting, choice, model.max_positions)
+
+    def _of_chains(self, room: ChainRoom, drafting: Drafting, vocab: int, choice: int) -> None:
+        self.words[DrafterWord.WORDS] = addressof(room.words)
+        if not drafting.warps.greedy:
+            room.laws_of(vocab)
+            self.laws_at = room.laws_at
         _tell(
             room.words,
             {
-                ChainWord.CHOICE: min(vocab, draft.vocab),
+                ChainWord.MOST: drafting.depth,
+                ChainWord.CHOICE: choice,
                 ChainWord.DRAWN: room.drawn_at,
                 ChainWord.SHARES: room.shares_at,
+                ChainWord.LAWS: room.laws_at,
                 ChainWord.WIDTH: vocab,
                 ChainWord.ROOM: room.scratch_at,
             },
         )
 
-    def tell(self, draft: Computing, ahead: Ahead, row: int, key: int) -> int:
-        """What the next stride's chains are; where their laws will be, 0 for greedy ones."""
-        room, words = self.room, self._words
-        self._passes.over(draft, row)
+    def _of_beams(self, room: BeamRoom, drafting: Drafting, choice: int, positions: int) -> None:
+        self.words[DrafterWord.WORDS] = addressof(room.words)
+        _tell(
+            room.words,
+            {
+                BeamWord.DEPTH: drafting.depth,
+                BeamWord.CHOICE: choice,
+                BeamWord.POSITIONS: positions,
+                BeamWord.FIRST_PASS: self._pass.buffers.at,
+                BeamWord.FIRST_CALL: self._pass.call.at,
+                BeamWord.TOKEN_IDS: 0,
+                BeamWord.WORTHS: 0,
+            },
+        )
+
+    def tell(self, computing: Computing, ahead: Ahead, drafting: Drafting, row: int, key: int) -> None:
+        """What the next stride's drafts begin with."""
+        self._pass.over(computing, row, last=True)
         for place, token in enumerate(ahead.pending):
             self._ids[place] = token
-        words[_PENDING], words[_DRAFT_START] = len(ahead.pending), ahead.start
-        room.words[_CHAIN_MOST], room.words[_LEAST] = ahead.most, single_bits(ahead.least)
-        if ahead.warps.greedy:
-            room.words[_CHAIN_WARPS] = 0
-            return 0
-        room.laws_of(self._vocab)
-        room.words[_CHAIN_WARPS] = self._warps.of(ahead.warps)
-        room.words[_CHAIN_KEY], room.words[_CHAIN_LAWS] = purpose_key(key, Purpose.DRAFT), room.laws_at
-        return room.laws_at
+        self.words[_PENDING], self.words[_BEGIN] = len(ahead.pending), ahead.start
+        if self.beam is not None:
+            offset = int(self._pass.buffers.offsets[0])
+            for own in self.beam.level_buffers:
+                own.offsets[0] = offset
+        elif self._chain is not None:
+            self._step.over(computing, row)
+            words, greedy = self._chain.words, drafting.warps.greedy
+            words[_LEAST], words[_CHAIN_WARPS] = single_bits(drafting.least), 0
+            if not greedy:
+                words[_CHAIN_WARPS], words[_KEY] = self._warps.of(drafting.warps), purpose_key(key, Purpose.DRAFT)
+
+
+class _Tree:
+    """What the drafters' candidates become."""
+
+    def __init__(self, drafting: Drafting, drafters: int) -> None:
+        width, depth, most = drafting.width, drafting.depth, drafting.most
+        every = drafters * (width + (depth - 1) * width * width)
+        self.words, self.above = _integers(len(TreeWord)), _integers(most + 1)
+        self._arrays = {
+            TreeWord.TOKENS: _integers(every),
+            TreeWord.PARENTS: _integers(every),
+            TreeWord.DEPTHS: _integers(every),
+            TreeWord.SCORES: _integers(every),
+            TreeWord.SOURCES: _integers(every),
+            TreeWord.NODES: _integers(width * width),
+            TreeWord.NEXT_NODES: _integers(width * width),
+            TreeWord.ORDER: _integers(most),
+            TreeWord.PLACE: _integers(every),
+            TreeWord.ABOVE: self.above,
+            TreeWord.POSITIONS: _integers(most + 1),
+            TreeWord.MOVES: _integers(2 * depth),
+            TreeWord.CACHE: _integers(6),
+        }
+        self._seen = (c_byte * ((most + 1) ** 2))()
+        self._plan: Plan | None = None
+        self._figures: list[Array[c_int64] | Array[c_double]] = []  # whose addresses the words have
+        _tell(self.words, {word: addressof(array) for word, array in self._arrays.items()})
+        self.words[TreeWord.SEEN] = addressof(self._seen)
+
+    def over(self, computing: Computing, row: int) -> None:
+        """The nodes that are kept are those of a row of this cache."""
+        model, cache, _ = computing
+        for place, value in enumerate(model.moving(cache, row)):
+            self._arrays[TreeWord.CACHE][place] = value
+
+    def follow(self, plan: Plan, models: Sequence[_Drafter]) -> None:
+        """Decide as it says."""
+        if plan is self._plan:
+            return
+        self._plan = plan
+        tables: dict[TreeWord, Array[c_int64] | Array[c_double]] = {
+            TreeWord.SIZES: (c_int64 * len(plan.sizes))(*plan.sizes),
+            TreeWord.PASS_S: (c_double * len(plan.sizes))(*plan.pass_s),
+            TreeWord.DRAFT_S: (c_double * len(plan.draft_s))(*plan.draft_s),
+            TreeWord.WORTHS: (c_double * len(plan.worths))(*plan.worths),
+        }
+        self._figures = list(tables.values())
+        _tell(self.words, {word: addressof(array) for word, array in tables.items()})
+        self.words[TreeWord.SIZE_COUNT] = len(plan.sizes)
+        self.words[TreeWord.RIGHT] = double_bits(plan.right)
+        for model in models:
+            if model.beam is not None:
+                words = model.beam.words
+                words[BeamWord.RIGHT], words[BeamWord.PATH] = double_bits(plan.right), double_bits(plan.path)
 
 
 def _integers(count: int) -> Array[c_int64]:

@@ -56,7 +56,7 @@ from specterm.events import (
 )
 
 _ARRIVAL_POLL_S = 0.02
-_MOST_ROUNDS = 8  # that are done together
+_MOST_ROUNDS = 12  # that are done together
 
 
 @dataclass(frozen=True, slots=True)
@@ -352,14 +352,11 @@ class DecodeLoop:
         row.round += 1
         path = outcome.path
         own: Origin = "plain" if not outcome.tokens else "correction" if outcome.corrected else "bonus"
-        p: Sequence[float | None] = outcome.p if outcome.p is not None else (None,) * len(outcome.tokens)
         origins: list[Origin] = ["accepted"] * len(path)
         texts = self._texts(row, outcome) if self._settings.record.probs else None
-        emitted = row.emit(
-            [*(outcome.tokens[node - 1] for node in path), outcome.next_token],
-            [*origins, own],
-            [*(p[node - 1] for node in path), outcome.next_p],
-        )
+        tokens = [outcome.tokens[node - 1] for node in path]
+        p: Sequence[float | None] = [None] * len(path) if outcome.p is None else [outcome.p[node - 1] for node in path]
+        emitted = row.emit([*tokens, outcome.next_token], [*origins, own], [*p, outcome.next_p])
         if self._process is not None:
             self._process.emitted(row.slot, [token.id for token in emitted])
         states: list[NodeState] = outcome.states

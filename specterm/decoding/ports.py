@@ -5,6 +5,7 @@ B is the number of rows that take part, T the tokens of each in a forward (root 
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, runtime_checkable
@@ -114,6 +115,16 @@ class Ahead:
 
 
 @dataclass(frozen=True, slots=True)
+class Lookup:
+    """What the drafts of the next rounds of a row are looked up in: the text, int64, and the longest and shortest of
+    its ends that are looked up, in tokens. Each token is what followed such an end the last time."""
+
+    text: array[int]
+    longest: int
+    shortest: int
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """How many paths go on and how many nodes are verified, by what is known of costs; see `CalibratedBudget`.
 
@@ -132,11 +143,12 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Drafting:
-    """How the drafts of the next rounds of a row are made, where that is all up to models.
+    """How the drafts of the next rounds of a row are made, where the drafter need not be asked.
 
-    Without models there are none. Otherwise each makes beams of `width` paths, or where that is 1 a chain, of `depth`
-    tokens; several models', and beams, make one tree, of which `most` nodes are verified, or as many as `plan` says.
-    rounds: how many there is room for. least: see `Chains`, of one greedy chain. warps: what chains are drawn by.
+    Without models they are looked up, if there is a `lookup`, or there are none. Otherwise each model makes beams of
+    `width` paths, or where that is 1 a chain, of `depth` tokens; several models', and beams, make one tree, of which
+    `most` nodes are verified, or as many as `plan` says. rounds: how many there is room for. least: see `Chains`, of
+    one greedy chain. warps: what chains are drawn by.
     """
 
     models: Sequence[Ahead] = ()
@@ -148,6 +160,7 @@ class Drafting:
     least: float = 0.0
     warps: Warps = Warps(temperature=0.0)
     plan: Plan | None = None
+    lookup: Lookup | None = None
 
 
 class Grown(NamedTuple):
@@ -396,7 +409,7 @@ class RecallsPrompts(Protocol):
 
 @runtime_checkable
 class Strider(Protocol):
-    """What a drafter may offer besides `Drafter`, if its drafts are up to models, or empty: rounds can be done without
+    """What a drafter may offer besides `Drafter`, if what it does can be told beforehand: rounds are done without
     it."""
 
     def drafting(self, row: int, limit: int) -> Drafting | None:

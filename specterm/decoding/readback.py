@@ -45,9 +45,7 @@ class Outcome:
     def corrected(self) -> bool:
         """Whether the target's own token stands where draft tokens were refused, and not behind a whole branch."""
         last = self.path[-1] - 1 if self.path else -1
-        return any(
-            state == "rejected" and parent == last for state, parent in zip(self.states, self.parents, strict=True)
-        )
+        return ("rejected", last) in zip(self.states, self.parents, strict=True)
 
 
 def step_outcome(step: Step) -> Outcome:

@@ -63,15 +63,17 @@ class Row:
         self, tokens: Sequence[int], origins: Sequence[Origin], p: Sequence[float | None]
     ) -> tuple[EmittedToken, ...]:
         """Append tokens until one ends the row; returns what was emitted."""
-        emitted = []
+        emitted, output, stream = [], self.output, self._stream
         for token, origin, probability in zip(tokens, origins, p, strict=True):
-            self.output.append(token)
-            piece = "" if token in self._eos else self._stream.push(token)
+            output.append(token)
+            piece = ""
             if token in self._eos:
                 self.reason = "eos"
-            elif self._stream.stopped:
+            else:
+                piece = stream.push(token)
+            if stream.stopped:
                 self.reason = "stop"
-            elif len(self.output) >= self._max_output:
+            elif self.reason is None and len(output) >= self._max_output:
                 self.reason = "context" if self._by_context else "length"
             if self.reason:
                 piece += self._stream.finish()

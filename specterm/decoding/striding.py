@@ -12,8 +12,9 @@ from specterm.decoding.processing import Processing
 from specterm.decoding.row import Row
 from specterm.decoding.sampling import Warps
 
-_LASTS_S = 0.008
-"""A stride is to be over in this time: tokens come as smoothly as they can be seen, and a run is cancelled as soon."""
+_LASTS_S = 0.012
+"""A stride is to be over in this time, less than a picture of a screen stays: tokens come as smoothly as before, and a
+run is cancelled as soon."""
 _SHORTEST_S = 1e-6  # of a round: a clock may have stood still
 
 

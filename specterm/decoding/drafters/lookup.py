@@ -10,29 +10,36 @@ of its prompt and output. `session`: one index for all rows of all runs while th
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from array import array
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
 from typing import Self
 
 from specterm.decoding.drafters.draft_trie import DraftTrie, to_draft_tree
 from specterm.decoding.drafters.ngram_index import NgramIndex
 from specterm.decoding.drafters.setup import DraftSetup
-from specterm.decoding.ports import Admission, Feedback, Needs, ProposeRow
+from specterm.decoding.ports import Admission, Drafting, Feedback, Needs, ProposeRow, Step
 from specterm.decoding.tree import DraftTree
 
 
-@dataclass(slots=True)
 class RowText:
-    """The end of a row's text, the root last, and the index that it is learned into."""
+    """A row's text, the root last, and the index that learns it, when it is asked and not before."""
 
-    index: NgramIndex
-    tail: list[int]
+    def __init__(self, index: NgramIndex) -> None:
+        self.index = index
+        self.whole = array("q")
+        self._learned = 0  # tokens
 
-    def append(self, token: int) -> None:
-        """The text goes on: learn the token and keep as much of the end as the index looks at."""
-        self.index.learn(self.tail, token)
-        self.tail.append(token)
-        del self.tail[: -self.index.longest]
+    @property
+    def tail(self) -> list[int]:
+        """The end of the text: as much of it as the index looks at."""
+        return self.whole[-self.index.longest :].tolist()
+
+    def learn(self) -> None:
+        """The index learns what came since it was asked last."""
+        longest, whole = self.index.longest, self.whole
+        for place in range(self._learned, len(whole)):
+            self.index.learn(whole[max(0, place - longest) : place].tolist(), whole[place])
+        self._learned = len(whole)
 
 
 class LookupDrafter(ABC):
@@ -79,30 +86,41 @@ class LookupDrafter(ABC):
 
     def admit(self, admission: Admission) -> None:
         """Learn the prompt, if the scope says so, and the first token."""
-        text = self._texts[admission.row] = RowText(self.new_index() if self._shared is None else self._shared, [])
-        for token in [] if self._scope == "none" else admission.prompt_ids.tolist():
-            text.append(token)
+        text = self._texts[admission.row] = RowText(self.new_index() if self._shared is None else self._shared)
+        if self._scope != "none":
+            text.whole.extend(admission.prompt_ids.tolist())
         self.learn(text, (admission.first,), None if admission.top_ids is None else (admission.top_ids,))
 
     def propose(self, rows: Sequence[ProposeRow]) -> DraftTree:
         """A trie for each row."""
-        tries = [self.trie(self._texts[row.row], min(self.max_depth, row.limit)) for row in rows]
+        texts = [self._texts[row.row] for row in rows]
+        for text in texts:
+            text.learn()
+        tries = [self.trie(text, min(self.max_depth, row.limit)) for text, row in zip(texts, rows, strict=True)]
         return to_draft_tree(tries, self._device, self._show_confidence)
 
+    def drafting(self, row: int, limit: int) -> Drafting | None:
+        """See `Strider`. Nothing is looked up where nothing may be drafted."""
+        return Drafting() if not min(self.max_depth, limit) and not self.needs.top_k else None
+
+    def strode(self, row: int, step: Step) -> None:  # noqa: B027  # methods need not have anything to do
+        """All that there is to learn is what was kept."""
+
     def catch_up(self, feedback: Sequence[Feedback]) -> None:
-        """Learn what was emitted."""
+        """The texts go on."""
         for told in feedback:
             self.learn(self._texts[told.row], told.emitted, told.top_ids)
 
     def learn(self, text: RowText, emitted: Sequence[int], top_ids: Sequence[Sequence[int]] | None) -> None:
         """The text goes on with `emitted`; `top_ids`, where the method asked for them, are what the target held
         likeliest in the place of each."""
-        for token in emitted:
-            text.append(token)
+        text.whole.extend(emitted)
 
     def release(self, row: int) -> None:
-        """Forget where the row stands; what a session's index learned from it stays."""
-        self._texts.pop(row, None)
+        """Forget the row; what a session's index learns from it stays."""
+        text = self._texts.pop(row, None)
+        if text is not None and text.index is self._shared:
+            text.learn()
 
     def close(self) -> None:
         """Forget the rows."""

@@ -61,9 +61,10 @@ class Nasd(LookupDrafter):
     def learn(self, text: RowText, emitted: Sequence[int], top_ids: Sequence[Sequence[int]] | None) -> None:
         """Learn what was emitted, and what the target held likely instead."""
         for token, likely in zip(emitted, top_ids or ((),) * len(emitted), strict=True):
+            text.learn()
             for other in reversed(likely):  # the likeliest last: of equal counts the latest leads
                 text.index.learn(text.tail, other)
-            text.append(token)
+            text.whole.append(token)
 
     def close(self) -> None:
         """Write the store to its file, unless the run's memory is not to last.

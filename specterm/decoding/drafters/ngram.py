@@ -14,6 +14,7 @@ from specterm.decoding.drafters.draft_trie import DraftTrie, grow
 from specterm.decoding.drafters.lookup import LookupDrafter, RowText
 from specterm.decoding.drafters.ngram_index import NgramIndex
 from specterm.decoding.drafters.setup import DraftSetup
+from specterm.decoding.ports import Drafting, Lookup
 
 _CAPACITY = 1_000_000  # pairs of a context and a follower: 250,000 tokens at four orders
 
@@ -33,6 +34,14 @@ class Ngram(LookupDrafter):
 
     def new_index(self) -> NgramIndex:
         return NgramIndex(self._orders, "recency", _CAPACITY)
+
+    def drafting(self, row: int, limit: int) -> Drafting | None:
+        """See `Strider`."""
+        depth = min(self.max_depth, limit)
+        if not depth or self.width > 1 or self._shared is not None or not self._orders:
+            return super().drafting(row, limit)
+        lookup = Lookup(self._texts[row].whole, self._orders[-1], self._orders[0])
+        return Drafting(depth=depth, most=depth, lookup=lookup)
 
     def trie(self, text: RowText, depth: int) -> DraftTrie:
         def candidates(before: tuple[int, ...]) -> list[tuple[int, float]]:

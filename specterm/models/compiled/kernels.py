@@ -99,7 +99,7 @@ def chain_kernel(machine: Machine, model: ModelKind) -> Kernel:
 
 @cache
 def stride_kernel(
-    machine: Machine, target: ModelKind, drafts: tuple[ModelKind, ...], *, beams: bool, tree: bool
+    machine: Machine, target: ModelKind, drafts: tuple[ModelKind, ...], *, beams: bool, tree: bool, lookup: bool
 ) -> Kernel:
     """See `strides.stride`; beams: whether the drafts are grown by these, and are not chains."""
     from llvmlite import ir
@@ -113,7 +113,7 @@ def stride_kernel(
         named(draft.beams if beams else draft.chain, (grow_kernel if beams else chain_kernel)(machine, draft))
     module = ir.Module("stride")
     made = [Draft(draft.beams if beams else draft.chain, beams) for draft in drafts]
-    stride(module, machine, target.name, made, tree=tree)
+    stride(module, machine, target.name, made, tree=tree, lookup=lookup)
     return Library(machine, module).function("stride", [ADDRESS])
 
 

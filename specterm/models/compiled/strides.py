@@ -13,6 +13,7 @@ from specterm.kernels.emitter import I64, POINTER, VOID, Emitter, Value
 from specterm.kernels.machine import Machine
 from specterm.kernels.words import WalkWord
 from specterm.models.compiled.layers import PassWord
+from specterm.models.compiled.lookup import Lookup
 from specterm.models.compiled.merging import Merging
 from specterm.models.compiled.model import declared_forward, word
 from specterm.models.compiled.words import BeamWord, CallWord, ChainWord, DrafterWord, StrideWord
@@ -49,9 +50,11 @@ class Draft:
     beams: bool = False
 
 
-def stride(module: Any, machine: Machine, forward: str, drafts: Sequence[Draft], *, tree: bool) -> None:
+def stride(
+    module: Any, machine: Machine, forward: str, drafts: Sequence[Draft], *, tree: bool = False, lookup: bool = False
+) -> None:
     """The function stride(words) of `module`, see `StrideWord`. `forward` names the target's, see `model.forward`.
-    Without a tree there is one draft, a chain, or none."""
+    Without a tree there is one draft, a chain, or one that is looked up, or none."""
     run, walk = declared_forward(module, forward), ir.Function(module, ir.FunctionType(VOID, [POINTER]), "walk")
     e = Emitter(module, "stride", [POINTER], shared=True)
     words, b = e.arguments[0], e.b
@@ -69,6 +72,7 @@ def stride(module: Any, machine: Machine, forward: str, drafts: Sequence[Draft],
         Drafter(e, e.load(e.at(word(e, words, StrideWord.DRAFTERS, POINTER), i, I64), POINTER), draft)
         for i, draft in enumerate(drafts)
     ]
+    text = Lookup(e, word(e, words, StrideWord.LOOKUP, POINTER), most) if lookup else None
     merging = Merging(e, word(e, words, StrideWord.TREE, POINTER), most) if tree else None
     rest = b.add(b.mul(most, I64(3)), b.add(depth, I64(len(drafts)))) if tree else most
     tokens = e.at(ids, 1, I64)
@@ -96,6 +100,8 @@ def stride(module: Any, machine: Machine, forward: str, drafts: Sequence[Draft],
         elif drafters:
             drafters[0].draft(of_round, None)
             b.store(drafters[0].copy_chain(tokens), count)
+        elif text is not None:
+            b.store(text.draft(tokens), count)
         nodes = b.load(count, typ=I64)
         _copy(e, tokens, told(0), nodes)
         tell(Record.COUNT, nodes)
@@ -123,6 +129,8 @@ def stride(module: Any, machine: Machine, forward: str, drafts: Sequence[Draft],
             in_place = drafter.learn(tokens, kept, following, b.load(start, typ=I64), nodes if not tree else None)
             if tree:
                 e.store(in_place, e.at(told(3), b.add(depth, I64(source)), I64))
+        if text is not None:
+            text.learn(tokens, kept, following)
         b.store(b.add(of_round, word(e, words, StrideWord.INDEX_STEP)), index)
         b.store(b.add(number, I64(1)), done)
         tell(Record.JUDGED, e.ticks(machine))

@@ -74,6 +74,7 @@ class StrideWord(IntEnum):
     RECORDS = auto()  # int64 [ROUNDS, strides.record_size], see `strides.Record`
     DRAFTERS = auto()  # addresses, see `DrafterWord`
     TREE = auto()  # where drafts are trees, see `TreeWord`
+    LOOKUP = auto()  # where they are looked up, see `LookupWord`
 
 
 class DrafterWord(IntEnum):
@@ -90,6 +91,15 @@ class DrafterWord(IntEnum):
     START = auto()
     WORDS = auto()  # see `ChainWord` or `BeamWord`
     SHARED = auto()  # whether its cache is the target's, which has all true tokens but for the root
+
+
+class LookupWord(IntEnum):
+    """Of lookups, in strides."""
+
+    TEXT = 0  # int64 [LENGTH and room for all that a stride brings, and a draft]
+    LENGTH = auto()
+    LONGEST = auto()  # ends of the text that are looked up, in tokens
+    SHORTEST = auto()
 
 
 class TreeWord(IntEnum):

@@ -5,20 +5,20 @@ from __future__ import annotations
 import time
 import weakref
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from ctypes import Array, addressof, c_byte, c_double, c_int64
+from ctypes import Array, addressof, c_byte, c_double, c_int64, memmove
 from enum import IntEnum
 from typing import TypeAlias, TypeVar
 
 import torch
 
 from specterm.decoding.host import ToldWarps
-from specterm.decoding.ports import Ahead, Drafting, Grown, Plan, Step
+from specterm.decoding.ports import Ahead, Drafting, Grown, Lookup, Plan, Step
 from specterm.decoding.sampling import ROUND_STRIDE, Purpose, Warps, purpose_key
 from specterm.kernels.words import WalkWord
 from specterm.models.cache import SlotCache
 from specterm.models.compiled.kernels import stride_kernel
 from specterm.models.compiled.strides import Record, record_size
-from specterm.models.compiled.words import BeamWord, CallWord, ChainWord, DrafterWord, StrideWord, TreeWord
+from specterm.models.compiled.words import BeamWord, CallWord, ChainWord, DrafterWord, LookupWord, StrideWord, TreeWord
 from specterm.models.runners.compiled_passes import Call, CompiledPasses
 from specterm.models.runners.rooms import BeamRoom, ChainRoom, double_bits, from_double_bits, single_bits
 
@@ -57,7 +57,8 @@ class CompiledStrides:
         most, depth = drafting.most, drafting.depth
         kinds = tuple(draft[0].kind for draft in drafts)
         beams = drafting.width > 1
-        self._kernel = stride_kernel(target.machine, target.kind, kinds, beams=beams, tree=drafting.tree)
+        lookup = drafting.lookup is not None
+        self._kernel = stride_kernel(target.machine, target.kind, kinds, beams=beams, tree=drafting.tree, lookup=lookup)
         self._most, self._depth, self._drafters = most, depth, len(drafts)
         self._size = record_size(most, depth, len(drafts), tree=drafting.tree)
         self._words, self._walk, self._warps = _integers(len(StrideWord)), _integers(len(WalkWord)), ToldWarps()
@@ -68,6 +69,7 @@ class CompiledStrides:
         self._models = [_Drafter(draft, drafting, target.vocab) for draft in drafts]
         self._addresses = (c_int64 * len(drafts))(*[addressof(model.words) for model in self._models])
         self._tree = _Tree(drafting, len(drafts)) if drafting.tree else None
+        self._lookup, self._text = _integers(len(LookupWord)), _integers(0)
         _tell(
             self._words,
             {
@@ -82,6 +84,7 @@ class CompiledStrides:
                 StrideWord.WALK: addressof(self._walk),
                 StrideWord.DRAFTERS: addressof(self._addresses),
                 StrideWord.TREE: 0 if self._tree is None else addressof(self._tree.words),
+                StrideWord.LOOKUP: addressof(self._lookup),
             },
         )
         _tell(
@@ -109,6 +112,8 @@ class CompiledStrides:
             model.tell(draft, ahead, drafting, row, key)
         if self._tree is not None and drafting.plan is not None:
             self._tree.follow(drafting.plan, self._models)
+        if drafting.lookup is not None:
+            self._look_up(drafting.lookup, rounds)
         if len(self._records) < rounds * self._size:
             self._records = _integers(rounds * self._size)
             words[_RECORDS] = addressof(self._records)
@@ -123,6 +128,17 @@ class CompiledStrides:
         began = time.perf_counter()
         self._kernel(words)
         return self._steps(words[_ROUNDS], time.perf_counter() - began)
+
+    def _look_up(self, lookup: Lookup, rounds: int) -> None:
+        """The text, with room for what comes."""
+        (at, length), words = lookup.text.buffer_info(), self._lookup
+        if len(self._text) < length + rounds * (1 + self._depth) + self._most:
+            self._text = _integers(2 * (length + rounds * (1 + self._depth) + self._most))
+            words[LookupWord.TEXT] = addressof(self._text)
+        memmove(self._text, at, 8 * length)
+        words[LookupWord.LENGTH], words[LookupWord.LONGEST], words[LookupWord.SHORTEST] = (
+            length, lookup.longest, lookup.shortest
+        )  # fmt: skip
 
     def _steps(self, rounds: int, seconds: float) -> list[Step]:
         """Those of the last call, which took so many seconds."""
@@ -159,7 +175,7 @@ class StridesByDraft:
 
     def of(self, target: Computing, drafts: Sequence[Computing], drafting: Drafting) -> CompiledStrides:
         """For `drafting` by these models."""
-        how = drafting.width, drafting.depth, drafting.most, drafting.tree, drafting.warps.greedy
+        how = drafting.width, drafting.depth, drafting.most, drafting.tree, drafting.warps.greedy, not drafting.lookup
         key = (*how, *[(id(model), layers) for model, _, layers in drafts])
         held, made = self._made.get(key, ((), None))
         if made is None or any(own() is not draft[0] for own, draft in zip(held, drafts, strict=True)):

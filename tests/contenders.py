@@ -11,17 +11,23 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
+from ctypes import addressof, c_int64
 from dataclasses import dataclass
 from typing import Any
 from unittest.mock import patch
 
 import torch
-import torch.nn.functional as F
+from llvmlite import ir
 
 from specterm.bench.prompts import gather
 from specterm.config import MethodSpec, ModelSpec, Request, RunSpec, SamplingSpec
 from specterm.engine.session import Session
 from specterm.events import Event, RowFinished
+from specterm.kernels.emitter import POINTER, Emitter
+from specterm.kernels.library import ADDRESS, Library
+from specterm.kernels.machine import this_machine
+from specterm.models.compiled.layers import PassWord
+from specterm.models.compiled.rows import CompiledLayers
 from specterm.models.folders import BUILTIN_FOLDER
 
 CLOCKS = {"wall": time.perf_counter, "processor": time.process_time}
@@ -125,25 +131,38 @@ class Ours:
                 delattr(runner, name)
 
 
-def without_compiled_layers(monkeypatch: Any) -> None:
-    """Models that are loaded from now on go through layers whose attention is torch's, which `attention_timed` sees."""
-    for module in ("runners.llama", "heads.feature_heads"):
-        monkeypatch.setattr(f"specterm.models.{module}.suit", lambda *_: False)
-
-
 @contextmanager
 def attention_timed(clock: Callable[[], float]):
-    """Adds up the seconds that attention takes, which grows with the context, in the list that this gives."""
-    seconds, attend = [0.0], F.scaled_dot_product_attention
+    """For models that are loaded meanwhile: tells, whenever it is called, the seconds that attention in compiled layers
+    has taken since it was called last."""
+    made, everything, before = CompiledLayers.made, [], [0]
+    second = _seconds_of_tick(clock)
 
-    def timed(*args, **kwargs):
-        began = clock()
-        attended = attend(*args, **kwargs)
-        seconds[0] += clock() - began
-        return attended
+    def kept(self, rows, width):
+        everything.append(made(self, rows, width))
+        return everything[-1]
 
-    with patch.object(F, "scaled_dot_product_attention", timed):
-        yield seconds
+    def taken() -> float:
+        now = sum(int(buffers.words[PassWord.ATTENTION_TICKS]) for buffers in everything)
+        ticks, before[0] = now - before[0], now
+        return second * ticks
+
+    with patch.object(CompiledLayers, "made", kept):
+        yield taken
+
+
+def _seconds_of_tick(clock: Callable[[], float]) -> float:
+    machine, module, told = this_machine(), ir.Module("ticks"), c_int64()
+    emitter = Emitter(module, "tell", [POINTER], shared=True)
+    emitter.store(emitter.ticks(machine), emitter.arguments[0])
+    emitter.end()
+    tell = Library(machine, module).function("tell", [ADDRESS])
+    tell(addressof(told))
+    began, first = clock(), told.value
+    while clock() < began + 0.1:
+        pass
+    tell(addressof(told))
+    return (clock() - began) / (told.value - first)
 
 
 class HuggingFace:

@@ -28,12 +28,13 @@ _LONGEST_PROBE = 16  # rounds, where drafts are seldom found
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 16, 256  # rounds
 _SETTLED = 64  # drafted rounds after which the next pause is a short one again
 _LOOKED_AT = 4  # of the rounds of a pause every so many: what naive costs is known by then, and looking costs too
-_WEIGHED = 4  # once there is evidence, the depths are weighed anew every so many rounds
+_WEIGHED = 8  # once there is evidence, the depths are weighed anew every so many rounds
 _REMEMBERED = 0.1  # of what drafts were worth and cost before a pause
 _LOSING, _PAYING = 0.98, 1.02  # of naive's rate: between the two nothing changes
 _HOPELESS, _LOST = 0.85, 0.7  # less evidence is enough where drafts are far from paying
 _STRAY = 16  # every so many rounds another length is tried, lest an old figure stand for ever
 _CLOSE_CALL = 1.3  # naive is tried likewise where drafting is expected to gain less than this, by turns with those
+_DOUBT = 3  # drafted rounds after which it is tried for the first time, if so: what it costs is only foretold by then
 _NEAR = 1.1  # and each time where it is less than this
 _BARE = 4  # rounds at a time: the first has caches that drafting has filled, and says little of naive's cost
 _UNMEASURED = Calibration({1: 1.0}, (), 0)
@@ -101,6 +102,9 @@ class AdaptiveLength:
             self._bare -= 1
             return 0
         if self._losing:  # in doubt: see what naive costs before giving up
+            return 0
+        if self._evidence == _DOUBT and not self._pass_s.seen(1) and self._gain() < _CLOSE_CALL:
+            self._bare = _BARE - 1
             return 0
         return self._stray(best, most) if self._rounds % _STRAY == 0 else best
 
@@ -171,7 +175,9 @@ class AdaptiveLength:
         self._state, self._left, self._evidence = state, rounds, 0
 
     def _give_up(self) -> Change:
-        why = self._why()
+        why, gain = self._why(), self._gain()
+        # The farther drafts are from paying, the later they are tried again.
+        self._pause *= 4 if gain < _LOST else 2 if gain < _HOPELESS else 1
         self._enter(_State.PAUSED, self._pause)
         return Change(
             f"speculation is losing: {why}; decoding goes on without drafts",

@@ -104,13 +104,15 @@ class Chains(Protocol):
 class Ahead:
     """What a model's drafts of the next rounds of a row begin with.
 
-    pending: true tokens that are still to be written to its slots, from `start` on. shared: its cache is the target's,
+    pending: true tokens that are still to be written to its slots, from `start` on, `widest` at most whatever happens
+    in a round. shared: its cache is the target's,
     which writes all true tokens but for the root.
     """
 
     model: LanguageModel
     start: int
     pending: Sequence[int]
+    widest: int
     shared: bool = False
 
 

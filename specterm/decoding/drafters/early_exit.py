@@ -126,7 +126,7 @@ class SharedPrefix(InOnePiece):
         """See `Drafting`."""
         if self.chains is None:
             return None
-        return Ahead(self._model, self._committed[row], (self._roots[row],), shared=True)
+        return Ahead(self._model, self._committed[row], (self._roots[row],), 1, shared=True)
 
     def took(self, row: int) -> None:
         """Nothing is ever pending but the root."""

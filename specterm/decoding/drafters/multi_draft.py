@@ -162,11 +162,12 @@ class MultiDraft:
 
     def drafting(self, row: int, limit: int) -> Drafting | None:
         """See `Strider`."""
-        if not limit:
+        rooms = [prefix.room(row) for prefix in self._prefixes]
+        room, depth = min(rooms), min(self.max_depth, limit, *rooms)
+        if not min(limit, max(rooms)):
             return Drafting()
-        room, depth = min(prefix.room(row) for prefix in self._prefixes), self.max_depth
         models = [prefix.ahead(row) for prefix in self._prefixes]
-        if not self._together.in_turn or depth > min(limit, room) or None in models:
+        if not self._together.in_turn or not depth or None in models:
             return None
         plan, rounds = self._budget.plan(depth * len(models)), 1 + (room - depth) // (1 + depth)
         own = tuple(model for model in models if model is not None)

@@ -229,7 +229,7 @@ class DraftPrefix(CachePrefix, InOnePiece):
             return None
         self._catch_up(row)
         state = self._rows[row]
-        return Ahead(self._runner, state.length, state.pending)
+        return Ahead(self._runner, state.length, state.pending, self._widest)
 
     def took(self, row: int) -> None:
         """What is pending was forwarded."""

@@ -66,7 +66,9 @@ class CompiledStrides:
         self._logits, self._room = torch.empty((most + 1, target.vocab)), torch.empty((2, target.vocab))
         self._pass = _Pass(target, most + 1, addressof(self._ids), self._logits.data_ptr())
         self._ends: tuple[tuple[int, ...], Array[c_int64]] = (), _integers(0)
-        self._models = [_Drafter(draft, drafting, target.vocab) for draft in drafts]
+        self._models = [
+            _Drafter(draft, drafting, ahead, target.vocab) for draft, ahead in zip(drafts, drafting.models, strict=True)
+        ]
         self._addresses = (c_int64 * len(drafts))(*[addressof(model.words) for model in self._models])
         self._tree = _Tree(drafting, len(drafts)) if drafting.tree else None
         self._lookup, self._text = _integers(len(LookupWord)), _integers(0)
@@ -176,7 +178,8 @@ class StridesByDraft:
     def of(self, target: Computing, drafts: Sequence[Computing], drafting: Drafting) -> CompiledStrides:
         """For `drafting` by these models."""
         how = drafting.width, drafting.depth, drafting.most, drafting.tree, drafting.warps.greedy, not drafting.lookup
-        key = (*how, *[(id(model), layers) for model, _, layers in drafts])
+        models = zip(drafts, drafting.models, strict=True)
+        key = (*how, *[(id(model), layers, ahead.widest) for (model, _, layers), ahead in models])
         held, made = self._made.get(key, ((), None))
         if made is None or any(own() is not draft[0] for own, draft in zip(held, drafts, strict=True)):
             if len(self._made) >= _MOST_WAYS:
@@ -214,14 +217,14 @@ class _Pass:
 class _Drafter:
     """A model that drafts."""
 
-    def __init__(self, computing: Computing, drafting: Drafting, vocab: int) -> None:
+    def __init__(self, computing: Computing, drafting: Drafting, ahead: Ahead, vocab: int) -> None:
         model, _, layers = computing
         width, depth = drafting.width, drafting.depth
-        self.words, self._ids = _integers(len(DrafterWord)), _integers(depth + 1)
+        self.words, self._ids = _integers(len(DrafterWord)), _integers(ahead.widest)
         self._chain = ChainRoom(depth, model.vocab) if width == 1 else None
         self.beam = None if self._chain is not None else model.beam_room(layers, width, depth, width, None)
         logits_at = (self._chain or self.beam).logits.data_ptr()  # type: ignore[union-attr]  # there is one of them
-        self._pass = _Pass(model, depth + 1, addressof(self._ids), logits_at)
+        self._pass = _Pass(model, ahead.widest, addressof(self._ids), logits_at)
         self._step = _Pass(model, 1, addressof(self._ids), logits_at)
         self._warps, self.laws_at = ToldWarps(), 0
         _tell(
@@ -234,7 +237,7 @@ class _Drafter:
                 DrafterWord.STEP_CALL: self._step.call.at,
                 DrafterWord.PLACES: model.places_at,
                 DrafterWord.IDS: addressof(self._ids),
-                DrafterWord.SHARED: int(drafting.models[0].shared),
+                DrafterWord.SHARED: int(ahead.shared),
             },
         )
         choice = min(vocab, model.vocab)

@@ -5,15 +5,18 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from specterm.config import ModelSpec
 from specterm.errors import ConfigError
 from specterm.models.devices import choose_device
 from specterm.models.folders import find_folder
+from specterm.models.loading import load_models
 from specterm.models.tokenizer import load_codec
 from specterm.training.arguments import add_training_arguments, check_positive, check_training_arguments
 from specterm.training.corpus import TokenBatches, read_documents
 from specterm.training.language_model import LanguageModelLearner
 from specterm.training.own_answers import OwnAnswers
 from specterm.training.shape import Shape, add_shape_arguments, given_shape, saved_model
+from specterm.training.teaching import Teachers
 from specterm.training.trainer import train_as_given
 
 TARGET = Shape(hidden=384, layers=6, kv_heads=2, intermediate=1024)
@@ -32,6 +35,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="documents whose beginnings the model goes on from by itself, greedily, to unlearn what it repeats; for a "
         "model that writes already",
     )  # fmt: skip
+    parser.add_argument(
+        "--draft",
+        help="a draft that the model, one to go on from, comes closer to: instead of the text it learns what it says "
+        "itself and what the draft says of it, so that the two agree where several tokens are nearly as likely",
+    )
+    parser.add_argument("--draft-weight", type=float, default=0.3, help="what the draft says counts for (%(default)s)")
     parser.add_argument("--own-weight", type=float, default=1.0, help="the weight of that loss (%(default)s)")
     add_training_arguments(parser, learning_rate=0.02, batch_tokens=6144, lengths=(256, 256, 512, 1024))
 
@@ -60,6 +69,7 @@ def run(given: argparse.Namespace) -> None:
     if not 0 <= given.early_weight < 1:
         raise ConfigError(f"--early-weight is {given.early_weight}; it must be at least 0 and below 1")
     check_positive(given, "own_weight")
+    teachers = None if given.draft is None else _with_draft(given)
     texts, own = [read_documents(path) for path in given.text], None
     if given.own_text is not None:
         beginnings = read_documents(given.own_text, "--own-text")
@@ -73,5 +83,20 @@ def run(given: argparse.Namespace) -> None:
         device=device,
         own=own,
         own_weight=given.own_weight,
+        teachers=teachers,
     )
     train_as_given(learner, batches, given)
+
+
+def _with_draft(given: argparse.Namespace) -> Teachers:
+    """The model as it is and the draft, who speak as one.
+
+    Raises:
+        ConfigError, ModelError, DeviceError: what was given cannot be used.
+    """
+    if given.start is None:
+        raise ConfigError("--draft goes with --start: a fresh target has nothing to agree on yet; train one first")
+    if not 0 < given.draft_weight < 1:
+        raise ConfigError(f"--draft-weight is {given.draft_weight}; it must be above 0 and below 1")
+    models = load_models(ModelSpec(target=given.start, drafts=(given.draft,), device=given.device))
+    return Teachers({models.target.runner: 1.0 - given.draft_weight, models.drafts[0].runner: given.draft_weight})

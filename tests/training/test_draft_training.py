@@ -9,7 +9,7 @@ import torch
 from specterm.config import ModelSpec
 from specterm.models.folders import BUILTIN_FOLDER
 from specterm.models.loading import load_models
-from specterm.training import distilling
+from specterm.training import teaching
 from specterm.training.__main__ import main
 from specterm.training.corpus import Repeated, TokenBatches
 from specterm.training.distilling import DraftLearner
@@ -47,7 +47,7 @@ def test_the_target_reads_a_block_that_comes_again_once(target, monkeypatch):
         asked.append(ids)
         return target_features(own, ids, taps)
 
-    monkeypatch.setattr(distilling, "target_features", counted)
+    monkeypatch.setattr(teaching, "target_features", counted)
     model = Shape(hidden=64, layers=1, kv_heads=1, intermediate=64).model(4096, 0, 0)
     kept, other = DraftLearner(model, TOKENIZER, target, 0.1, 2), DraftLearner(model, TOKENIZER, target, 0.1)
     with torch.no_grad():

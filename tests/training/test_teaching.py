@@ -66,7 +66,18 @@ def test_a_block_that_comes_again_is_read_once(models):
 def test_a_target_comes_closer_to_a_draft(tmp_path):
     text, start, draft, out = (tmp_path / name for name in ("text.txt", "start", "draft", "out"))
     text.write_text(TEXT * 20)
-    common = ["--text", str(text), "--lengths", "32", "--batch-tokens", "128", "--clock", "processor", "--device", "cpu"]
+    common = [
+        "--text",
+        str(text),
+        "--lengths",
+        "32",
+        "--batch-tokens",
+        "128",
+        "--clock",
+        "processor",
+        "--device",
+        "cpu",
+    ]
     small = ["--tokenizer", str(TOKENIZER), "--hidden", "64", "--layers", "1", "--kv-heads", "1", "--early-weight", "0"]
     for seed, folder in ((1, start), (2, draft)):
         fresh = ["--early-layer", "1", "--minutes", "0.01", "--seed", str(seed), "--out", str(folder)]
@@ -84,7 +95,11 @@ def test_a_target_comes_closer_to_a_draft(tmp_path):
     ("options", "code", "said"),
     [
         (["--tokenizer", str(TOKENIZER), "--draft", "builtin/draft"], 2, "--draft goes with --start"),
-        (["--start", "builtin", "--draft", "builtin/draft", "--draft-weight", "1"], 2, "--draft-weight is 1.0; it must"),
+        (
+            ["--start", "builtin", "--draft", "builtin/draft", "--draft-weight", "1"],
+            2,
+            "--draft-weight is 1.0; it must",
+        ),
         (["--start", "builtin", "--draft", "builtin/nothing"], 3, "there is no built-in model 'builtin/nothing'"),
     ],
 )

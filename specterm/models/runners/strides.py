@@ -31,10 +31,12 @@ _KEYS = {
 }
 _Word = TypeVar("_Word", bound=IntEnum)
 # As plain numbers: members of enums are slow to index with.
-_ROUNDS, _START, _INDEX, _ENDS, _END_COUNT, _RECORDS = map(
+_ROUNDS, _MOST, _DEPTH, _START, _INDEX, _ENDS, _END_COUNT, _RECORDS = map(
     int,
     (
         StrideWord.ROUNDS,
+        StrideWord.MOST,
+        StrideWord.DEPTH,
         StrideWord.START,
         StrideWord.INDEX,
         StrideWord.ENDS,
@@ -43,9 +45,11 @@ _ROUNDS, _START, _INDEX, _ENDS, _END_COUNT, _RECORDS = map(
     ),
 )
 _WARPS, _PENDING, _BEGIN = int(WalkWord.WARPS), int(DrafterWord.PENDING), int(DrafterWord.START)
-_LEAST, _CHAIN_WARPS, _KEY = int(ChainWord.LEAST), int(ChainWord.WARPS), int(ChainWord.KEY)
+_CHAIN_MOST, _LEAST, _CHAIN_WARPS, _KEY, _BEAM_DEPTH = map(
+    int, (ChainWord.MOST, ChainWord.LEAST, ChainWord.WARPS, ChainWord.KEY, BeamWord.DEPTH)
+)
 _TOLD = int(Record.REST)
-_MOST_WAYS = 16
+_MOST_WAYS = 8
 """In which drafts are made, that are remembered: each has room for logits."""
 
 
@@ -59,8 +63,7 @@ class CompiledStrides:
         beams = drafting.width > 1
         lookup = drafting.lookup is not None
         self._kernel = stride_kernel(target.machine, target.kind, kinds, beams=beams, tree=drafting.tree, lookup=lookup)
-        self._most, self._depth, self._drafters = most, depth, len(drafts)
-        self._size = record_size(most, depth, len(drafts), tree=drafting.tree)
+        self._most, self._depth = most, depth  # at most
         self._words, self._walk, self._warps = _integers(len(StrideWord)), _integers(len(WalkWord)), ToldWarps()
         self._ids, self._path, self._records = _integers(most + 1), _integers(depth + 3), _integers(0)
         self._logits, self._room = torch.empty((most + 1, target.vocab)), torch.empty((2, target.vocab))
@@ -75,8 +78,6 @@ class CompiledStrides:
         _tell(
             self._words,
             {
-                StrideWord.MOST: most,
-                StrideWord.DEPTH: depth,
                 StrideWord.INDEX_STEP: ROUND_STRIDE,
                 StrideWord.MODEL: target.model_at,
                 StrideWord.PASS: self._pass.buffers.at,
@@ -102,12 +103,17 @@ class CompiledStrides:
             },
         )
 
+    def suit(self, drafting: Drafting) -> bool:
+        """Whether there is room for such drafts."""
+        return drafting.most <= self._most and drafting.depth <= self._depth
+
     def run(
         self, target: Computing, drafts: Sequence[Computing], row: int, start: int, root: int, rounds: int,
         drafting: Drafting, warps: Warps, key: int, first: int, ends: tuple[int, ...],
     ) -> list[Step]:  # fmt: skip
         """See `Strides`; the caches have room and all layers, and know that they are about to be written."""
-        words = self._words
+        words, most, depth = self._words, drafting.most, drafting.depth
+        size = record_size(most, depth, len(drafts), tree=drafting.tree)
         if self._pass.over(target, row) and self._tree is not None:
             self._tree.over(target, row)
         for model, draft, ahead in zip(self._models, drafts, drafting.models, strict=True):
@@ -115,36 +121,37 @@ class CompiledStrides:
         if self._tree is not None and drafting.plan is not None:
             self._tree.follow(drafting.plan, self._models)
         if drafting.lookup is not None:
-            self._look_up(drafting.lookup, rounds)
-        if len(self._records) < rounds * self._size:
-            self._records = _integers(rounds * self._size)
+            self._look_up(drafting.lookup, rounds * (1 + depth) + most)
+        if len(self._records) < rounds * size:
+            self._records = _integers(rounds * size)
             words[_RECORDS] = addressof(self._records)
         if self._ends[0] != ends:
             self._ends = ends, (c_int64 * len(ends))(*ends)
             words[_ENDS], words[_END_COUNT] = addressof(self._ends[1]), len(ends)
-        words[_ROUNDS], words[_START], words[_INDEX] = rounds, start, first * ROUND_STRIDE
+        words[_ROUNDS], words[_MOST], words[_DEPTH] = rounds, most, depth
+        words[_START], words[_INDEX] = start, first * ROUND_STRIDE
         self._ids[0] = root
         self._walk[_WARPS] = self._warps.of(warps)
         if not warps.greedy:
             _tell(self._walk, {word: purpose_key(key, purpose) for word, purpose in _KEYS.items()})
         began = time.perf_counter()
         self._kernel(words)
-        return self._steps(words[_ROUNDS], time.perf_counter() - began)
+        return self._steps(words[_ROUNDS], size, drafting, time.perf_counter() - began)
 
-    def _look_up(self, lookup: Lookup, rounds: int) -> None:
-        """The text, with room for what comes."""
+    def _look_up(self, lookup: Lookup, further: int) -> None:
+        """The text, with room for so many tokens more."""
         (at, length), words = lookup.text.buffer_info(), self._lookup
-        if len(self._text) < length + rounds * (1 + self._depth) + self._most:
-            self._text = _integers(2 * (length + rounds * (1 + self._depth) + self._most))
+        if len(self._text) < length + further:
+            self._text = _integers(2 * (length + further))
             words[LookupWord.TEXT] = addressof(self._text)
         memmove(self._text, at, 8 * length)
         words[LookupWord.LENGTH], words[LookupWord.LONGEST], words[LookupWord.SHORTEST] = (
             length, lookup.longest, lookup.shortest
         )  # fmt: skip
 
-    def _steps(self, rounds: int, seconds: float) -> list[Step]:
-        """Those of the last call, which took so many seconds."""
-        records, size = self._records, self._size
+    def _steps(self, rounds: int, size: int, drafting: Drafting, seconds: float) -> list[Step]:
+        """Those of the last call, which took so many seconds; size: of a record."""
+        records, most, end = self._records, drafting.most, size - len(drafting.models)
         tick = seconds / (records[(rounds - 1) * size + Record.JUDGED] - records[Record.BEGUN])
         steps = []
         for at in range(0, rounds * size, size):
@@ -154,15 +161,15 @@ class CompiledStrides:
             path: Sequence[int] = range(1, kept + 1)
             grown = None
             if self._tree is not None:
-                above, told, nodes = rest + self._most, rest + 2 * self._most, rest + 3 * self._most
-                path, stands = records[nodes : nodes + kept], nodes + self._depth
+                above, told, nodes = rest + most, rest + 2 * most, rest + 3 * most
+                path = records[nodes : nodes + kept]
                 grown = Grown(
                     tuple([parent - 1 for parent in records[above : above + count]]),
                     tuple(records[told : told + count]),
                     levels,
                     from_double_bits(rate),
                     from_double_bits(promised),
-                    tuple(records[stands : stands + self._drafters]),
+                    tuple(records[at + end : at + size]),
                 )
             draft_s, verify_s = tick * (drafted - begun), tick * (verified - drafted)
             steps.append(Step(tokens, path, following, draft_s, verify_s, tick * (judged - verified), grown))
@@ -177,11 +184,12 @@ class StridesByDraft:
 
     def of(self, target: Computing, drafts: Sequence[Computing], drafting: Drafting) -> CompiledStrides:
         """For `drafting` by these models."""
-        how = drafting.width, drafting.depth, drafting.most, drafting.tree, drafting.warps.greedy, not drafting.lookup
+        how = drafting.width, drafting.tree, drafting.warps.greedy, drafting.lookup is None
         models = zip(drafts, drafting.models, strict=True)
         key = (*how, *[(id(model), layers, ahead.widest) for (model, _, layers), ahead in models])
         held, made = self._made.get(key, ((), None))
-        if made is None or any(own() is not draft[0] for own, draft in zip(held, drafts, strict=True)):
+        gone = any(own() is not draft[0] for own, draft in zip(held, drafts, strict=True)) if made else False
+        if made is None or gone or not made.suit(drafting):
             if len(self._made) >= _MOST_WAYS:
                 self._made.clear()
             # They have the addresses of the models, and are not to be what keeps those.
@@ -254,7 +262,6 @@ class _Drafter:
         _tell(
             room.words,
             {
-                ChainWord.MOST: drafting.depth,
                 ChainWord.CHOICE: choice,
                 ChainWord.DRAWN: room.drawn_at,
                 ChainWord.SHARES: room.shares_at,
@@ -269,7 +276,6 @@ class _Drafter:
         _tell(
             room.words,
             {
-                BeamWord.DEPTH: drafting.depth,
                 BeamWord.CHOICE: choice,
                 BeamWord.POSITIONS: positions,
                 BeamWord.FIRST_PASS: self._pass.buffers.at,
@@ -286,13 +292,14 @@ class _Drafter:
             self._ids[place] = token
         self.words[_PENDING], self.words[_BEGIN] = len(ahead.pending), ahead.start
         if self.beam is not None:
+            self.beam.words[_BEAM_DEPTH] = drafting.depth
             offset = int(self._pass.buffers.offsets[0])
             for own in self.beam.level_buffers:
                 own.offsets[0] = offset
         elif self._chain is not None:
             self._step.over(computing, row)
             words, greedy = self._chain.words, drafting.warps.greedy
-            words[_LEAST], words[_CHAIN_WARPS] = single_bits(drafting.least), 0
+            words[_CHAIN_MOST], words[_LEAST], words[_CHAIN_WARPS] = drafting.depth, single_bits(drafting.least), 0
             if not greedy:
                 words[_CHAIN_WARPS], words[_KEY] = self._warps.of(drafting.warps), purpose_key(key, Purpose.DRAFT)
 

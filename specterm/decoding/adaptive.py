@@ -115,6 +115,8 @@ class AdaptiveLength:
                 return min(most, self._left - 1)
             case _State.DRAFTING if self._bare:
                 return min(most, self._bare)
+            case _State.DRAFTING if self._idle:  # the last of the bare rounds says nothing of the next
+                return 0
             case _State.DRAFTING if self._rounds % _STRAY and not self._losing and self._evidence >= _EVIDENCE:
                 until = self._rounds - self._rounds % -_WEIGHED  # the round behind which they are weighed
                 return min(most, until - self._rounds - (until % _STRAY == 0)) if until > self._rounds else 0

@@ -127,6 +127,7 @@ class MultiDraft:
         if self._width == 1 and len(cache_rows) == 1:
             chain = prefix.greedy_chain(cache_rows[0], depth, 0.0, self._vocab_size)
             if chain is not None:
+                self._budget.grew(len(chain[0]) - 1)
                 return chain_levels(*chain, self._record.alternatives)
         if len(cache_rows) == 1:
             gate, shown = self._budget.gate(depth - 1), self._record.alternatives
@@ -166,12 +167,13 @@ class MultiDraft:
         room, depth = min(rooms), min(self.max_depth, limit, *rooms)
         if not min(limit, max(rooms)):
             return Drafting()
-        models = [prefix.ahead(row) for prefix in self._prefixes]
-        if not self._together.in_turn or not depth or None in models:
+        if not self._together.in_turn or not depth:
+            return None
+        models = [ahead for prefix in self._prefixes if (ahead := prefix.ahead(row)) is not None]
+        if len(models) < len(self._prefixes):
             return None
         plan, rounds = self._budget.plan(depth * len(models)), 1 + (room - depth) // (1 + depth)
-        own = tuple(model for model in models if model is not None)
-        return Drafting(own, self._width, depth, self.max_nodes, True, rounds, plan=plan)
+        return Drafting(models, self._width, depth, self.max_nodes, True, rounds, plan=plan)
 
     def strode(self, row: int, step: Step) -> None:
         """See `Strider`."""

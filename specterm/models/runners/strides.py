@@ -184,7 +184,7 @@ class StridesByDraft:
 
     def of(self, target: Computing, drafts: Sequence[Computing], drafting: Drafting) -> CompiledStrides:
         """For `drafting` by these models."""
-        how = drafting.width, drafting.tree, drafting.warps.greedy, drafting.lookup is None
+        how = drafting.width, drafting.tree, drafting.warps.greedy, drafting.lookup is None, drafting.plan is None
         models = zip(drafts, drafting.models, strict=True)
         key = (*how, *[(id(model), layers, ahead.widest) for (model, _, layers), ahead in models])
         held, made = self._made.get(key, ((), None))

@@ -16,7 +16,7 @@ from specterm.kernels.machine import Machine, this_machine
 from specterm.models.compiled.beams import grow
 from specterm.models.compiled.chains import chain
 from specterm.models.compiled.model import forward
-from specterm.models.compiled.strides import stride
+from specterm.models.compiled.strides import Draft, stride
 from specterm.models.loading import load_models
 
 pytestmark = pytest.mark.skipif(this_machine() is None, reason="no kernels for this processor")
@@ -156,10 +156,15 @@ def test_code_for_other_processors_is_well_formed(front):
 
     machine = Machine("generic", 4, 6)
     writers = [lambda module: forward(module, machine, "forward", "layers", "int8", "bfloat16", front)]
-    writers += [lambda module: grow(module, machine, "forward", heads=front is not None)]
+    writers += [lambda module: grow(module, machine, "grow", "forward", heads=front is not None)]
     if front is None:
         writers += [lambda module: chain(module, machine, "chain", "forward")]
-        writers += [lambda module, chain=chain: stride(module, machine, "forward", chain) for chain in (None, "chain")]
+        chains, beams = Draft("chain"), Draft("grow", beams=True)
+        for drafts in ([], [chains]):
+            writers += [lambda module, drafts=drafts: stride(module, machine, "forward", drafts)]
+        for drafts in ([chains, chains], [beams]):
+            writers += [lambda module, drafts=drafts: stride(module, machine, "forward", drafts, tree=True)]
+        writers += [lambda module: stride(module, machine, "forward", [], lookup=True)]
     for write in writers:
         module = ir.Module("model")
         write(module)

@@ -77,7 +77,7 @@ class Noting:
     """Notes how many pieces ran each time."""
 
     def __init__(self, way, ran):
-        self.close = way.close
+        self.close, self.in_turn = way.close, False  # or rounds would be done without it
         self._way, self._ran = way, ran
 
     def run(self, work):

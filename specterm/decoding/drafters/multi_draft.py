@@ -164,10 +164,11 @@ class MultiDraft:
     def drafting(self, row: int, limit: int) -> Drafting | None:
         """See `Strider`."""
         rooms = [prefix.room(row) for prefix in self._prefixes]
-        room, depth = min(rooms), min(self.max_depth, limit, *rooms)
-        if not min(limit, max(rooms)):
+        depths = {min(self.max_depth, limit, room) for room in rooms}
+        room, depth = min(rooms), max(depths)
+        if not depth:
             return Drafting()
-        if not self._together.in_turn or not depth:
+        if not self._together.in_turn or len(depths) > 1:
             return None
         models = [ahead for prefix in self._prefixes if (ahead := prefix.ahead(row)) is not None]
         if len(models) < len(self._prefixes):

@@ -178,8 +178,8 @@ class AdaptiveLength:
 
     def _give_up(self) -> Change:
         why, gain = self._why(), self._gain()
-        # The farther drafts are from paying, the later they are tried again.
-        self._pause *= 4 if gain < _LOST else 2 if gain < _HOPELESS else 1
+        if gain < _HOPELESS:  # the farther drafts are from paying, the later they are tried again
+            self._pause *= 2
         self._enter(_State.PAUSED, self._pause)
         return Change(
             f"speculation is losing: {why}; decoding goes on without drafts",

@@ -54,13 +54,19 @@ def test_a_prompt_is_read_on_all_threads_and_decoded_on_one(threads, monkeypatch
     threads.load(DRAFT, lambda event: None)
     used = []
     runner = threads._loaded().target.runner
-    forward = runner.forward
+    forward, stride = runner.forward, runner.stride
 
     def noted(block, last=None):
         used.append((block.width, torch.get_num_threads()))
         return forward(block, last)
 
+    def strode(*told):
+        steps = stride(*told)
+        used.extend((1 + len(step.tokens), torch.get_num_threads()) for step in steps or ())
+        return steps
+
     monkeypatch.setattr(runner, "forward", noted)
+    monkeypatch.setattr(runner, "stride", strode)
     spec = RunSpec(model=DRAFT, method=MethodSpec(name="ngram"), sampling=SamplingSpec(max_tokens=12)).checked()
     prompts = threads.prompts(spec, [Request(prompt="One day, one day, one day, one day,")])
     for _ in threads.run(spec, prompts, lambda: 0.0, lambda: False):

@@ -64,26 +64,12 @@ def test_a_block_that_comes_again_is_read_once(models):
 
 
 def test_a_target_comes_closer_to_a_draft(tmp_path):
-    text, start, draft, out = (tmp_path / name for name in ("text.txt", "start", "draft", "out"))
+    text, out = tmp_path / "text.txt", tmp_path / "out"
     text.write_text(TEXT * 20)
-    common = [
-        "--text",
-        str(text),
-        "--lengths",
-        "32",
-        "--batch-tokens",
-        "128",
-        "--clock",
-        "processor",
-        "--device",
-        "cpu",
-    ]
-    small = ["--tokenizer", str(TOKENIZER), "--hidden", "64", "--layers", "1", "--kv-heads", "1", "--early-weight", "0"]
-    for seed, folder in ((1, start), (2, draft)):
-        fresh = ["--early-layer", "1", "--minutes", "0.01", "--seed", str(seed), "--out", str(folder)]
-        assert main(["target", *common, *small, *fresh]) == 0
-    closer = ["--start", str(start), "--draft", str(draft), "--draft-weight", "0.5", "--early-layer", "1"]
-    assert main(["target", *common, *closer, "--minutes", "0.05", "--out", str(out)]) == 0
+    start, draft = BUILTIN_FOLDER / "draft-b", BUILTIN_FOLDER / "draft"
+    command = ["target", "--text", str(text), "--start", str(start), "--draft", str(draft), "--draft-weight", "0.8"]
+    command += ["--lengths", "32", "--batch-tokens", "128", "--clock", "processor", "--minutes", "0.06"]
+    assert main([*command, "--device", "cpu", "--out", str(out)]) == 0
     ids = torch.tensor([load_models(ModelSpec()).codec.encode(TEXT)])
     with torch.no_grad():
         laws = [saved_model(folder)(ids).logits.float().log_softmax(dim=-1) for folder in (start, draft, out)]

@@ -216,8 +216,9 @@ class RowRound:
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """One round of the whole batch. `time` is its end; the host seconds of its parts add up to its duration: from the
-    end of the last round, or of the prefill in between.
+    """One round of the whole batch. `time` is its end; where a few rounds were done together that is some milliseconds
+    before it is told, and other events may have come since. The host seconds of its parts add up to its duration: from
+    the end of the last round, or of the prefill in between.
 
     `verify_s` is the target's forward pass, `sampling_s` the rule's judgement up to the one copy to the host (None: it
     is part of `verify_s`), `other_s` the rest, with what those who read the last event took. `device_s` is the time the

@@ -154,7 +154,7 @@ def attention_timed(clock: Callable[[], float]):
 def _seconds_of_tick(clock: Callable[[], float]) -> float:
     machine, module, told = this_machine(), ir.Module("ticks"), c_int64()
     emitter = Emitter(module, "tell", [POINTER], shared=True)
-    emitter.store(emitter.ticks(machine), emitter.arguments[0])
+    emitter.store(emitter.ticks(), emitter.arguments[0])
     emitter.end()
     tell = Library(machine, module).function("tell", [ADDRESS])
     tell(addressof(told))

@@ -179,7 +179,7 @@ class AdaptiveLength:
     def _give_up(self) -> Change:
         why, gain = self._why(), self._gain()
         if gain < _HOPELESS:  # the farther drafts are from paying, the later they are tried again
-            self._pause *= 2
+            self._pause = min(2 * self._pause, _LONGEST_PAUSE)
         self._enter(_State.PAUSED, self._pause)
         return Change(
             f"speculation is losing: {why}; decoding goes on without drafts",

@@ -238,9 +238,9 @@ class DecodeLoop:
         now, behind = self._clock(), sum(step.seconds for step in steps)
         other = max(0.0, self._timer.unmarked() - behind) / len(steps)
         for number, step in enumerate(steps):
-            limit = min(depth, row.draft_limit)
             if self._adaptive is not None and number:
                 depth = self._adaptive.choose([row.draft_limit])
+            limit = min(depth, row.draft_limit)
             self._timer.passed({
                 "other": other, "draft": step.draft_s, "verify": step.verify_s, "sampling": step.sampling_s
             })  # fmt: skip
@@ -410,11 +410,11 @@ class DecodeLoop:
 
     def _retire(self) -> Iterator[Event]:
         for slot in [slot for slot, row in self._active.items() if row.reason is not None]:
-            self._timer.mark("other")
             row = self._active.pop(slot)
             self._drafter.release(slot)
             if slot == 0 and row.settled:  # a cancelled prefill wrote nothing that is known of
                 self._target.keep((*row.prompt.ids, *row.output)[: row.settled])
+            self._timer.mark("other")
             yield row.finished(self._clock(), row.shares(self._timer.totals()))
 
 

@@ -105,8 +105,7 @@ class Ahead:
     """What a model's drafts of the next rounds of a row begin with.
 
     pending: true tokens that are still to be written to its slots, from `start` on, `widest` at most whatever happens
-    in a round. shared: its cache is the target's,
-    which writes all true tokens but for the root.
+    in a round. shared: its cache is the target's, which writes all true tokens but for the root.
     """
 
     model: LanguageModel
@@ -199,6 +198,10 @@ class Step(NamedTuple):
 @runtime_checkable
 class Strides(Protocol):
     """What a target may offer besides `Runner`, where the host computes: rounds of one row in one piece."""
+
+    def ready(self, draft: LanguageModel | None) -> None:
+        """Make what strides without drafts, with lookups and with chains of `draft` need: the first run would wait for
+        it otherwise."""
 
     def stride(
         self, row: int, start: int, root: int, rounds: int, drafting: Drafting, warps: Warps, key: int, first: int,

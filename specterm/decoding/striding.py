@@ -6,6 +6,8 @@ weights that went through them. Behind a stride it does that for all its rounds 
 
 from __future__ import annotations
 
+import time
+
 from specterm.decoding.acceptance.exact import Exact
 from specterm.decoding.ports import Drafter, Recording, Rule, Runner, Step, Strider, Strides
 from specterm.decoding.processing import Processing
@@ -38,9 +40,11 @@ class Striding:
         rounds = max(1, min(most, int(_LASTS_S / max(self._round_s, _SHORTEST_S))))
         if self._target is None or self._drafter is None:
             return None
+        began = time.perf_counter()
         drafting = self._drafter.drafting(row.slot, limit)
         if drafting is None:
             return None
+        caught_up_s = time.perf_counter() - began
         # Only while the longest draft is of use: at the end drafts become shorter.
         rounds = min(rounds, drafting.rounds, 1 + (row.draft_limit - drafting.depth) // (1 + drafting.depth))
         key, ends = row.prompt.key, self._ends
@@ -49,6 +53,7 @@ class Striding:
         )
         if steps is not None:
             self._round_s = sum(step.seconds for step in steps) / len(steps)
+            steps[0] = steps[0]._replace(draft_s=steps[0].draft_s + caught_up_s)
         return steps
 
     def drafted(self, row: Row, step: Step) -> None:

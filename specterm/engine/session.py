@@ -17,7 +17,7 @@ from specterm.decoding.drafters import build_drafter
 from specterm.decoding.drafters.memory import DraftMemory
 from specterm.decoding.drafters.setup import DraftSetup, adaptive_length
 from specterm.decoding.loop import DecodeLoop, Settings
-from specterm.decoding.ports import Block, RecallsPrompts, Recording
+from specterm.decoding.ports import Block, RecallsPrompts, Recording, Strides
 from specterm.decoding.prefill import prefill
 from specterm.decoding.processing import LogitsProcessor, Processing
 from specterm.decoding.row import Prompt
@@ -99,6 +99,8 @@ class Session:
             models = read_models(found, report)
             report("measuring costs", None)
             calibration = calibrate_quickest(models) if spec.threads is None else calibrate(models)
+            if isinstance(models.target.runner, Strides):
+                models.target.runner.ready(models.drafts[0].runner if models.drafts else None)
             report("ready", 1.0)  # the last chance to cancel
             self._calibration = calibration
             self._models, self._spec = models, spec

@@ -9,8 +9,6 @@ from typing import Any, TypeAlias
 
 from llvmlite import ir
 
-from specterm.kernels.machine import Machine
-
 Value: TypeAlias = Any  # an ir.Value; llvmlite has no types
 Type: TypeAlias = Any  # an ir.Type
 
@@ -135,9 +133,9 @@ class Emitter:
         kind = ir.FunctionType(result, [operand.type for operand in operands])
         return self.b.call(self._declared(name, kind), operands)
 
-    def ticks(self, machine: Machine) -> Value:
+    def ticks(self) -> Value:
         """A count of the processor's that grows evenly with time."""
-        return self.call("llvm.readcyclecounter" if machine.x86 else "llvm.readsteadycounter", I64)
+        return self.call("llvm.readcyclecounter", I64)
 
     def larger(self, a: Value, b: Value) -> Value:
         """The larger of the two, lane by lane; a where one is not a number."""

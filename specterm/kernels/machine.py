@@ -25,11 +25,6 @@ class Machine:
     tiles: bool = False
 
     @property
-    def x86(self) -> bool:
-        """Whether it is of that family."""
-        return self.cpu.startswith("x86")
-
-    @property
     def steps(self) -> tuple[int, ...]:
         """Behind so many tokens the next one costs more: they fill the registers once, or twice."""
         return (5, 10, 16) if self.tiles else (self.rows, 2 * self.rows)

@@ -20,6 +20,7 @@ from specterm.training.teaching import Teachers
 from specterm.training.trainer import train_as_given
 
 TARGET = Shape(hidden=384, layers=6, kv_heads=2, intermediate=1024)
+_DRAFT_WEIGHT = 0.3
 _OWN_TOKENS = 160  # of each answer
 
 
@@ -40,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a draft that the model, one to go on from, comes closer to: instead of the text it learns what it says "
         "itself and what the draft says of it, so that the two agree where several tokens are nearly as likely",
     )
-    parser.add_argument("--draft-weight", type=float, default=0.3, help="what the draft says counts for (%(default)s)")
+    parser.add_argument("--draft-weight", type=float, help=f"what the draft says counts for ({_DRAFT_WEIGHT})")
     parser.add_argument("--own-weight", type=float, default=1.0, help="the weight of that loss (%(default)s)")
     add_training_arguments(parser, learning_rate=0.02, batch_tokens=6144, lengths=(256, 256, 512, 1024))
 
@@ -69,6 +70,8 @@ def run(given: argparse.Namespace) -> None:
     if not 0 <= given.early_weight < 1:
         raise ConfigError(f"--early-weight is {given.early_weight}; it must be at least 0 and below 1")
     check_positive(given, "own_weight")
+    if given.draft is None and given.draft_weight is not None:
+        raise ConfigError(f"--draft-weight {given.draft_weight} goes with --draft; name the draft")
     teachers = None if given.draft is None else _with_draft(given)
     texts, own = [read_documents(path) for path in given.text], None
     if given.own_text is not None:
@@ -96,7 +99,9 @@ def _with_draft(given: argparse.Namespace) -> Teachers:
     """
     if given.start is None:
         raise ConfigError("--draft goes with --start: a fresh target has nothing to agree on yet; train one first")
-    if not 0 < given.draft_weight < 1:
-        raise ConfigError(f"--draft-weight is {given.draft_weight}; it must be above 0 and below 1")
-    models = load_models(ModelSpec(target=given.start, drafts=(given.draft,), device=given.device))
-    return Teachers({models.target.runner: 1.0 - given.draft_weight, models.drafts[0].runner: given.draft_weight})
+    weight = _DRAFT_WEIGHT if given.draft_weight is None else given.draft_weight
+    if not 0 < weight < 1:
+        raise ConfigError(f"--draft-weight is {weight}; it must be above 0 and below 1")
+    spec = ModelSpec(target=given.start, drafts=(given.draft,), device=given.device, draft_quantize="none")
+    models = load_models(spec)
+    return Teachers({models.target.runner: 1.0 - weight, models.drafts[0].runner: weight})

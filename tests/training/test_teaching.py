@@ -86,6 +86,7 @@ def test_a_target_comes_closer_to_a_draft(tmp_path):
             2,
             "--draft-weight is 1.0; it must",
         ),
+        (["--start", "builtin", "--draft-weight", "0.5"], 2, "--draft-weight 0.5 goes with --draft"),
         (["--start", "builtin", "--draft", "builtin/nothing"], 3, "there is no built-in model 'builtin/nothing'"),
     ],
 )

@@ -122,7 +122,7 @@ def layers(module: Any, machine: Machine, size: int, kinds: Sequence[Kind], name
                 row_states, part(LayerWord.QK_NORM), width, heads, kv_heads, eps, address(PassWord.COS),
                 address(PassWord.SIN), e.at(address(PassWord.POSITIONS), done, I64), row_keys, kv_size, begin,
             ])  # fmt: skip
-            began = e.ticks(machine)
+            began = e.ticks()
             with e.loop(0, kv_heads) as head:
                 offset, behind = b.mul(b.mul(head, group), I64(size)), b.mul(head, kv_size)
                 b.call(attend, [
@@ -130,7 +130,7 @@ def layers(module: Any, machine: Machine, size: int, kinds: Sequence[Kind], name
                     e.at(row_values, behind), begin, seen, number(PassWord.NODES), address(PassWord.SCORES),
                     real(PassWord.SCALE), e.at(row_attended, offset), queries_width,
                 ])  # fmt: skip
-            taken = b.add(number(PassWord.ATTENTION_TICKS), b.sub(e.ticks(machine), began))
+            taken = b.add(number(PassWord.ATTENTION_TICKS), b.sub(e.ticks(), began))
             e.store(taken, e.at(given, int(PassWord.ATTENTION_TICKS), I64))
         b.call(out, [attended, queries_width, part(LayerWord.OUT), x, hidden, part(LayerWord.OUT_BIAS), tokens,
                      queries_width, hidden, yes, scratch])  # fmt: skip

@@ -87,7 +87,7 @@ def stride(
             """Behind so many arrays as long as the most nodes."""
             return e.at(record, b.add(I64(int(Record.REST)), b.mul(most, I64(place))), I64)
 
-        tell(Record.BEGUN, e.ticks(machine))
+        tell(Record.BEGUN, e.ticks())
         root, of_round = b.load(start, typ=I64), b.load(index, typ=I64)
         if merging is not None:
             merging.begin(len(drafts))
@@ -105,13 +105,13 @@ def stride(
         nodes = b.load(count, typ=I64)
         _copy(e, tokens, told(0), nodes)
         tell(Record.COUNT, nodes)
-        tell(Record.DRAFTED, e.ticks(machine))
+        tell(Record.DRAFTED, e.ticks())
         place_pass(e, given, word(e, words, StrideWord.PLACES, POINTER), root, b.add(nodes, I64(1)))
         if merging is not None:
             merging.show(given, b.add(nodes, I64(1)))
         e.store(b.add(nodes, I64(1)), e.at(call, int(CallWord.JUDGED), I64))
         b.call(run, [model, given, call])
-        tell(Record.VERIFIED, e.ticks(machine))
+        tell(Record.VERIFIED, e.ticks())
         for which, value in ((WalkWord.NODES, nodes), (WalkWord.POSITION, root), (WalkWord.ROUND, of_round)):
             e.store(value, e.at(walked, int(which), I64))
         b.call(walk, [walked])
@@ -133,7 +133,7 @@ def stride(
             text.learn(tokens, kept, following)
         b.store(b.add(of_round, word(e, words, StrideWord.INDEX_STEP)), index)
         b.store(b.add(number, I64(1)), done)
-        tell(Record.JUDGED, e.ticks(machine))
+        tell(Record.JUDGED, e.ticks())
     e.store(b.load(done, typ=I64), e.at(words, int(StrideWord.ROUNDS), I64))
     e.end()
 

@@ -110,7 +110,7 @@ class TreeWord(IntEnum):
     DEPTHS = auto()  # int64 [C]
     SCORES = auto()  # float64 [C]
     SOURCES = auto()  # int64 [C], bits
-    NODES = auto()  # int64 [C], by the paths of a level: what each has led to
+    NODES = auto()  # int64 [width * width], by the paths of a level: what each has led to
     NEXT_NODES = auto()
     ORDER = auto()  # int64 [MOST], the candidates that are verified, by falling score
     PLACE = auto()  # int64 [C], where a candidate is among the nodes, from 1

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from specterm.decoding.ports import FINAL_NORM, Block, Drafting, Step
+from specterm.decoding.ports import FINAL_NORM, Block, Drafting, LanguageModel, Step
 from specterm.decoding.sampling import Warps
 from specterm.decoding.tree import Topology
 from specterm.models.attention import grouped_attention, grouped_mask, rotate_, signed
@@ -35,7 +35,7 @@ from specterm.models.runners.early_exit import EarlyExit
 from specterm.models.runners.graphs import ForwardGraphs, Update
 from specterm.models.runners.in_one_call import InOneCall, LlamaExit
 from specterm.models.runners.one_row import OneRow
-from specterm.models.runners.strides import StridesByDraft
+from specterm.models.runners.strides import StridesByDraft, compile_strides
 from specterm.models.weights import ReadTensor, weight_files
 
 _FAMILIES = {"llama", "mistral", "qwen2", "qwen3"}
@@ -218,6 +218,12 @@ class LlamaRunner(Cached, InOneCall):
             return None
         cache.claim(row, begin, end)
         return few, cache, self.layers
+
+    def ready(self, draft: LanguageModel | None) -> None:
+        """See `Strides`."""
+        own = draft._few if isinstance(draft, LlamaRunner) else None
+        if isinstance(self._few, CompiledPasses):
+            compile_strides(self._few, own if isinstance(own, CompiledPasses) else None)
 
     @torch.inference_mode()
     def stride(

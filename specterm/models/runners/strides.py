@@ -53,6 +53,14 @@ _MOST_WAYS = 8
 """In which drafts are made, that are remembered: each has room for logits."""
 
 
+def compile_strides(target: CompiledPasses, draft: CompiledPasses | None) -> None:
+    """See `Strides.ready`."""
+    stride_kernel(target.machine, target.kind, (), beams=False, tree=False, lookup=False)
+    stride_kernel(target.machine, target.kind, (), beams=False, tree=False, lookup=True)
+    if draft is not None:
+        stride_kernel(target.machine, target.kind, (draft.kind,), beams=False, tree=False, lookup=False)
+
+
 class CompiledStrides:
     """Strides of one target, whose drafts are made by certain models in a certain way; not for two threads at once, and
     only as long as all models are there."""
@@ -152,7 +160,8 @@ class CompiledStrides:
     def _steps(self, rounds: int, size: int, drafting: Drafting, seconds: float) -> list[Step]:
         """Those of the last call, which took so many seconds; size: of a record."""
         records, most, end = self._records, drafting.most, size - len(drafting.models)
-        tick = seconds / (records[(rounds - 1) * size + Record.JUDGED] - records[Record.BEGUN])
+        # Where the processor's clock stood still nothing is known of the parts.
+        tick = seconds / max(1, records[(rounds - 1) * size + Record.JUDGED] - records[Record.BEGUN])
         steps = []
         for at in range(0, rounds * size, size):
             count, kept, following, begun, drafted, verified, judged, levels, rate, promised = records[at : at + _TOLD]
@@ -171,8 +180,8 @@ class CompiledStrides:
                     from_double_bits(promised),
                     tuple(records[at + end : at + size]),
                 )
-            draft_s, verify_s = tick * (drafted - begun), tick * (verified - drafted)
-            steps.append(Step(tokens, path, following, draft_s, verify_s, tick * (judged - verified), grown))
+            parts = max(0, drafted - begun), max(0, verified - drafted), max(0, judged - verified)
+            steps.append(Step(tokens, path, following, tick * parts[0], tick * parts[1], tick * parts[2], grown))
         return steps
 
 

@@ -457,7 +457,7 @@ def test_lengths_that_go_up_and_down(way):
         {"rule": RULES["typical"](), "warps": Warps(0.8)},
         {"warps": Warps(1.0, filter_value=-100.0)},
     ],
-    ids=str,
+    ids=["stop", "probabilities", "alternatives", "penalty", "least length", "typical rule", "filter value"],
 )
 def test_there_are_no_strides(options):
     for way in FEW:

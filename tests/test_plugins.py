@@ -95,7 +95,7 @@ def test_bad_names_and_values_are_one_line(example, capsys, arguments, said) -> 
 def test_a_plan_names_it(example, capsys) -> None:
     (example / "plan.toml").write_text(
         'methods = ["naive", "echo.py:ECHO", { name = "echo.py:ECHO", parameters = { echo_tokens = 6 } }]\n'
-        "num_prompts = 2\nrepeats = 1\nwarmup = 0\n[model]\ndtype = 'float32'\n[sampling]\nmax_tokens = 24\n"
+        "num_prompts = 2\nrepeats = 1\nwarmup = 0\n[model]\ndtype = 'float32'\n[sampling]\nmax_tokens = 96\n"
     )
     assert main(["--batch", "plan.toml", "--batch-size", "2", "--out", "out", "--no-monitor"]) == ExitCode.OK
     document = json.loads((example / "out" / "report.json").read_text())

@@ -53,7 +53,8 @@ class Striding:
         )
         if steps is not None:
             self._round_s = sum(step.seconds for step in steps) / len(steps)
-            steps[0] = steps[0]._replace(draft_s=steps[0].draft_s + caught_up_s)
+            if drafting.models:
+                steps[0] = steps[0]._replace(draft_s=steps[0].draft_s + caught_up_s)
         return steps
 
     def drafted(self, row: Row, step: Step) -> None:

@@ -96,7 +96,7 @@ def test_alternatives_are_recorded_where_a_drafter_went_on(models, prompts, meth
             if source == 1:
                 assert confidence == pytest.approx(chances[token])
                 found += 1
-    assert found > 20
+    assert found > 8
     assert leaves > 0
 
 

@@ -31,7 +31,7 @@ def test_the_parts_add_up(session, method, batch_size):
         model=MODEL, method=MethodSpec(name=method), sampling=SamplingSpec(temperature=0.0, max_tokens=24),
         batch_size=batch_size, ignore_eos=True, trace="counts",
     ).checked()  # fmt: skip
-    requests = [Request(prompt="Once upon a time " * n, arrival_s=0.05 * n) for n in (1, 3, 2)]
+    requests = [Request(prompt="Once upon a time " * n, arrival_s=0.01 * n) for n in (1, 3, 2)]
     prompts = session.prompts(spec, requests)
     began = time.perf_counter()
     events, read_at = [], {}

@@ -56,7 +56,8 @@ def test_every_method_answers_as_naive_does(pair, method: str, temperature: floa
     states = [state for e in events if isinstance(e, Round) for part in e.rows for state in part.states]
     assert only(events, RowFinished).token_ids
     if method == "draft":
-        assert {"accepted", "rejected"} <= set(states)
+        assert "accepted" in states
+        assert "rejected" in states or temperature == 0  # what is likeliest it may foretell to the end
 
 
 def test_a_template_of_ones_own_wins_and_what_it_refuses_is_told(pair):

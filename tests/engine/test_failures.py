@@ -78,7 +78,7 @@ class Faulty:
 
 
 @pytest.mark.parametrize(("error", "exit_code", "told"), FAULTS, ids=IDS)
-@pytest.mark.parametrize("passes", [0, 12], ids=["prefill", "round"])
+@pytest.mark.parametrize("passes", [0, 4], ids=["prefill", "round"])
 def test_a_fault_in_the_middle_is_told_and_the_next_run_is_as_ever(
     engine, right, monkeypatch, caplog, error, exit_code, told, passes
 ):
@@ -135,7 +135,7 @@ def test_a_device_that_no_longer_answers_is_lost_until_a_new_process(monkeypatch
         with monkeypatch.context() as patch:
             patch.setattr(torch.cuda, "is_initialized", lambda: True)
             patch.setattr(torch.cuda, "synchronize", answer)
-            faulty = Faulty(patch, BROKEN, 12, "claim")
+            faulty = Faulty(patch, BROKEN, 4, "claim")
             first = run(engine)
             assert faulty.left < 0
         assert asked == [True]

@@ -31,13 +31,13 @@ from specterm.decoding.ports import (
     Recording,
     Rule,
     Runner,
-    Step,
 )
 from specterm.decoding.prefill import computing_with, prefill
 from specterm.decoding.processing import LogitsProcessor, Processing
 from specterm.decoding.readback import Outcome, read_outcomes, step_outcome
 from specterm.decoding.row import Prompt, Row
 from specterm.decoding.sampling import Warps, probabilities
+from specterm.decoding.stride_ports import Step
 from specterm.decoding.striding import Striding
 from specterm.decoding.text import TextStream
 from specterm.decoding.timing import PhaseTimer

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from specterm.decoding.ports import Step
+from specterm.decoding.stride_ports import Step
 from specterm.decoding.tree import DraftTree
 from specterm.decoding.verdict import STATES, HostVerdict, Verdict, node_states
 from specterm.events import NodeState

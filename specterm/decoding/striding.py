@@ -9,10 +9,11 @@ from __future__ import annotations
 import time
 
 from specterm.decoding.acceptance.exact import Exact
-from specterm.decoding.ports import Drafter, Recording, Rule, Runner, Step, Strider, Strides
+from specterm.decoding.ports import Drafter, Recording, Rule, Runner
 from specterm.decoding.processing import Processing
 from specterm.decoding.row import Row
 from specterm.decoding.sampling import Warps
+from specterm.decoding.stride_ports import Step, Strider, Strides
 
 _LASTS_S = 0.012
 """A stride is to be over in this time, less than a picture of a screen stays: tokens come as smoothly as before, and a

@@ -17,11 +17,12 @@ from specterm.decoding.drafters import build_drafter
 from specterm.decoding.drafters.memory import DraftMemory
 from specterm.decoding.drafters.setup import DraftSetup, adaptive_length
 from specterm.decoding.loop import DecodeLoop, Settings
-from specterm.decoding.ports import Block, RecallsPrompts, Recording, Strides
+from specterm.decoding.ports import Block, RecallsPrompts, Recording
 from specterm.decoding.prefill import prefill
 from specterm.decoding.processing import LogitsProcessor, Processing
 from specterm.decoding.row import Prompt
 from specterm.decoding.sampling import row_key
+from specterm.decoding.stride_ports import Strides
 from specterm.decoding.tree import DraftTree, Topology
 from specterm.engine.calibration import calibrate, calibrate_quickest
 from specterm.engine.draws import Draws, TextModels, warps_of

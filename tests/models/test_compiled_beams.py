@@ -161,10 +161,10 @@ def test_code_for_other_processors_is_well_formed(front):
         writers += [lambda module: chain(module, machine, "chain", "forward")]
         chains, beams = Draft("chain"), Draft("grow", beams=True)
         for drafts in ([], [chains]):
-            writers += [lambda module, drafts=drafts: stride(module, machine, "forward", drafts)]
+            writers += [lambda module, drafts=drafts: stride(module, "forward", drafts)]
         for drafts in ([chains, chains], [beams]):
-            writers += [lambda module, drafts=drafts: stride(module, machine, "forward", drafts, tree=True)]
-        writers += [lambda module: stride(module, machine, "forward", [], lookup=True)]
+            writers += [lambda module, drafts=drafts: stride(module, "forward", drafts, tree=True)]
+        writers += [lambda module: stride(module, "forward", [], lookup=True)]
     for write in writers:
         module = ir.Module("model")
         write(module)

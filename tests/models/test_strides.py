@@ -21,10 +21,11 @@ from specterm.decoding.drafters.budget import CalibratedBudget
 from specterm.decoding.drafters.multi_draft import MultiDraft
 from specterm.decoding.drafters.prefix import DraftPrefix
 from specterm.decoding.drafters.side_by_side import InTurn
-from specterm.decoding.ports import Admission, Drafting, Lookup, ProposeRow, Recording
+from specterm.decoding.ports import Admission, ProposeRow, Recording
 from specterm.decoding.prefill import prefill
 from specterm.decoding.processing import Processing
 from specterm.decoding.sampling import Warps
+from specterm.decoding.stride_ports import Drafting, Lookup
 from specterm.events import Calibration, Prefilled, Round, RowFinished, RowStarted
 from specterm.kernels.machine import Machine, this_machine
 from specterm.models.compiled.matrix import CompiledMatrix

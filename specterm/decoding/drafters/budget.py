@@ -20,7 +20,8 @@ from itertools import islice
 from typing import Protocol
 
 from specterm.decoding.estimates import Curve, spaced
-from specterm.decoding.ports import Gate, Grown, Plan
+from specterm.decoding.ports import Gate
+from specterm.decoding.stride_ports import Grown, Plan
 from specterm.events import Calibration
 
 _MOST_NODES = 64

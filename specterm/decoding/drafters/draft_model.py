@@ -19,18 +19,7 @@ from torch import Tensor
 from specterm.decoding.drafters.draft_law import over_vocabulary
 from specterm.decoding.drafters.prefix import DraftPrefix, Prefix, token_steps
 from specterm.decoding.drafters.setup import DraftSetup
-from specterm.decoding.ports import (
-    Admission,
-    Block,
-    ChainsInOne,
-    Drafting,
-    Feedback,
-    LanguageModel,
-    Needs,
-    ProposeRow,
-    Recording,
-    Step,
-)
+from specterm.decoding.ports import Admission, Block, ChainsInOne, Feedback, LanguageModel, Needs, ProposeRow, Recording
 from specterm.decoding.sampling import (
     ROUND_STRIDE,
     Purpose,
@@ -42,6 +31,7 @@ from specterm.decoding.sampling import (
     purpose_key,
     round_uniforms,
 )
+from specterm.decoding.stride_ports import Drafting, Step
 from specterm.decoding.tree import DraftTree, Topology
 
 

@@ -21,7 +21,8 @@ from specterm.decoding.drafters.multi_draft import MultiDraft
 from specterm.decoding.drafters.prefix import InOnePiece, beams_of, chains_of
 from specterm.decoding.drafters.setup import DraftSetup
 from specterm.decoding.drafters.side_by_side import InTurn
-from specterm.decoding.ports import Ahead, Block, Drafter, Feedback, LanguageModel, Runner
+from specterm.decoding.ports import Block, Drafter, Feedback, LanguageModel, Runner
+from specterm.decoding.stride_ports import Ahead
 from specterm.decoding.tree import Topology
 from specterm.errors import ConfigError, ModelError
 

@@ -17,7 +17,8 @@ from typing import Self
 from specterm.decoding.drafters.draft_trie import DraftTrie, to_draft_tree
 from specterm.decoding.drafters.ngram_index import NgramIndex
 from specterm.decoding.drafters.setup import DraftSetup
-from specterm.decoding.ports import Admission, Drafting, Feedback, Needs, ProposeRow, Step
+from specterm.decoding.ports import Admission, Feedback, Needs, ProposeRow
+from specterm.decoding.stride_ports import Drafting, Step
 from specterm.decoding.tree import DraftTree
 
 

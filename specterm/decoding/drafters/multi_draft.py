@@ -19,7 +19,8 @@ from specterm.decoding.drafters.levels import Levels
 from specterm.decoding.drafters.prefix import DraftPrefix, Prefix
 from specterm.decoding.drafters.setup import DraftSetup
 from specterm.decoding.drafters.side_by_side import SideBySide, side_by_side, step_seconds
-from specterm.decoding.ports import Admission, Drafting, Feedback, LanguageModel, Needs, ProposeRow, Recording, Step
+from specterm.decoding.ports import Admission, Feedback, LanguageModel, Needs, ProposeRow, Recording
+from specterm.decoding.stride_ports import Drafting, Step
 from specterm.decoding.tree import DraftTree
 
 

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import torch
 
 from specterm.decoding.drafters.setup import DraftSetup
-from specterm.decoding.ports import Admission, Drafting, Feedback, Needs, ProposeRow, Step
+from specterm.decoding.ports import Admission, Feedback, Needs, ProposeRow
+from specterm.decoding.stride_ports import Drafting, Step
 from specterm.decoding.tree import DraftTree
 
 

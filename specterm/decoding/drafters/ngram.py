@@ -14,7 +14,7 @@ from specterm.decoding.drafters.draft_trie import DraftTrie, grow
 from specterm.decoding.drafters.lookup import LookupDrafter, RowText
 from specterm.decoding.drafters.ngram_index import NgramIndex
 from specterm.decoding.drafters.setup import DraftSetup
-from specterm.decoding.ports import Drafting, Lookup
+from specterm.decoding.stride_ports import Drafting, Lookup
 
 _CAPACITY = 1_000_000  # pairs of a context and a follower: 250,000 tokens at four orders
 

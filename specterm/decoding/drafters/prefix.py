@@ -19,9 +19,10 @@ import torch
 from torch import Tensor
 
 from specterm.decoding.kept_prefix import shared
-from specterm.decoding.ports import Ahead, Beam, Beams, Block, Chains, Feedback, Gate, LanguageModel, Runner, TokenSteps
+from specterm.decoding.ports import Beam, Beams, Block, Chains, Feedback, Gate, LanguageModel, Runner, TokenSteps
 from specterm.decoding.prefill import prefill
 from specterm.decoding.sampling import Warps
+from specterm.decoding.stride_ports import Ahead
 from specterm.decoding.tree import Topology
 
 _Made = TypeVar("_Made")

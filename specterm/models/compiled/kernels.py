@@ -113,7 +113,7 @@ def stride_kernel(
         named(draft.beams if beams else draft.chain, (grow_kernel if beams else chain_kernel)(machine, draft))
     module = ir.Module("stride")
     made = [Draft(draft.beams if beams else draft.chain, beams) for draft in drafts]
-    stride(module, machine, target.name, made, tree=tree, lookup=lookup)
+    stride(module, target.name, made, tree=tree, lookup=lookup)
     return Library(machine, module).function("stride", [ADDRESS])
 
 

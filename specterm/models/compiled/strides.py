@@ -10,7 +10,6 @@ from typing import Any
 from llvmlite import ir
 
 from specterm.kernels.emitter import I64, POINTER, VOID, Emitter, Value
-from specterm.kernels.machine import Machine
 from specterm.kernels.words import WalkWord
 from specterm.models.compiled.layers import PassWord
 from specterm.models.compiled.lookup import Lookup
@@ -50,9 +49,7 @@ class Draft:
     beams: bool = False
 
 
-def stride(
-    module: Any, machine: Machine, forward: str, drafts: Sequence[Draft], *, tree: bool = False, lookup: bool = False
-) -> None:
+def stride(module: Any, forward: str, drafts: Sequence[Draft], *, tree: bool = False, lookup: bool = False) -> None:
     """The function stride(words) of `module`, see `StrideWord`. `forward` names the target's, see `model.forward`.
     Without a tree there is one draft, a chain, or one that is looked up, or none."""
     run, walk = declared_forward(module, forward), ir.Function(module, ir.FunctionType(VOID, [POINTER]), "walk")

@@ -17,8 +17,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from specterm.decoding.ports import FINAL_NORM, Block, Drafting, LanguageModel, Step
+from specterm.decoding.ports import FINAL_NORM, Block, LanguageModel
 from specterm.decoding.sampling import Warps
+from specterm.decoding.stride_ports import Drafting, Step
 from specterm.decoding.tree import Topology
 from specterm.models.attention import grouped_attention, grouped_mask, rotate_, signed
 from specterm.models.cache import SlotCache

@@ -12,8 +12,8 @@ from typing import TypeAlias, TypeVar
 import torch
 
 from specterm.decoding.host import ToldWarps
-from specterm.decoding.ports import Ahead, Drafting, Grown, Lookup, Plan, Step
 from specterm.decoding.sampling import ROUND_STRIDE, Purpose, Warps, purpose_key
+from specterm.decoding.stride_ports import Ahead, Drafting, Grown, Lookup, Plan, Step
 from specterm.kernels.words import WalkWord
 from specterm.models.cache import SlotCache
 from specterm.models.compiled.kernels import stride_kernel

@@ -36,24 +36,14 @@ from specterm.decoding.prefill import computing_with, prefill
 from specterm.decoding.processing import LogitsProcessor, Processing
 from specterm.decoding.readback import Outcome, read_outcomes, step_outcome
 from specterm.decoding.row import Prompt, Row
-from specterm.decoding.sampling import Warps, probabilities
+from specterm.decoding.sampling import Warps
 from specterm.decoding.stride_ports import Step
 from specterm.decoding.striding import Striding
+from specterm.decoding.telling import Teller
 from specterm.decoding.text import TextStream
 from specterm.decoding.timing import PhaseTimer
 from specterm.decoding.tree import DraftTree
-from specterm.events import (
-    Alternatives,
-    Candidate,
-    Event,
-    NodeState,
-    Notice,
-    Origin,
-    Prefilled,
-    Round,
-    RowRound,
-    RowStarted,
-)
+from specterm.events import Alternatives, Event, Notice, Prefilled, Round, RowRound, RowStarted
 
 _ARRIVAL_POLL_S = 0.02
 _MOST_ROUNDS = 12  # that are done together
@@ -109,6 +99,7 @@ class DecodeLoop:
                 settings.processing, settings.batch_size, target.vocab_size, tuple(settings.eos), target.device
             )
         self._reuse = reuse
+        self._teller = Teller(detokenizer, settings.warps, settings.record)
         self._timer = PhaseTimer(target.device)
         self._active: dict[int, Row] = {}  # by slot
         self._count = 0  # of rounds
@@ -293,7 +284,7 @@ class DecodeLoop:
         outcomes = read_outcomes(tree, verdict, _likeliest(logits, needs.top_k))
         self._timer.mark("sampling")
 
-        alternatives = self._alternatives(tree, logits)
+        alternatives = self._teller.alternatives(tree, logits)
         parts = tuple(self._emit(*part) for part in zip(rows, outcomes, alternatives, strict=True))
         alive = [i for i, row in enumerate(rows) if row.reason is None]
         self._timer.mark("other")
@@ -349,64 +340,10 @@ class DecodeLoop:
 
     def _emit(self, row: Row, outcome: Outcome, alternatives: tuple[Alternatives, ...] | None) -> RowRound:
         """Append what a row was given, and tell the round as the row saw it."""
-        row.round += 1
-        path = outcome.path
-        own: Origin = "plain" if not outcome.tokens else "correction" if outcome.corrected else "bonus"
-        origins: list[Origin] = ["accepted"] * len(path)
-        texts = self._texts(row, outcome) if self._settings.record.probs else None
-        tokens = [outcome.tokens[node - 1] for node in path]
-        p: Sequence[float | None] = [None] * len(path) if outcome.p is None else [outcome.p[node - 1] for node in path]
-        emitted = row.emit([*tokens, outcome.next_token], [*origins, own], [*p, outcome.next_p])
+        told = self._teller.emit(row, outcome, alternatives)
         if self._process is not None:
-            self._process.emitted(row.slot, [token.id for token in emitted])
-        states: list[NodeState] = outcome.states
-        for node in path[len(emitted) :]:
-            states[node - 1] = "cut"
-        if row.reason and len(emitted) <= len(path):
-            # The row ended inside the draft: what was refused behind its end was simply not needed.
-            above = {-1, *(node - 1 for node in path[: len(emitted) - 1])}
-            states = [
-                "unused" if state == "rejected" and parent not in above else state
-                for state, parent in zip(states, outcome.parents, strict=True)
-            ]
-        recorded = texts is not None
-        return RowRound(
-            row.prompt.row,
-            outcome.tokens,
-            outcome.parents,
-            tuple(states),
-            emitted,
-            texts=texts,
-            p=outcome.p,
-            q=outcome.q if recorded else None,
-            confidence=outcome.confidence,
-            sources=outcome.sources or ((1,) * len(outcome.tokens) if recorded else None),
-            alternatives=alternatives,
-        )
-
-    @staticmethod
-    def _texts(row: Row, outcome: Outcome) -> tuple[str, ...]:
-        """The text of each node on its own path; to be asked before the row moves on."""
-        paths: list[tuple[int, ...]] = []
-        for token, parent in zip(outcome.tokens, outcome.parents, strict=True):
-            paths.append((*(paths[parent] if parent >= 0 else ()), token))
-        return tuple(row.text_ahead(path) for path in paths)
-
-    def _alternatives(self, tree: DraftTree, logits: Tensor) -> Sequence[tuple[Alternatives, ...] | None]:
-        """The likeliest tokens of target and drafter after the root and each node, for each row."""
-        k = self._settings.record.alternatives
-        if not k:
-            return [None] * len(tree.counts)
-        top = probabilities(logits, self._settings.warps).topk(min(k, logits.shape[-1]), dim=-1)
-        target = _candidates(top.indices, top.values, self._detokenizer)
-        drafter = _candidates(*tree.alternatives, self._detokenizer) if tree.alternatives else [[] for _ in target]
-        return [
-            tuple(
-                Alternatives(row_target[node], row_drafter[node] or None if node < len(row_drafter) else None)
-                for node in range(count + 1)
-            )
-            for row_target, row_drafter, count in zip(target, drafter, tree.counts, strict=True)
-        ]
+            self._process.emitted(row.slot, [token.id for token in told.emitted])
+        return told
 
     def _retire(self) -> Iterator[Event]:
         for slot in [slot for slot, row in self._active.items() if row.reason is not None]:
@@ -428,14 +365,3 @@ def _along(taps: Tensor, path: Sequence[int]) -> Tensor:
 def _likeliest(logits: Tensor, top_k: int) -> Tensor | None:
     """Of logits [B, T, V] the ids of the `top_k` likeliest tokens, int64 [B, T, top_k]; None where top_k is 0."""
     return logits.topk(top_k).indices if top_k else None
-
-
-def _candidates(ids: Tensor, values: Tensor, detokenizer: Detokenizer) -> list[list[tuple[Candidate, ...]]]:
-    """ids and values [B, T, k] as candidates; those without probability are left out."""
-    return [
-        [
-            tuple(Candidate(token, detokenizer.decode([token]), p) for token, p in zip(*node, strict=True) if p > 0.0)
-            for node in zip(*row, strict=True)
-        ]
-        for row in zip(ids.tolist(), values.tolist(), strict=True)
-    ]

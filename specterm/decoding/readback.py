@@ -53,10 +53,16 @@ def step_outcome(step: Step) -> Outcome:
     tokens, path, token = step[:3]
     if step.grown is None:
         count = len(tokens)
-        return Outcome(tokens, tuple(range(-1, count - 1)), _chain_states(len(path), count), path, token)
-    parents = step.grown.parents
-    states = node_states((0, *[parent + 1 for parent in parents]), path)
-    return Outcome(tokens, parents, states, path, token, sources=step.grown.sources)
+        outcome = Outcome(tokens, tuple(range(-1, count - 1)), _chain_states(len(path), count), path, token)
+    else:
+        parents = step.grown.parents
+        states = node_states((0, *[parent + 1 for parent in parents]), path)
+        outcome = Outcome(tokens, parents, states, path, token, sources=step.grown.sources)
+    if step.recorded is not None:
+        p, outcome.next_p, q, confidence = step.recorded
+        if tokens:
+            outcome.p, outcome.q, outcome.confidence = p, q, confidence
+    return outcome
 
 
 def read_outcomes(tree: DraftTree, verdict: Verdict | HostVerdict, top_ids: Tensor | None = None) -> list[Outcome]:

@@ -88,6 +88,16 @@ class Grown(NamedTuple):
     in_place: tuple[int, ...]
 
 
+class Recorded(NamedTuple):
+    """What is recorded of a step: the target's probability of each node and of the token behind those that are kept,
+    the drafter's where nodes were drawn by it, and its confidence where they are fixed; see `readback.Outcome`."""
+
+    p: tuple[float, ...]
+    next_p: float
+    q: tuple[float, ...] | None = None
+    confidence: tuple[float, ...] | None = None
+
+
 class Step(NamedTuple):
     """A round of a stride: its draft tokens, the nodes that are kept, from 1, the token behind those, and the seconds
     that drafting, the target's pass and the verdict took."""
@@ -99,6 +109,7 @@ class Step(NamedTuple):
     verify_s: float
     sampling_s: float
     grown: Grown | None = None
+    recorded: Recorded | None = None
 
     @property
     def seconds(self) -> float:
@@ -116,11 +127,11 @@ class Strides(Protocol):
 
     def stride(
         self, row: int, start: int, root: int, rounds: int, drafting: Drafting, warps: Warps, key: int, first: int,
-        ends: tuple[int, ...],
+        ends: tuple[int, ...], record: bool,
     ) -> list[Step] | None:  # fmt: skip
         """Up to `rounds` rounds by the exact rule, the first from `root` on, which goes to slot `start`. key: of the
         row's random numbers; first: the number of the first round. The last round is that which emits one of `ends`.
-        None where that is not possible, and nothing was done."""
+        record: whether probabilities are told. None where that is not possible, and nothing was done."""
 
 
 @runtime_checkable

@@ -28,11 +28,12 @@ class Striding:
         self, target: Runner, drafter: Drafter, rule: Rule, warps: Warps, record: Recording, processing: Processing,
         ends: frozenset[int], stop: tuple[str, ...],
     ) -> None:  # fmt: skip
-        """Where nodes are shown, logits are processed, or a text may end within a token, rounds are done one by one."""
-        plain = isinstance(rule, Exact) and not (record.shows_nodes or stop) and processing == Processing()
+        """Where alternatives are shown, logits are processed, or a text may end within a token, rounds are done one by
+        one."""
+        plain = isinstance(rule, Exact) and not (record.alternatives or stop) and processing == Processing()
         self._target = target if isinstance(target, Strides) and target.device.type == "cpu" and plain else None
         self._drafter = drafter if isinstance(drafter, Strider) else None
-        self._warps, self._ends = warps, tuple(sorted(ends))
+        self._warps, self._ends, self._record = warps, tuple(sorted(ends)), record.probs
         self._round_s = _LASTS_S
 
     def stride(self, row: Row, limit: int, most: int) -> list[Step] | None:
@@ -50,7 +51,7 @@ class Striding:
         rounds = min(rounds, drafting.rounds, 1 + (row.draft_limit - drafting.depth) // (1 + drafting.depth))
         key, ends = row.prompt.key, self._ends
         steps = self._target.stride(
-            row.slot, row.committed, row.root, rounds, drafting, self._warps, key, row.round, ends
+            row.slot, row.committed, row.root, rounds, drafting, self._warps, key, row.round, ends, self._record
         )
         if steps is not None:
             self._round_s = sum(step.seconds for step in steps) / len(steps)

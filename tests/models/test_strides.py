@@ -95,10 +95,21 @@ def strides(on=True):
         yield lengths
 
 
+def recorded(decoded):
+    """The probabilities of every round, and where there are none."""
+    parts = [(part.p, part.q, part.confidence, *[token.p for token in part.emitted]) for part in decoded.rounds]
+    flat = [each if isinstance(each, tuple) else (each,) for part in parts for each in part]
+    return (
+        [len(each) for each in flat],
+        [x for each in flat for x in each if x is not None],
+        [each == (None,) for each in flat],
+    )
+
+
 def told(decoded):
     """What is told of every round, but for times."""
     emitted = [[(token.id, token.text, token.origin) for token in part.emitted] for part in decoded.rounds]
-    trees = [(part.row, part.tokens, part.parents, part.states, part.sources) for part in decoded.rounds]
+    trees = [(part.row, part.tokens, part.parents, part.states, part.sources, part.texts) for part in decoded.rounds]
     ends = [(end.reason, end.text, end.token_ids) for end in decoded.finished.values()]
     return emitted, trees, ends
 
@@ -132,6 +143,22 @@ def test_strides_are_rounds_one_by_one(way, warps):
     assert sum(lengths) > 0.6 * len(decoded.rounds)
     if warps.greedy and way != "naive":
         assert {"accepted", "rejected"} <= set(decoded.states)
+
+
+@pytest.mark.parametrize("warps", WARPS, ids=str)
+@pytest.mark.parametrize("way", WAYS)
+def test_probabilities_are_recorded_as_of_rounds_one_by_one(way, warps):
+    models = trio()
+    strode, lengths = both(models, way, PROMPTS[:2], warps=warps, max_tokens=40, record=Recording(probs=True))
+    with strides(on=False):
+        alone = run(models, way, PROMPTS[:2], warps=warps, max_tokens=40, record=Recording(probs=True))
+    assert max(lengths) > 4
+    sizes, numbers, missing = recorded(strode)
+    other_sizes, other_numbers, other_missing = recorded(alone)
+    assert (sizes, missing) == (other_sizes, other_missing)
+    assert numbers == pytest.approx(other_numbers, rel=1e-5, abs=1e-9)
+    assert all(0.0 <= x <= 1.00001 for x in numbers)
+    assert len(set(numbers)) > 10
 
 
 @pytest.mark.parametrize("way", FEW)
@@ -333,7 +360,7 @@ def test_what_is_looked_up_followed_the_longest_end_the_last_time():
         longest, most = shortest + chance.randrange(4), chance.randrange(1, 6)
         drafting = Drafting(depth=most, most=most, lookup=Lookup(array("q", text), longest, shortest))
         warps = Warps(chance.choice((0.0, 1.0)))
-        steps = target.stride(0, len(text) - 1, text[-1], 4, drafting, warps, chance.getrandbits(60), 0, ())
+        steps = target.stride(0, len(text) - 1, text[-1], 4, drafting, warps, chance.getrandbits(60), 0, (), False)
         assert len(steps) == 4
         for step in steps:
             assert step.tokens == looked_up(text, longest, shortest, most)
@@ -383,7 +410,7 @@ def test_a_plan_chooses_what_the_budget_chooses(width):
         alone = drafter()
         tree = alone.propose([ProposeRow(0, depth, 0, 0)])
         drafting = drafter().drafting(0, depth)
-        (step,) = target.stride(0, len(prompt), root, 1, drafting, GREEDY, 0, 0, ())
+        (step,) = target.stride(0, len(prompt), root, 1, drafting, GREEDY, 0, 0, (), False)
         assert step.tokens == tuple(tree.tokens[0].tolist())
         assert step.grown.parents == tuple(parent - 1 for parent in tree.topology.parents[0, 1:].tolist())
         assert step.grown.levels == alone._budget._levels
@@ -451,14 +478,13 @@ def test_lengths_that_go_up_and_down(way):
     "options",
     [
         {"stop": ("7 ",)},
-        {"record": Recording(probs=True)},
         {"record": Recording(alternatives=2)},
         {"processing": Processing(repetition=1.3)},
         {"processing": Processing(min_tokens=3), "eos": [299]},
         {"rule": RULES["typical"](), "warps": Warps(0.8)},
         {"warps": Warps(1.0, filter_value=-100.0)},
     ],
-    ids=["stop", "probabilities", "alternatives", "penalty", "least length", "typical rule", "filter value"],
+    ids=["stop", "alternatives", "penalty", "least length", "typical rule", "filter value"],
 )
 def test_there_are_no_strides(options):
     for way in FEW:

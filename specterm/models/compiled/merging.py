@@ -62,7 +62,7 @@ class Merging:
             share = b.fpext(e.load(e.at(shares, i)), DOUBLE)
             b.store(b.fmul(b.load(score, typ=DOUBLE), share), score)
             token = e.load(e.at(drawn, i, I64), I64)
-            b.store(self._added(b.load(node, typ=I64), token, b.load(score, typ=DOUBLE), source), node)
+            b.store(self._added(b.load(node, typ=I64), token, share, b.load(score, typ=DOUBLE), source), node)
         b.store(b.add(b.load(self._levels, typ=I64), b.sub(count, I64(1))), self._levels)
 
     def _add_beams(self, words: Value, source: int) -> None:
@@ -88,7 +88,7 @@ class Merging:
                 own = b.add(b.mul(path, ranks), rank)
                 e.store(score, e.at(scores, own, DOUBLE))
                 node = self._added(
-                    self._get(TreeWord.NODES, path), e.load(e.at(tokens, place, I64), I64), score, source
+                    self._get(TreeWord.NODES, path), e.load(e.at(tokens, place, I64), I64), share, score, source
                 )
                 e.store(node, self._of(TreeWord.NEXT_NODES, own))
             with e.loop(0, further) as i:
@@ -97,7 +97,7 @@ class Merging:
                 e.store(self._get(TreeWord.NEXT_NODES, own), self._of(TreeWord.NODES, i))
         b.store(b.add(b.load(self._levels, typ=I64), b.sub(count, I64(1))), self._levels)
 
-    def _added(self, parent: Value, token: Value, score: Value, source: int) -> Value:
+    def _added(self, parent: Value, token: Value, share: Value, score: Value, source: int) -> Value:
         """A candidate below another (-1: the root), or the one that is there, which becomes stronger."""
         e, b = self._e, self._e.b
         count, bit = b.load(self._count, typ=I64), I64(1 << source)
@@ -116,23 +116,25 @@ class Merging:
                 with b.if_then(b.icmp_signed(">=", parent, I64(0))):
                     b.store(b.add(self._get(TreeWord.DEPTHS, parent), I64(1)), depth)
                 e.store(b.load(depth, typ=I64), self._of(TreeWord.DEPTHS, place))
+                e.store(share, self._of(TreeWord.CONFIDENCES, place, DOUBLE))
                 e.store(score, self._of(TreeWord.SCORES, place, DOUBLE))
                 e.store(bit, self._of(TreeWord.SOURCES, place))
                 b.store(b.add(count, I64(1)), self._count)
             with known:
-                before = self._get(TreeWord.SCORES, place, DOUBLE)
-                higher = b.select(b.fcmp_ordered(">", score, before), score, before)
-                e.store(higher, self._of(TreeWord.SCORES, place, DOUBLE))
+                for which, own in ((TreeWord.CONFIDENCES, share), (TreeWord.SCORES, score)):
+                    before = self._get(which, place, DOUBLE)
+                    higher = b.select(b.fcmp_ordered(">", own, before), own, before)
+                    e.store(higher, self._of(which, place, DOUBLE))
                 e.store(b.or_(self._get(TreeWord.SOURCES, place), bit), self._of(TreeWord.SOURCES, place))
         return place
 
-    def choose(self, tokens: Value, root: Value, parents: Value, sources: Value) -> Value:
-        """The candidates that are worth verifying become nodes: their tokens, parents (from 1, 0 is the root) and
-        sources go there, and how many they are is returned. root: its slot."""
+    def choose(self, tokens: Value, root: Value, chances: Value, parents: Value, sources: Value) -> Value:
+        """The candidates that are worth verifying become nodes: their tokens, confidences, parents (from 1, 0 is the
+        root) and sources go there, and how many they are is returned. root: its slot."""
         b = self._e.b
         self._rank()
         keep = self._worth_verifying()
-        self._lay_out(keep, tokens, root, parents, sources)
+        self._lay_out(keep, tokens, root, (chances, parents, sources))
         b.store(keep, self._count)
         return keep
 
@@ -196,8 +198,9 @@ class Merging:
     def _score(self, node: Value) -> Value:
         return self._get(TreeWord.SCORES, self._get(TreeWord.ORDER, node), DOUBLE)
 
-    def _lay_out(self, keep: Value, tokens: Value, root: Value, parents: Value, sources: Value) -> None:
+    def _lay_out(self, keep: Value, tokens: Value, root: Value, told: tuple[Value, Value, Value]) -> None:
         e, b = self._e, self._e.b
+        chances, parents, sources = told
         size = b.add(keep, I64(1))
         e.store(I64(0), self._of(TreeWord.ABOVE, 0))
         e.store(root, self._of(TreeWord.POSITIONS, 0))
@@ -208,6 +211,7 @@ class Merging:
             own, node = self._get(TreeWord.ORDER, i), b.add(i, I64(1))
             e.store(node, self._of(TreeWord.PLACE, own))
             e.store(self._get(TreeWord.TOKENS, own), e.at(tokens, i, I64))
+            e.store(self._get(TreeWord.CONFIDENCES, own, DOUBLE), e.at(chances, i, DOUBLE))
             e.store(self._get(TreeWord.SOURCES, own), e.at(sources, i, I64))
             candidate, parent = self._get(TreeWord.PARENTS, own), e.variable(I64, I64(0))
             with b.if_then(b.icmp_signed(">=", candidate, I64(0))):

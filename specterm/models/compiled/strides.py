@@ -9,7 +9,7 @@ from typing import Any
 
 from llvmlite import ir
 
-from specterm.kernels.emitter import I64, POINTER, VOID, Emitter, Value
+from specterm.kernels.emitter import DOUBLE, I64, POINTER, VOID, Emitter, Value
 from specterm.kernels.words import WalkWord
 from specterm.models.compiled.layers import PassWord
 from specterm.models.compiled.lookup import Lookup
@@ -32,13 +32,14 @@ class Record(IntEnum):
     RATE = auto()  # float64: the tokens a second that were expected of it
     PROMISED = auto()  # float64: the sum of the nodes' scores
     REST = auto()
-    """From here on: tokens [MOST]; of trees also parents, from 1, and sources [MOST], the nodes kept [DEPTH], and how
-    much of its chain stands in the cache of each drafter."""
+    """From here on: tokens [MOST], and float64 [MOST] the probabilities that models gave them, where there are models;
+    of trees also parents, from 1, and sources [MOST], the nodes kept [DEPTH], and how much of its chain stands in the
+    cache of each drafter."""
 
 
 def record_size(most: int, depth: int, drafters: int, *, tree: bool) -> int:
     """See `Record`."""
-    return Record.REST + (3 * most + depth + drafters if tree else most)
+    return Record.REST + (4 * most + depth + drafters if tree else 2 * most)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +72,7 @@ def stride(module: Any, forward: str, drafts: Sequence[Draft], *, tree: bool = F
     ]
     text = Lookup(e, word(e, words, StrideWord.LOOKUP, POINTER), most) if lookup else None
     merging = Merging(e, word(e, words, StrideWord.TREE, POINTER), most) if tree else None
-    rest = b.add(b.mul(most, I64(3)), b.add(depth, I64(len(drafts)))) if tree else most
+    rest = b.add(b.mul(most, I64(4)), b.add(depth, I64(len(drafts)))) if tree else b.mul(most, I64(2))
     tokens = e.at(ids, 1, I64)
     with e.loop(0, word(e, words, StrideWord.ROUNDS)) as number, b.if_then(_set(b, going)):
         size = b.add(rest, I64(int(Record.REST)))
@@ -91,12 +92,12 @@ def stride(module: Any, forward: str, drafts: Sequence[Draft], *, tree: bool = F
             for source, drafter in enumerate(drafters):
                 drafter.draft(of_round, merging.worths())
                 merging.add(drafter, source)
-            b.store(merging.choose(tokens, root, told(1), told(2)), count)
+            b.store(merging.choose(tokens, root, told(1), told(2), told(3)), count)
             for place, value in merging.figures():
                 tell(Record[place], value)
         elif drafters:
             drafters[0].draft(of_round, None)
-            b.store(drafters[0].copy_chain(tokens), count)
+            b.store(drafters[0].copy_chain(tokens, told(1)), count)
         elif text is not None:
             b.store(text.draft(tokens), count)
         nodes = b.load(count, typ=I64)
@@ -112,11 +113,13 @@ def stride(module: Any, forward: str, drafts: Sequence[Draft], *, tree: bool = F
         for which, value in ((WalkWord.NODES, nodes), (WalkWord.POSITION, root), (WalkWord.ROUND, of_round)):
             e.store(value, e.at(walked, int(which), I64))
         b.call(walk, [walked])
+        for kind, at in ((CallWord.LOGITS, call), (WalkWord.LOGITS, walked)):
+            e.store(b.add(word(e, at, kind), word(e, words, StrideWord.LOGITS_STEP)), e.at(at, int(kind), I64))
         kept, following = (e.load(e.at(path, i, I64), I64) for i in range(2))
         tell(Record.KEPT, kept)
         tell(Record.FOLLOWING, following)
         if merging is not None:
-            _copy(e, e.at(path, 2, I64), told(3), kept)
+            _copy(e, e.at(path, 2, I64), told(4), kept)
             merging.move(path, kept, root)
             _gather(e, tokens, e.at(path, 2, I64), kept)  # from here on the tokens are those that are kept
         _look_for_ends(e, tokens, kept, following, (ends, word(e, words, StrideWord.END_COUNT)), going)
@@ -125,7 +128,7 @@ def stride(module: Any, forward: str, drafts: Sequence[Draft], *, tree: bool = F
         for source, drafter in enumerate(drafters):
             in_place = drafter.learn(tokens, kept, following, b.load(start, typ=I64), nodes if not tree else None)
             if tree:
-                e.store(in_place, e.at(told(3), b.add(depth, I64(source)), I64))
+                e.store(in_place, e.at(told(4), b.add(depth, I64(source)), I64))
         if text is not None:
             text.learn(tokens, kept, following)
         b.store(b.add(of_round, word(e, words, StrideWord.INDEX_STEP)), index)
@@ -176,10 +179,17 @@ class Drafter:
         drawn, shares = (word(e, self.words, which, POINTER) for which in (ChainWord.DRAWN, ChainWord.SHARES))
         return drawn, shares, e.load(e.at(drawn, word(e, self.words, ChainWord.MOST), I64), I64)
 
-    def copy_chain(self, tokens: Value) -> Value:
-        """The chain's tokens go there; how many there are."""
-        drawn, _, count = self.chain()
-        _copy(self._e, drawn, tokens, count)
+    def copy_chain(self, tokens: Value, chances: Value) -> Value:
+        """The chain's tokens go there, and what they were likely by: how many there are."""
+        e, b = self._e, self._e.b
+        drawn, shares, count = self.chain()
+        _copy(e, drawn, tokens, count)
+        laws, width = word(e, self.words, ChainWord.LAWS, POINTER), word(e, self.words, ChainWord.WIDTH)
+        greedy = b.icmp_signed("==", word(e, self.words, ChainWord.WARPS), I64(0))
+        with e.loop(0, count) as i:
+            own = b.add(b.mul(i, width), e.load(e.at(drawn, i, I64), I64))
+            chance = e.load(b.select(greedy, e.at(shares, i), e.at(laws, own)))
+            e.store(b.fpext(chance, DOUBLE), e.at(chances, i, DOUBLE))
         return count
 
     def learn(self, tokens: Value, kept: Value, following: Value, start: Value, count: Value | None) -> Value:

@@ -69,6 +69,7 @@ class StrideWord(IntEnum):
     PLACES = auto()  # int64: the positions of its slots
     IDS = auto()  # int64 [1 + MOST], what the call's IDS are: the first root in front
     WALK = auto()  # see `WalkWord`; its PATH has room for 1 + DEPTH nodes
+    LOGITS_STEP = auto()  # bytes from the logits of a round, the call's and the walk's, to those of the next one
     ENDS = auto()  # int64 [END_COUNT]: a round that brings one of these is the last one
     END_COUNT = auto()
     RECORDS = auto()  # int64 [ROUNDS, strides.record_size], see `strides.Record`
@@ -108,6 +109,7 @@ class TreeWord(IntEnum):
     TOKENS = 0  # int64 [C]
     PARENTS = auto()  # int64 [C], -1: the root
     DEPTHS = auto()  # int64 [C]
+    CONFIDENCES = auto()  # float64 [C], see `candidates.Node`
     SCORES = auto()  # float64 [C]
     SOURCES = auto()  # int64 [C], bits
     NODES = auto()  # int64 [width * width], by the paths of a level: what each has led to

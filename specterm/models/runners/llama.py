@@ -229,7 +229,7 @@ class LlamaRunner(Cached, InOneCall):
     @torch.inference_mode()
     def stride(
         self, row: int, start: int, root: int, rounds: int, drafting: Drafting, warps: Warps, key: int, first: int,
-        ends: tuple[int, ...],
+        ends: tuple[int, ...], record: bool,
     ) -> list[Step] | None:  # fmt: skip
         """See `Strides`."""
         if warps.filter_value is not None:
@@ -246,7 +246,7 @@ class LlamaRunner(Cached, InOneCall):
         if target is None or len(computing) < len(drafts):
             return None
         return self._strides.of(target, computing, drafting).run(
-            target, computing, row, start, root, rounds, drafting, warps, key, first, ends
+            target, computing, row, start, root, rounds, drafting, warps, key, first, ends, record
         )
 
     def early_exit(self, layers: int) -> EarlyExit:

@@ -91,8 +91,3 @@ def single_bits(value: float) -> int:
 def double_bits(value: float) -> int:
     """Of a float64, as a signed integer."""
     return int.from_bytes(struct.pack("<d", value), "little", signed=True)
-
-
-def from_double_bits(bits: int) -> float:
-    """See `double_bits`."""
-    return float(struct.unpack("<d", struct.pack("<q", bits))[0])

@@ -9,18 +9,20 @@ from ctypes import Array, addressof, c_byte, c_double, c_int64, memmove
 from enum import IntEnum
 from typing import TypeAlias, TypeVar
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from specterm.decoding.host import ToldWarps
-from specterm.decoding.sampling import ROUND_STRIDE, Purpose, Warps, purpose_key
-from specterm.decoding.stride_ports import Ahead, Drafting, Grown, Lookup, Plan, Step
+from specterm.decoding.sampling import ROUND_STRIDE, Purpose, Warps, probabilities, purpose_key
+from specterm.decoding.stride_ports import Ahead, Drafting, Grown, Lookup, Plan, Recorded, Step
 from specterm.kernels.words import WalkWord
 from specterm.models.cache import SlotCache
 from specterm.models.compiled.kernels import stride_kernel
 from specterm.models.compiled.strides import Record, record_size
 from specterm.models.compiled.words import BeamWord, CallWord, ChainWord, DrafterWord, LookupWord, StrideWord, TreeWord
 from specterm.models.runners.compiled_passes import Call, CompiledPasses
-from specterm.models.runners.rooms import BeamRoom, ChainRoom, double_bits, from_double_bits, single_bits
+from specterm.models.runners.rooms import BeamRoom, ChainRoom, double_bits, single_bits
 
 Computing: TypeAlias = tuple[CompiledPasses, SlotCache, int]
 """What computes, its cache, and how many layers take part."""
@@ -31,7 +33,7 @@ _KEYS = {
 }
 _Word = TypeVar("_Word", bound=IntEnum)
 # As plain numbers: members of enums are slow to index with.
-_ROUNDS, _MOST, _DEPTH, _START, _INDEX, _ENDS, _END_COUNT, _RECORDS = map(
+_ROUNDS, _MOST, _DEPTH, _START, _INDEX, _ENDS, _END_COUNT, _RECORDS, _LOGITS_STEP = map(
     int,
     (
         StrideWord.ROUNDS,
@@ -42,13 +44,15 @@ _ROUNDS, _MOST, _DEPTH, _START, _INDEX, _ENDS, _END_COUNT, _RECORDS = map(
         StrideWord.ENDS,
         StrideWord.END_COUNT,
         StrideWord.RECORDS,
+        StrideWord.LOGITS_STEP,
     ),
 )
 _WARPS, _PENDING, _BEGIN = int(WalkWord.WARPS), int(DrafterWord.PENDING), int(DrafterWord.START)
+_LOGITS, _OF_WALK = int(CallWord.LOGITS), int(WalkWord.LOGITS)
 _CHAIN_MOST, _LEAST, _CHAIN_WARPS, _KEY, _BEAM_DEPTH = map(
     int, (ChainWord.MOST, ChainWord.LEAST, ChainWord.WARPS, ChainWord.KEY, BeamWord.DEPTH)
 )
-_TOLD = int(Record.REST)
+_TOLD, _RATE = int(Record.REST), int(Record.RATE)
 _MOST_WAYS = 8
 """In which drafts are made, that are remembered: each has room for logits."""
 
@@ -74,7 +78,8 @@ class CompiledStrides:
         self._most, self._depth = most, depth  # at most
         self._words, self._walk, self._warps = _integers(len(StrideWord)), _integers(len(WalkWord)), ToldWarps()
         self._ids, self._path, self._records = _integers(most + 1), _integers(depth + 3), _integers(0)
-        self._logits, self._room = torch.empty((most + 1, target.vocab)), torch.empty((2, target.vocab))
+        self._doubles = (c_double * 0).from_buffer(self._records)
+        self._logits, self._room = torch.empty((1, most + 1, target.vocab)), torch.empty((2, target.vocab))
         self._pass = _Pass(target, most + 1, addressof(self._ids), self._logits.data_ptr())
         self._ends: tuple[tuple[int, ...], Array[c_int64]] = (), _integers(0)
         self._models = [
@@ -101,7 +106,6 @@ class CompiledStrides:
         _tell(
             self._walk,
             {
-                WalkWord.LOGITS: self._logits.data_ptr(),
                 WalkWord.VOCAB: target.vocab,
                 WalkWord.TOKENS: addressof(self._ids) + 8,
                 WalkWord.PARENTS: 0 if self._tree is None else addressof(self._tree.above),
@@ -117,7 +121,7 @@ class CompiledStrides:
 
     def run(
         self, target: Computing, drafts: Sequence[Computing], row: int, start: int, root: int, rounds: int,
-        drafting: Drafting, warps: Warps, key: int, first: int, ends: tuple[int, ...],
+        drafting: Drafting, warps: Warps, key: int, first: int, ends: tuple[int, ...], record: bool,
     ) -> list[Step]:  # fmt: skip
         """See `Strides`; the caches have room and all layers, and know that they are about to be written."""
         words, most, depth = self._words, drafting.most, drafting.depth
@@ -132,7 +136,9 @@ class CompiledStrides:
             self._look_up(drafting.lookup, rounds * (1 + depth) + most)
         if len(self._records) < rounds * size:
             self._records = _integers(rounds * size)
+            self._doubles = (c_double * (rounds * size)).from_buffer(self._records)
             words[_RECORDS] = addressof(self._records)
+        self._keep_logits(rounds if record else 1)
         if self._ends[0] != ends:
             self._ends = ends, (c_int64 * len(ends))(*ends)
             words[_ENDS], words[_END_COUNT] = addressof(self._ends[1]), len(ends)
@@ -144,7 +150,16 @@ class CompiledStrides:
             _tell(self._walk, {word: purpose_key(key, purpose) for word, purpose in _KEYS.items()})
         began = time.perf_counter()
         self._kernel(words)
-        return self._steps(words[_ROUNDS], size, drafting, time.perf_counter() - began)
+        steps = self._steps(words[_ROUNDS], size, drafting, time.perf_counter() - began)
+        return self._recorded(steps, size, drafting, warps) if record else steps
+
+    def _keep_logits(self, rounds: int) -> None:
+        """Of so many rounds, where that is more than one; or only of the last one."""
+        if len(self._logits) < rounds:
+            self._logits = torch.empty((rounds, *self._logits.shape[1:]))
+        at = self._logits.data_ptr()
+        self._pass.call.words[_LOGITS] = self._walk[_OF_WALK] = at
+        self._words[_LOGITS_STEP] = self._logits[0].nbytes if rounds > 1 else 0
 
     def _look_up(self, lookup: Lookup, further: int) -> None:
         """The text, with room for so many tokens more."""
@@ -164,25 +179,48 @@ class CompiledStrides:
         tick = seconds / max(1, records[(rounds - 1) * size + Record.JUDGED] - records[Record.BEGUN])
         steps = []
         for at in range(0, rounds * size, size):
-            count, kept, following, begun, drafted, verified, judged, levels, rate, promised = records[at : at + _TOLD]
+            count, kept, following, begun, drafted, verified, judged, levels, *_ = records[at : at + _TOLD]
             rest = at + _TOLD
             tokens = tuple(records[rest : rest + count]) if count else ()
             path: Sequence[int] = range(1, kept + 1)
             grown = None
             if self._tree is not None:
-                above, told, nodes = rest + most, rest + 2 * most, rest + 3 * most
+                above, told, nodes = rest + 2 * most, rest + 3 * most, rest + 4 * most
                 path = records[nodes : nodes + kept]
+                rate, promised = self._doubles[at + _RATE : at + _TOLD]
                 grown = Grown(
                     tuple([parent - 1 for parent in records[above : above + count]]),
                     tuple(records[told : told + count]),
                     levels,
-                    from_double_bits(rate),
-                    from_double_bits(promised),
+                    rate,
+                    promised,
                     tuple(records[at + end : at + size]),
                 )
             parts = max(0, drafted - begun), max(0, verified - drafted), max(0, judged - verified)
             steps.append(Step(tokens, path, following, tick * parts[0], tick * parts[1], tick * parts[2], grown))
         return steps
+
+    def _recorded(self, steps: Sequence[Step], size: int, drafting: Drafting, warps: Warps) -> list[Step]:
+        """The steps of the last call with what is recorded of them; size: of a record."""
+        began = time.perf_counter()
+        longest = 1 + max(len(step.tokens) for step in steps)
+        above, tokens = [], []
+        for step in steps:
+            parents = range(-1, len(step.tokens) - 1) if step.grown is None else step.grown.parents
+            last = step.path[-1] if step.path else 0
+            above.append([*[parent + 1 for parent in parents], last])
+            tokens.append([*step.tokens, step.next_token])
+        found = iter(_probabilities_at(probabilities(self._logits[: len(steps), :longest], warps), above, tokens))
+        recorded = []
+        for number, step in enumerate(steps):
+            count, rest = len(step.tokens), number * size + _TOLD + drafting.most
+            *p, next_p = [next(found) for _ in range(count + 1)]
+            chances = tuple(self._doubles[rest : rest + count]) if drafting.models else None
+            fixed = step.grown is not None or drafting.warps.greedy
+            said = (None, chances) if fixed else (chances, None)
+            recorded.append(step._replace(recorded=Recorded(tuple(p), next_p, *said)))
+        seconds = (time.perf_counter() - began) / len(steps)
+        return [step._replace(sampling_s=step.sampling_s + seconds) for step in recorded]
 
 
 class StridesByDraft:
@@ -324,6 +362,7 @@ class _Tree:
             TreeWord.TOKENS: _integers(every),
             TreeWord.PARENTS: _integers(every),
             TreeWord.DEPTHS: _integers(every),
+            TreeWord.CONFIDENCES: _integers(every),
             TreeWord.SCORES: _integers(every),
             TreeWord.SOURCES: _integers(every),
             TreeWord.NODES: _integers(width * width),
@@ -366,6 +405,14 @@ class _Tree:
             if model.beam is not None:
                 words = model.beam.words
                 words[BeamWord.RIGHT], words[BeamWord.PATH] = double_bits(plan.right), double_bits(plan.path)
+
+
+def _probabilities_at(probs: Tensor, nodes: Sequence[Sequence[int]], tokens: Sequence[Sequence[int]]) -> list[float]:
+    """probs[r, n, t], one after the other, of the nodes n and tokens t of each round r."""
+    rounds = [number for number, own in enumerate(nodes) for _ in own]
+    where = rounds, [node for own in nodes for node in own], [token for own in tokens for token in own]
+    found: list[float] = probs.numpy()[tuple(np.array(place) for place in where)].tolist()
+    return found
 
 
 def _integers(count: int) -> Array[c_int64]:

@@ -26,7 +26,7 @@ PROMPTS = (
     "def add(first, second):\n    ",
     "One day Lily found a box under her bed. In it",
 )
-TOKENS = 320
+TOKENS = 900
 LOOK_S = 0.05
 
 

@@ -12,23 +12,23 @@ from torch.optim import Optimizer
 from specterm.decoding.ports import Runner
 from specterm.training.learner import model_optimizers
 from specterm.training.shape import save_model
-from specterm.training.teaching import Teachers
+from specterm.training.teaching import Teacher
 
 
 class DraftLearner:
-    """See `Learner`. The target teaches alone."""
+    """See `Learner`."""
 
     def __init__(self, model: Any, tokenizer: Path, target: Runner, text_weight: float, blocks_kept: int = 0) -> None:
         """model: a `LlamaForCausalLM` in float32 with the target's vocabulary; tokenizer: the folder whose tokenizer
         is written with it; text_weight: the weight of the text's own next token, from 0 to 1; blocks_kept: see
-        `Teachers`."""
+        `Teacher`."""
         self.module: nn.Module = model.to(target.device).train()
         self._model, self._tokenizer, self._text_weight = model, tokenizer, text_weight
-        self._device, self._teachers = target.device, Teachers({target: 1.0}, blocks_kept)
+        self._device, self._teacher = target.device, Teacher(target, blocks_kept=blocks_kept)
 
     def loss(self, ids: Tensor) -> Tensor:
         """Divergence of the draft from the target and cross-entropy of the text, a weighted mean."""
-        said = self._teachers.say(ids)
+        said = self._teacher.say(ids)
         ids = ids.to(self._device)
         logits = self._model(ids, use_cache=False).logits
         entropy = F.cross_entropy(logits[:, :-1].flatten(0, 1), ids[:, 1:].flatten())

@@ -16,11 +16,11 @@ from specterm.training.corpus import TokenBatches, read_documents
 from specterm.training.language_model import LanguageModelLearner
 from specterm.training.own_answers import OwnAnswers
 from specterm.training.shape import Shape, add_shape_arguments, given_shape, saved_model
-from specterm.training.teaching import Teachers
+from specterm.training.teaching import Teacher
 from specterm.training.trainer import train_as_given
 
 TARGET = Shape(hidden=384, layers=6, kv_heads=2, intermediate=1024)
-_DRAFT_WEIGHT = 0.3
+_DRAFT_RATIO, _DRAFT_WEIGHT = 0.3, 1.0
 _OWN_TOKENS = 160  # of each answer
 
 
@@ -38,10 +38,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--draft",
-        help="a draft that the model, one to go on from, comes closer to: instead of the text it learns what it says "
-        "itself and what the draft says of it, so that the two agree where several tokens are nearly as likely",
+        help="a draft that the model, one to go on from, yields to: instead of the text it learns what it says of it "
+        "itself, and to choose what the draft chooses wherever that is nearly as likely",
     )
-    parser.add_argument("--draft-weight", type=float, help=f"what the draft says counts for ({_DRAFT_WEIGHT})")
+    parser.add_argument(
+        "--draft-ratio", type=float,
+        help=f"from how many times the likeliest token's probability on the draft's choice is near ({_DRAFT_RATIO})",
+    )  # fmt: skip
+    parser.add_argument("--draft-weight", type=float, help=f"the weight of the draft's choices ({_DRAFT_WEIGHT})")
     parser.add_argument("--own-weight", type=float, default=1.0, help="the weight of that loss (%(default)s)")
     add_training_arguments(parser, learning_rate=0.02, batch_tokens=6144, lengths=(256, 256, 512, 1024))
 
@@ -70,9 +74,13 @@ def run(given: argparse.Namespace) -> None:
     if not 0 <= given.early_weight < 1:
         raise ConfigError(f"--early-weight is {given.early_weight}; it must be at least 0 and below 1")
     check_positive(given, "own_weight")
-    if given.draft is None and given.draft_weight is not None:
-        raise ConfigError(f"--draft-weight {given.draft_weight} goes with --draft; name the draft")
-    teachers = None if given.draft is None else _with_draft(given)
+    for option, value in (("--draft-ratio", given.draft_ratio), ("--draft-weight", given.draft_weight)):
+        if given.draft is None and value is not None:
+            raise ConfigError(f"{option} {value} goes with --draft; name the draft")
+    weight = _DRAFT_WEIGHT if given.draft_weight is None else given.draft_weight
+    if not weight > 0:
+        raise ConfigError(f"--draft-weight is {weight}; it must be above 0")
+    teacher = None if given.draft is None else _yielding_to_draft(given)
     texts, own = [read_documents(path) for path in given.text], None
     if given.own_text is not None:
         beginnings = read_documents(given.own_text, "--own-text")
@@ -86,22 +94,23 @@ def run(given: argparse.Namespace) -> None:
         device=device,
         own=own,
         own_weight=given.own_weight,
-        teachers=teachers,
+        teacher=teacher,
+        choice_weight=weight,
     )
     train_as_given(learner, batches, given)
 
 
-def _with_draft(given: argparse.Namespace) -> Teachers:
-    """The model as it is and the draft, who speak as one.
+def _yielding_to_draft(given: argparse.Namespace) -> Teacher:
+    """The model as it is, yielding to the draft.
 
     Raises:
         ConfigError, ModelError, DeviceError: what was given cannot be used.
     """
     if given.start is None:
-        raise ConfigError("--draft goes with --start: a fresh target has nothing to agree on yet; train one first")
-    weight = _DRAFT_WEIGHT if given.draft_weight is None else given.draft_weight
-    if not 0 < weight < 1:
-        raise ConfigError(f"--draft-weight is {weight}; it must be above 0 and below 1")
+        raise ConfigError("--draft goes with --start: a fresh target has nothing to yield yet; train one first")
+    ratio = _DRAFT_RATIO if given.draft_ratio is None else given.draft_ratio
+    if not 0 < ratio <= 1:
+        raise ConfigError(f"--draft-ratio is {ratio}; it must be above 0 and at most 1")
     spec = ModelSpec(target=given.start, drafts=(given.draft,), device=given.device, draft_quantize="none")
     models = load_models(spec)
-    return Teachers({models.target.runner: 1.0 - weight, models.drafts[0].runner: weight})
+    return Teacher(models.target.runner, models.drafts[0].runner, ratio)

@@ -1,11 +1,8 @@
-"""What a model that is trained learns of others: what they say after each token, kept as far as it matters.
-
-Several teachers say it together, as a geometric mean of their distributions (a product of experts, Hinton 2002).
-"""
+"""What a model that is trained learns of another: what that says after each token, kept as far as it matters."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -17,20 +14,23 @@ from specterm.decoding.ports import Runner
 from specterm.training.features import target_features
 
 _LIKELIEST = 64
+_MARGIN = 0.5  # nats
 _NEARLY_ALL = 1.0 - 1e-6  # of a probability: the rest has a logarithm
 
 
 @dataclass(frozen=True, slots=True)
 class Taught:
     """What is said after each token of a block: the likeliest tokens, int32 [B, T, K], their log-probabilities,
-    float32 [B, T, K], and the probability of all others together, float32 [B, T]."""
+    float32 [B, T, K], and the probability of all others together, float32 [B, T]. choice: int64 [B, T], what is to be
+    the likeliest token, -1 where that is left open; None: everywhere."""
 
     tokens: Tensor
     log_probs: Tensor
     others: Tensor
+    choice: Tensor | None = None
 
     def every(self, step: int) -> Taught:
-        """Of one token in so many."""
+        """Of one token in so many, without choices."""
         return Taught(self.tokens[:, ::step], self.log_probs[:, ::step], self.others[:, ::step])
 
     def divergence(self, logits: Tensor) -> Tensor:
@@ -45,14 +45,28 @@ class Taught:
         found = F.kl_div(likeliest, self.log_probs, reduction="none", log_target=True).sum(dim=-1)
         return (found + torch.xlogy(self.others, self.others) - self.others * others).mean()
 
+    def shortfall(self, logits: Tensor) -> Tensor:
+        """How much a learner's choices lack to stand above every other token by a margin, in its logits, [B, T, V]: a
+        scalar, the mean of all tokens (the multiclass hinge loss, Crammer and Singer 2001)."""
+        if self.choice is None:
+            return logits.new_zeros(())
+        wanted = self.choice.clamp(min=0).unsqueeze(-1)
+        highest = logits.scatter(-1, wanted, -torch.inf).amax(dim=-1)
+        lacking = (_MARGIN + highest - logits.gather(-1, wanted).squeeze(-1)).clamp(min=0.0)
+        return lacking.where(self.choice >= 0, 0.0).mean()
 
-class Teachers:
-    """Models of one vocabulary, with the share that each has in the mean."""
 
-    def __init__(self, shares: Mapping[Runner, float], blocks_kept: int = 0) -> None:
-        """shares: together 1; blocks_kept: of how many blocks, those read last, what was said is kept: where a block
-        comes again, teachers that cost more than the learner need not read it again."""
-        self._shares = shares
+class Teacher:
+    """A model that is learned from, perhaps for one who yields to a draft.
+
+    Then the draft's choice, its likeliest token, is chosen wherever it is nearly as likely as the model's own, at least
+    `ratio` times: the two agree there afterwards, and the text is hardly less likely.
+    """
+
+    def __init__(self, model: Runner, draft: Runner | None = None, ratio: float = 1.0, blocks_kept: int = 0) -> None:
+        """blocks_kept: of how many blocks, those read last, what was said is kept: where a block comes again, a teacher
+        that costs more than the learner need not read it again."""
+        self._model, self._draft, self._ratio = model, draft, ratio
         self._kept = lru_cache(blocks_kept)(self._ask)
 
     def say(self, ids: Tensor) -> Taught:
@@ -61,10 +75,11 @@ class Teachers:
 
     def _ask(self, block: bytes, rows: int) -> Taught:
         ids = torch.frombuffer(bytearray(block), dtype=torch.int64).view(rows, -1)
-        said = [
-            share * target_features(model, ids, ()).logits.float().log_softmax(dim=-1)
-            for model, share in self._shares.items()
-        ]
-        found = said[0] if len(said) == 1 else sum(said[1:], said[0]).log_softmax(dim=-1)
-        log_probs, tokens = found.topk(min(_LIKELIEST, found.shape[-1]))
-        return Taught(tokens.int(), log_probs, (1.0 - log_probs.exp().sum(dim=-1)).clamp(min=0.0))
+        said = target_features(self._model, ids, ()).logits.float().log_softmax(dim=-1)
+        choice = None
+        if self._draft is not None:
+            chosen = target_features(self._draft, ids, ()).logits.argmax(dim=-1)
+            near = said.gather(-1, chosen.unsqueeze(-1)).squeeze(-1) - said.amax(dim=-1) >= math.log(self._ratio)
+            choice = chosen.where(near, -1)
+        log_probs, tokens = said.topk(min(_LIKELIEST, said.shape[-1]))
+        return Taught(tokens.int(), log_probs, (1.0 - log_probs.exp().sum(dim=-1)).clamp(min=0.0), choice)

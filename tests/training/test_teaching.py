@@ -1,4 +1,4 @@
-"""Teachers: what several say together by hand, what is learned of it, and a target that comes closer to a draft."""
+"""Teachers: what they say, and choose by a draft; what is learned of it; a target that yields to a draft."""
 
 import pytest
 import torch
@@ -9,10 +9,13 @@ from specterm.models.loading import load_models
 from specterm.training.__main__ import main
 from specterm.training.features import target_features
 from specterm.training.shape import Shape, saved_model
-from specterm.training.teaching import Teachers
+from specterm.training.teaching import Taught, Teacher
 
 IDS = torch.tensor([[5, 9, 33, 70, 12, 400, 31, 8], [7, 7, 9, 2, 1500, 3, 3, 8]])
 TOKENIZER = BUILTIN_FOLDER / "target"
+ODD_TEXT = """The baker sold seven blue boats before noon. for key in sorted(table): print(key, 3) Her uncle, a quiet
+judge of the old court, had 12 apples and gave half of them to the dog that lived behind the mill last winter.
+"""
 TEXT = "Once upon a time, there was a little girl named Lily. She loved to play in the park.\n"
 
 
@@ -26,30 +29,46 @@ def law(runner, ids=IDS):
     return target_features(runner, ids, ()).logits.log_softmax(dim=-1)
 
 
-def test_two_teachers_say_their_geometric_mean(models):
-    target, draft = models
-    said = Teachers({target: 0.75, draft: 0.25}).say(IDS)
-    wanted = (law(target).exp() ** 0.75 * law(draft).exp() ** 0.25).double()
-    wanted /= wanted.sum(dim=-1, keepdim=True)
-    likeliest, tokens = wanted.topk(64)
+def test_a_teacher_says_what_it_says(models):
+    target, _ = models
+    said = Teacher(target).say(IDS)
+    likeliest, tokens = law(target).exp().topk(64)
     assert torch.equal(said.tokens.sort(dim=-1).values, tokens.int().sort(dim=-1).values)
-    assert said.log_probs.exp() == pytest.approx(likeliest.float(), rel=1e-3)
-    assert said.others == pytest.approx(1.0 - likeliest.sum(dim=-1).float(), abs=1e-4)
+    assert said.log_probs.exp() == pytest.approx(likeliest, rel=1e-3)
+    assert said.others == pytest.approx(1.0 - likeliest.sum(dim=-1), abs=1e-4)
+    assert said.choice is None
+    assert said.divergence(law(target) + 3.0).item() == pytest.approx(0.0, abs=1e-5)  # logits, not their law
+    assert said.shortfall(law(target)).item() == 0.0
 
 
-def test_who_says_the_same_has_nothing_to_learn(models):
+@pytest.mark.parametrize("ratio", [0.01, 0.1, 0.5, 1.0])
+def test_what_a_draft_chooses_is_chosen_where_it_is_nearly_as_likely(models, ratio):
     target, draft = models
-    said = Teachers({target: 0.6, draft: 0.4}).say(IDS)
-    mean = 0.6 * law(target) + 0.4 * law(draft)
-    assert said.divergence(mean).item() == pytest.approx(0.0, abs=1e-5)
-    assert said.divergence(law(target)).item() > 0.01
-    assert said.divergence(mean + 3.0).item() == pytest.approx(0.0, abs=1e-5)  # logits, not their law
+    said = Teacher(draft, target, ratio).say(IDS)
+    own, choices = law(draft).exp(), law(target).argmax(dim=-1)
+    near = [
+        [int(choice) if probs[choice] >= ratio * probs.max() else -1 for probs, choice in zip(*row, strict=True)]
+        for row in zip(own, choices, strict=True)
+    ]
+    assert said.choice.tolist() == near
+    agreed = int((own.argmax(dim=-1) == choices).sum())
+    assert (sum(choice >= 0 for row in near for choice in row) > agreed) == (ratio < 1.0)
+    assert said.divergence(law(draft)).item() == pytest.approx(0.0, abs=1e-5)
+    assert said.every(2).choice is None
+
+
+def test_what_choices_lack_by_hand():
+    logits = torch.tensor([[[1.0, 3.0, 2.5], [5.0, 0.0, 4.8], [0.0, 0.0, 9.0], [1.0, 1.0, 1.0]]])
+    some = torch.zeros(1, 4, 1)
+    said = Taught(some.int(), some, some[..., 0], torch.tensor([[0, 0, -1, 2]]))
+    # 0 stands 2 below 1; 0 stands 0.2 above 2, which is 0.3 too little; nothing is chosen; all stand alike.
+    assert said.shortfall(logits).item() == pytest.approx((2.5 + 0.3 + 0.0 + 0.5) / 4)
 
 
 def test_some_of_the_tokens_are_learned_by_themselves(models):
     target, _ = models
-    said, logits = Teachers({target: 1.0}).say(IDS), torch.zeros(2, 8, 4096)
-    alone = [Teachers({target: 1.0}).say(IDS[:, : end + 1]) for end in (0, 3, 6)]
+    said, logits = Teacher(target).say(IDS), torch.zeros(2, 8, 4096)
+    alone = [Teacher(target).say(IDS[:, : end + 1]) for end in (0, 3, 6)]
     wanted = sum(own.every(1).divergence(logits[:, : own.tokens.shape[1]]).item() for own in alone[:1])
     assert said.every(8).divergence(logits[:, ::8]).item() == pytest.approx(wanted, rel=1e-3)
     assert said.every(3).tokens.shape[1] == 3
@@ -57,24 +76,25 @@ def test_some_of_the_tokens_are_learned_by_themselves(models):
 
 def test_a_block_that_comes_again_is_read_once(models):
     target, _ = models
-    kept, other = Teachers({target: 1.0}, blocks_kept=1), Teachers({target: 1.0})
+    kept, other = Teacher(target, blocks_kept=1), Teacher(target)
     assert kept.say(IDS) is kept.say(IDS)
     assert kept.say(IDS) is not kept.say(IDS + 1)
     assert other.say(IDS) is not other.say(IDS)
 
 
-def test_a_target_comes_closer_to_a_draft(tmp_path):
+def test_a_target_yields_to_a_draft(tmp_path):
     text, out = tmp_path / "text.txt", tmp_path / "out"
-    text.write_text(TEXT * 20)
+    text.write_text(ODD_TEXT * 20)
     start, draft = BUILTIN_FOLDER / "draft-b", BUILTIN_FOLDER / "draft"
-    command = ["target", "--text", str(text), "--start", str(start), "--draft", str(draft), "--draft-weight", "0.8"]
-    command += ["--lengths", "32", "--batch-tokens", "128", "--clock", "processor", "--minutes", "0.06"]
+    command = ["target", "--text", str(text), "--start", str(start), "--draft", str(draft), "--draft-ratio", "0.02"]
+    command += ["--lengths", "32", "--batch-tokens", "128", "--clock", "processor", "--minutes", "0.1"]
     assert main([*command, "--device", "cpu", "--out", str(out)]) == 0
-    ids = torch.tensor([load_models(ModelSpec()).codec.encode(TEXT)])
+    ids = torch.tensor([load_models(ModelSpec()).codec.encode(ODD_TEXT)])
     with torch.no_grad():
-        laws = [saved_model(folder)(ids).logits.float().log_softmax(dim=-1) for folder in (start, draft, out)]
-    apart, left = ((laws[1].exp() * (laws[1] - own)).sum(dim=-1).mean().item() for own in (laws[0], laws[2]))
-    assert left < 0.7 * apart
+        choices = [saved_model(folder)(ids).logits.argmax(dim=-1) for folder in (start, draft, out)]
+    before, now = (int((choices[1] != own).sum()) for own in (choices[0], choices[2]))
+    assert before > 4
+    assert now <= before // 2
 
 
 @pytest.mark.parametrize(
@@ -82,11 +102,17 @@ def test_a_target_comes_closer_to_a_draft(tmp_path):
     [
         (["--tokenizer", str(TOKENIZER), "--draft", "builtin/draft"], 2, "--draft goes with --start"),
         (
-            ["--start", "builtin", "--draft", "builtin/draft", "--draft-weight", "1"],
+            ["--start", "builtin", "--draft", "builtin/draft", "--draft-ratio", "1.5"],
             2,
-            "--draft-weight is 1.0; it must",
+            "--draft-ratio is 1.5; it must",
         ),
-        (["--start", "builtin", "--draft-weight", "0.5"], 2, "--draft-weight 0.5 goes with --draft"),
+        (["--start", "builtin", "--draft-ratio", "0.5"], 2, "--draft-ratio 0.5 goes with --draft"),
+        (["--start", "builtin", "--draft-weight", "2"], 2, "--draft-weight 2.0 goes with --draft"),
+        (
+            ["--start", "builtin", "--draft", "builtin/draft", "--draft-weight", "0"],
+            2,
+            "--draft-weight is 0.0",
+        ),
         (["--start", "builtin", "--draft", "builtin/nothing"], 3, "there is no built-in model 'builtin/nothing'"),
     ],
 )

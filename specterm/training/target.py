@@ -39,8 +39,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--draft",
         help="a draft that the model, one to go on from, yields to: instead of the text it learns what it says of it "
-        "itself, and to choose what the draft chooses wherever that is nearly as likely",
+        "itself, and of --draft-text to choose what the draft chooses wherever that is nearly as likely",
     )
+    parser.add_argument("--draft-text", type=Path, nargs="+", help="documents, like --text, on which it yields")
     parser.add_argument(
         "--draft-ratio", type=float,
         help=f"from how many times the likeliest token's probability on the draft's choice is near ({_DRAFT_RATIO})",
@@ -74,9 +75,12 @@ def run(given: argparse.Namespace) -> None:
     if not 0 <= given.early_weight < 1:
         raise ConfigError(f"--early-weight is {given.early_weight}; it must be at least 0 and below 1")
     check_positive(given, "own_weight")
-    for option, value in (("--draft-ratio", given.draft_ratio), ("--draft-weight", given.draft_weight)):
-        if given.draft is None and value is not None:
-            raise ConfigError(f"{option} {value} goes with --draft; name the draft")
+    for option in ("draft_text", "draft_ratio", "draft_weight"):
+        if given.draft is None and (value := getattr(given, option)) is not None:
+            named = " ".join(map(str, value)) if option == "draft_text" else value
+            raise ConfigError(f"--{option.replace('_', '-')} {named} goes with --draft; name the draft")
+    if given.draft is not None and given.draft_text is None:
+        raise ConfigError(f"--draft {given.draft} goes with --draft-text; name documents on which the model yields")
     weight = _DRAFT_WEIGHT if given.draft_weight is None else given.draft_weight
     if not weight > 0:
         raise ConfigError(f"--draft-weight is {weight}; it must be above 0")
@@ -85,7 +89,11 @@ def run(given: argparse.Namespace) -> None:
     if given.own_text is not None:
         beginnings = read_documents(given.own_text, "--own-text")
         own = OwnAnswers(model, beginnings, codec, end, max_tokens=_OWN_TOKENS, seed=given.seed)
-    batches = TokenBatches(texts, codec, end, tokens=given.batch_tokens, lengths=given.lengths, seed=given.seed)
+    yielded = [read_documents(path, "--draft-text") for path in given.draft_text or ()]
+    batches, yielding = (
+        TokenBatches(each, codec, end, tokens=given.batch_tokens, lengths=given.lengths, seed=given.seed)
+        for each in (texts, yielded)
+    )
     learner = LanguageModelLearner(
         model,
         tokenizer,
@@ -95,6 +103,7 @@ def run(given: argparse.Namespace) -> None:
         own=own,
         own_weight=given.own_weight,
         teacher=teacher,
+        yielding=iter(yielding) if yielded else None,
         choice_weight=weight,
     )
     train_as_given(learner, batches, given)

@@ -13,6 +13,7 @@ from specterm.training.teaching import Taught, Teacher
 
 IDS = torch.tensor([[5, 9, 33, 70, 12, 400, 31, 8], [7, 7, 9, 2, 1500, 3, 3, 8]])
 TOKENIZER = BUILTIN_FOLDER / "target"
+YIELDS = ["--draft", "builtin/draft", "--draft-text", str(BUILTIN_FOLDER / "data.md")]
 ODD_TEXT = """The baker sold seven blue boats before noon. for key in sorted(table): print(key, 3) Her uncle, a quiet
 judge of the old court, had 12 apples and gave half of them to the dog that lived behind the mill last winter.
 """
@@ -87,6 +88,7 @@ def test_a_target_yields_to_a_draft(tmp_path):
     text.write_text(ODD_TEXT * 20)
     start, draft = BUILTIN_FOLDER / "draft-b", BUILTIN_FOLDER / "draft"
     command = ["target", "--text", str(text), "--start", str(start), "--draft", str(draft), "--draft-ratio", "0.02"]
+    command += ["--draft-text", str(text)]
     command += ["--lengths", "32", "--batch-tokens", "128", "--clock", "processor", "--minutes", "0.1"]
     assert main([*command, "--device", "cpu", "--out", str(out)]) == 0
     ids = torch.tensor([load_models(ModelSpec()).codec.encode(ODD_TEXT)])
@@ -100,20 +102,15 @@ def test_a_target_yields_to_a_draft(tmp_path):
 @pytest.mark.parametrize(
     ("options", "code", "said"),
     [
-        (["--tokenizer", str(TOKENIZER), "--draft", "builtin/draft"], 2, "--draft goes with --start"),
-        (
-            ["--start", "builtin", "--draft", "builtin/draft", "--draft-ratio", "1.5"],
-            2,
-            "--draft-ratio is 1.5; it must",
-        ),
+        (["--tokenizer", str(TOKENIZER), *YIELDS], 2, "--draft goes with --start"),
+        (["--start", "builtin", *YIELDS, "--draft-ratio", "1.5"], 2, "--draft-ratio is 1.5; it must"),
+        (["--start", "builtin", *YIELDS, "--draft-weight", "0"], 2, "--draft-weight is 0.0"),
         (["--start", "builtin", "--draft-ratio", "0.5"], 2, "--draft-ratio 0.5 goes with --draft"),
         (["--start", "builtin", "--draft-weight", "2"], 2, "--draft-weight 2.0 goes with --draft"),
-        (
-            ["--start", "builtin", "--draft", "builtin/draft", "--draft-weight", "0"],
-            2,
-            "--draft-weight is 0.0",
-        ),
-        (["--start", "builtin", "--draft", "builtin/nothing"], 3, "there is no built-in model 'builtin/nothing'"),
+        (["--start", "builtin", "--draft-text", "a", "b"], 2, "--draft-text a b goes with --draft; name"),
+        (["--start", "builtin", *YIELDS[:2]], 2, "--draft builtin/draft goes with --draft-text; name"),
+        (["--start", "builtin", *YIELDS[:3], "no/such"], 2, "--draft-text no/such"),
+        (["--start", "builtin", "--draft", "builtin/nothing", *YIELDS[2:]], 3, "no built-in model 'builtin/nothing'"),
     ],
 )
 def test_bad_input_is_told(options, code, said, tmp_path, capsys):
@@ -128,6 +125,16 @@ def test_a_draft_of_another_vocabulary_is_refused(tmp_path, capsys):
     text, draft = tmp_path / "text.txt", tmp_path / "draft"
     text.write_text(TEXT)
     Shape(hidden=64, layers=1, kv_heads=1, intermediate=64).model(512, 0, 0).save_pretrained(draft)
-    options = ["--start", "builtin", "--draft", str(draft), "--text", str(text), "--out", str(tmp_path / "out")]
+    options = [
+        "--start",
+        "builtin",
+        "--draft",
+        str(draft),
+        *YIELDS[2:],
+        "--text",
+        str(text),
+        "--out",
+        str(tmp_path / "out"),
+    ]
     assert main(["target", *options, "--device", "cpu"]) == 3
     assert "different vocabularies (4096 and 512 tokens)" in capsys.readouterr().err

@@ -37,8 +37,8 @@ class TextStream:
     def push(self, token: int) -> str:
         """Add a token; returns the text that is now certain, perhaps none. `stopped` tells of a stop string."""
         self._window.append(token)
-        self._torn = False
         piece = None if self._open or len(self._window) >= _WINDOW else self._detokenizer.piece(token)
+        self._torn = self._torn and piece == ""  # a special token, which has no text
         if piece is None:
             return self._release(self._take(flush=False))
         self._shown += len(piece)

@@ -73,9 +73,9 @@ def test_sampled_chains_are_judged_by_their_own_law(target, prompts):
 
 @pytest.mark.parametrize("parameters", [CHAIN, TREE], ids=["chain", "tree"])
 def test_the_cache_is_that_of_the_text_alone(target, prompts, parameters):
-    decoded = decode(target.runner, prompts[:1], method="early-exit", max_tokens=TOKENS, **parameters)
+    decoded = decode(target.runner, prompts[1:2], method="early-exit", max_tokens=TOKENS, **parameters)
     assert {"accepted", "rejected"} <= set(decoded.states)
-    text = [*prompts[0], *decoded.ids[0][:-1]]
+    text = [*prompts[1], *decoded.ids[0][:-1]]
     kept = slots(target.runner, 0, len(text))
     torch.testing.assert_close(kept, from_scratch(target.runner, text), atol=1e-9, rtol=1e-9)
 

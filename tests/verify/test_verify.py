@@ -41,7 +41,7 @@ def coarse(monkeypatch):
     monkeypatch.setattr(law, "DISTANCE", 0.12)
     monkeypatch.setattr(law, "_PROMPTS", 1)
     monkeypatch.setattr(outputs, "_PROMPTS", 2)
-    monkeypatch.setattr(outputs, "_TOKENS", 16)
+    monkeypatch.setattr(outputs, "_TOKENS", 48)
 
 
 def test_lossless_rules_pass(engine, coarse):

@@ -121,9 +121,9 @@ class Step(NamedTuple):
 class Strides(Protocol):
     """What a target may offer besides `Runner`, where the host computes: rounds of one row in one piece."""
 
-    def ready(self, draft: LanguageModel | None) -> None:
-        """Make what strides without drafts, with lookups and with chains of `draft` need: the first run would wait for
-        it otherwise."""
+    def ready(self, drafts: Sequence[LanguageModel]) -> None:
+        """Make what strides without drafts, with lookups, with chains of the first of `drafts` and, where there are
+        several, with trees of them all need: the first run would wait for it otherwise."""
 
     def stride(
         self, row: int, start: int, root: int, rounds: int, drafting: Drafting, warps: Warps, key: int, first: int,

@@ -101,7 +101,7 @@ class Session:
             report("measuring costs", None)
             calibration = calibrate_quickest(models) if spec.threads is None else calibrate(models)
             if isinstance(models.target.runner, Strides):
-                models.target.runner.ready(models.drafts[0].runner if models.drafts else None)
+                models.target.runner.ready([draft.runner for draft in models.drafts])
             report("ready", 1.0)  # the last chance to cancel
             self._calibration = calibration
             self._models, self._spec = models, spec

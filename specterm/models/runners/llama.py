@@ -220,11 +220,11 @@ class LlamaRunner(Cached, InOneCall):
         cache.claim(row, begin, end)
         return few, cache, self.layers
 
-    def ready(self, draft: LanguageModel | None) -> None:
+    def ready(self, drafts: Sequence[LanguageModel]) -> None:
         """See `Strides`."""
-        own = draft._few if isinstance(draft, LlamaRunner) else None
+        own = [draft._few if isinstance(draft, LlamaRunner) else None for draft in drafts]
         if isinstance(self._few, CompiledPasses):
-            compile_strides(self._few, own if isinstance(own, CompiledPasses) else None)
+            compile_strides(self._few, [few for few in own if isinstance(few, CompiledPasses)])
 
     @torch.inference_mode()
     def stride(

@@ -57,12 +57,16 @@ _MOST_WAYS = 8
 """In which drafts are made, that are remembered: each has room for logits."""
 
 
-def compile_strides(target: CompiledPasses, draft: CompiledPasses | None) -> None:
+def compile_strides(target: CompiledPasses, drafts: Sequence[CompiledPasses]) -> None:
     """See `Strides.ready`."""
     stride_kernel(target.machine, target.kind, (), beams=False, tree=False, lookup=False)
     stride_kernel(target.machine, target.kind, (), beams=False, tree=False, lookup=True)
-    if draft is not None:
+    for draft in drafts[:1]:
         stride_kernel(target.machine, target.kind, (draft.kind,), beams=False, tree=False, lookup=False)
+    if len(drafts) > 1:
+        kinds = tuple(draft.kind for draft in drafts)
+        for beams in (False, True):
+            stride_kernel(target.machine, target.kind, kinds, beams=beams, tree=True, lookup=False)
 
 
 class CompiledStrides:

@@ -46,7 +46,7 @@ from specterm.decoding.tree import DraftTree
 from specterm.events import Alternatives, Event, Notice, Prefilled, Round, RowRound, RowStarted
 
 _ARRIVAL_POLL_S = 0.02
-_MOST_ROUNDS = 12  # that are done together
+_MOST_ROUNDS = 16  # that are done together
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from specterm.decoding.row import Row
 from specterm.decoding.sampling import Warps
 from specterm.decoding.stride_ports import Step, Strider, Strides
 
-_LASTS_S = 0.012
+_LASTS_S = 0.016
 """A stride is to be over in this time, less than a picture of a screen stays: tokens come as smoothly as before, and a
 run is cancelled as soon."""
 _SHORTEST_S = 1e-6  # of a round: a clock may have stood still

@@ -84,6 +84,7 @@ class CompiledStrides:
         self._ids, self._path, self._records = _integers(most + 1), _integers(depth + 3), _integers(0)
         self._doubles = (c_double * 0).from_buffer(self._records)
         self._logits, self._room = torch.empty((1, most + 1, target.vocab)), torch.empty((2, target.vocab))
+        self._kept = 1  # rounds of which there is room for logits
         self._pass = _Pass(target, most + 1, addressof(self._ids), self._logits.data_ptr())
         self._ends: tuple[tuple[int, ...], Array[c_int64]] = (), _integers(0)
         self._models = [
@@ -159,11 +160,10 @@ class CompiledStrides:
 
     def _keep_logits(self, rounds: int) -> None:
         """Of so many rounds, where that is more than one; or only of the last one."""
-        if len(self._logits) < rounds:
-            self._logits = torch.empty((rounds, *self._logits.shape[1:]))
-        at = self._logits.data_ptr()
-        self._pass.call.words[_LOGITS] = self._walk[_OF_WALK] = at
-        self._words[_LOGITS_STEP] = self._logits[0].nbytes if rounds > 1 else 0
+        if self._kept < rounds:
+            self._kept, self._logits = rounds, torch.empty((rounds, *self._logits.shape[1:]))
+        self._pass.call.words[_LOGITS] = self._walk[_OF_WALK] = self._logits.data_ptr()
+        self._words[_LOGITS_STEP] = self._logits.nbytes // self._kept if rounds > 1 else 0
 
     def _look_up(self, lookup: Lookup, further: int) -> None:
         """The text, with room for so many tokens more."""

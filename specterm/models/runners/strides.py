@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import time
 import weakref
-from collections.abc import Callable, Hashable, Mapping, Sequence
-from ctypes import Array, addressof, c_byte, c_double, c_int64, memmove
-from enum import IntEnum
-from typing import TypeAlias, TypeVar
+from collections.abc import Callable, Hashable, Sequence
+from ctypes import Array, addressof, c_double, c_int64, memmove
 
 import numpy as np
 import torch
@@ -15,23 +13,19 @@ from torch import Tensor
 
 from specterm.decoding.host import ToldWarps
 from specterm.decoding.sampling import ROUND_STRIDE, Purpose, Warps, probabilities, purpose_key
-from specterm.decoding.stride_ports import Ahead, Drafting, Grown, Lookup, Plan, Recorded, Step
+from specterm.decoding.stride_ports import Drafting, Grown, Lookup, Recorded, Step
 from specterm.kernels.words import WalkWord
-from specterm.models.cache import SlotCache
 from specterm.models.compiled.kernels import stride_kernel
 from specterm.models.compiled.strides import Record, record_size
-from specterm.models.compiled.words import BeamWord, CallWord, ChainWord, DrafterWord, LookupWord, StrideWord, TreeWord
-from specterm.models.runners.compiled_passes import Call, CompiledPasses
-from specterm.models.runners.rooms import BeamRoom, ChainRoom, double_bits, single_bits
+from specterm.models.compiled.words import CallWord, LookupWord, StrideWord
+from specterm.models.runners.compiled_passes import CompiledPasses
+from specterm.models.runners.stride_rooms import Computing, DrafterRoom, PassRoom, TreeRoom, integers, tell
 
-Computing: TypeAlias = tuple[CompiledPasses, SlotCache, int]
-"""What computes, its cache, and how many layers take part."""
 _KEYS = {
     WalkWord.TARGET_KEY: Purpose.TARGET,
     WalkWord.RATIO_KEY: Purpose.RATIO,
     WalkWord.RESIDUAL_KEY: Purpose.RESIDUAL,
 }
-_Word = TypeVar("_Word", bound=IntEnum)
 # As plain numbers: members of enums are slow to index with.
 _ROUNDS, _MOST, _DEPTH, _START, _INDEX, _ENDS, _END_COUNT, _RECORDS, _LOGITS_STEP = map(
     int,
@@ -47,11 +41,7 @@ _ROUNDS, _MOST, _DEPTH, _START, _INDEX, _ENDS, _END_COUNT, _RECORDS, _LOGITS_STE
         StrideWord.LOGITS_STEP,
     ),
 )
-_WARPS, _PENDING, _BEGIN = int(WalkWord.WARPS), int(DrafterWord.PENDING), int(DrafterWord.START)
-_LOGITS, _OF_WALK = int(CallWord.LOGITS), int(WalkWord.LOGITS)
-_CHAIN_MOST, _LEAST, _CHAIN_WARPS, _KEY, _BEAM_DEPTH = map(
-    int, (ChainWord.MOST, ChainWord.LEAST, ChainWord.WARPS, ChainWord.KEY, BeamWord.DEPTH)
-)
+_WARPS, _LOGITS, _OF_WALK = int(WalkWord.WARPS), int(CallWord.LOGITS), int(WalkWord.LOGITS)
 _TOLD, _RATE = int(Record.REST), int(Record.RATE)
 _MOST_WAYS = 8
 """In which drafts are made, that are remembered: each has room for logits."""
@@ -80,20 +70,21 @@ class CompiledStrides:
         lookup = drafting.lookup is not None
         self._kernel = stride_kernel(target.machine, target.kind, kinds, beams=beams, tree=drafting.tree, lookup=lookup)
         self._most, self._depth = most, depth  # at most
-        self._words, self._walk, self._warps = _integers(len(StrideWord)), _integers(len(WalkWord)), ToldWarps()
-        self._ids, self._path, self._records = _integers(most + 1), _integers(depth + 3), _integers(0)
+        self._words, self._walk, self._warps = integers(len(StrideWord)), integers(len(WalkWord)), ToldWarps()
+        self._ids, self._path, self._records = integers(most + 1), integers(depth + 3), integers(0)
         self._doubles = (c_double * 0).from_buffer(self._records)
         self._logits, self._room = torch.empty((1, most + 1, target.vocab)), torch.empty((2, target.vocab))
         self._kept = 1  # rounds of which there is room for logits
-        self._pass = _Pass(target, most + 1, addressof(self._ids), self._logits.data_ptr())
-        self._ends: tuple[tuple[int, ...], Array[c_int64]] = (), _integers(0)
+        self._pass = PassRoom(target, most + 1, addressof(self._ids), self._logits.data_ptr())
+        self._ends: tuple[tuple[int, ...], Array[c_int64]] = (), integers(0)
         self._models = [
-            _Drafter(draft, drafting, ahead, target.vocab) for draft, ahead in zip(drafts, drafting.models, strict=True)
+            DrafterRoom(draft, drafting, ahead, target.vocab)
+            for draft, ahead in zip(drafts, drafting.models, strict=True)
         ]
         self._addresses = (c_int64 * len(drafts))(*[addressof(model.words) for model in self._models])
-        self._tree = _Tree(drafting, len(drafts)) if drafting.tree else None
-        self._lookup, self._text = _integers(len(LookupWord)), _integers(0)
-        _tell(
+        self._tree = TreeRoom(drafting, len(drafts)) if drafting.tree else None
+        self._lookup, self._text = integers(len(LookupWord)), integers(0)
+        tell(
             self._words,
             {
                 StrideWord.INDEX_STEP: ROUND_STRIDE,
@@ -108,7 +99,7 @@ class CompiledStrides:
                 StrideWord.LOOKUP: addressof(self._lookup),
             },
         )
-        _tell(
+        tell(
             self._walk,
             {
                 WalkWord.VOCAB: target.vocab,
@@ -134,13 +125,13 @@ class CompiledStrides:
         if self._pass.over(target, row) and self._tree is not None:
             self._tree.over(target, row)
         for model, draft, ahead in zip(self._models, drafts, drafting.models, strict=True):
-            model.tell(draft, ahead, drafting, row, key)
+            model.begin(draft, ahead, drafting, row, key)
         if self._tree is not None and drafting.plan is not None:
             self._tree.follow(drafting.plan, self._models)
         if drafting.lookup is not None:
             self._look_up(drafting.lookup, rounds * (1 + depth) + most)
         if len(self._records) < rounds * size:
-            self._records = _integers(rounds * size)
+            self._records = integers(rounds * size)
             self._doubles = (c_double * (rounds * size)).from_buffer(self._records)
             words[_RECORDS] = addressof(self._records)
         self._keep_logits(rounds if record else 1)
@@ -152,7 +143,7 @@ class CompiledStrides:
         self._ids[0] = root
         self._walk[_WARPS] = self._warps.of(warps)
         if not warps.greedy:
-            _tell(self._walk, {word: purpose_key(key, purpose) for word, purpose in _KEYS.items()})
+            tell(self._walk, {word: purpose_key(key, purpose) for word, purpose in _KEYS.items()})
         began = time.perf_counter()
         self._kernel(words)
         steps = self._steps(words[_ROUNDS], size, drafting, time.perf_counter() - began)
@@ -169,7 +160,7 @@ class CompiledStrides:
         """The text, with room for so many tokens more."""
         (at, length), words = lookup.text.buffer_info(), self._lookup
         if len(self._text) < length + further:
-            self._text = _integers(2 * (length + further))
+            self._text = integers(2 * (length + further))
             words[LookupWord.TEXT] = addressof(self._text)
         memmove(self._text, at, 8 * length)
         words[LookupWord.LENGTH], words[LookupWord.LONGEST], words[LookupWord.SHORTEST] = (
@@ -249,180 +240,9 @@ class StridesByDraft:
         return made
 
 
-class _Pass:
-    """A model's pass over a few tokens of a row, of which up to so many take part."""
-
-    def __init__(self, model: CompiledPasses, widest: int, ids_at: int, logits_at: int) -> None:
-        self.buffers, self.call = model.made(widest), Call(1)
-        self._where = ids_at, logits_at
-        self._over: tuple[Callable[[], SlotCache | None], int, int] = lambda: None, 0, 0
-
-    def over(self, computing: Computing, row: int, *, last: bool = False) -> bool:
-        """It is over a row of this cache, and logits are wanted after all tokens or after the `last` one; whether it
-        was over another."""
-        model, cache, layers = computing
-        held, generation, own = self._over
-        if held() is cache and generation == cache.generation and own == row:
-            return False
-        model.over(cache, row, self.buffers)
-        ids_at, logits_at = self._where
-        model.ask(self.call, ids_at, layers, 1, logits_at)
-        if last:
-            self.call.words[CallWord.PICKS] = self.call.picks_at
-        self._over = weakref.ref(cache), cache.generation, row
-        return True
-
-
-class _Drafter:
-    """A model that drafts."""
-
-    def __init__(self, computing: Computing, drafting: Drafting, ahead: Ahead, vocab: int) -> None:
-        model, _, layers = computing
-        width, depth = drafting.width, drafting.depth
-        self.words, self._ids = _integers(len(DrafterWord)), _integers(ahead.widest)
-        self._chain = ChainRoom(depth, model.vocab) if width == 1 else None
-        self.beam = None if self._chain is not None else model.beam_room(layers, width, depth, width, None)
-        logits_at = (self._chain or self.beam).logits.data_ptr()  # type: ignore[union-attr]  # there is one of them
-        self._pass = _Pass(model, ahead.widest, addressof(self._ids), logits_at)
-        self._step = _Pass(model, 1, addressof(self._ids), logits_at)
-        self._warps, self.laws_at = ToldWarps(), 0
-        _tell(
-            self.words,
-            {
-                DrafterWord.MODEL: model.model_at,
-                DrafterWord.PASS: self._pass.buffers.at,
-                DrafterWord.CALL: self._pass.call.at,
-                DrafterWord.STEP: self._step.buffers.at,
-                DrafterWord.STEP_CALL: self._step.call.at,
-                DrafterWord.PLACES: model.places_at,
-                DrafterWord.IDS: addressof(self._ids),
-                DrafterWord.SHARED: int(ahead.shared),
-            },
-        )
-        choice = min(vocab, model.vocab)
-        if self._chain is not None:
-            self._of_chains(self._chain, drafting, vocab, choice)
-        elif self.beam is not None:
-            self._of_beams(self.beam, drafting, choice, model.max_positions)
-
-    def _of_chains(self, room: ChainRoom, drafting: Drafting, vocab: int, choice: int) -> None:
-        self.words[DrafterWord.WORDS] = addressof(room.words)
-        if not drafting.warps.greedy:
-            room.laws_of(vocab)
-            self.laws_at = room.laws_at
-        _tell(
-            room.words,
-            {
-                ChainWord.CHOICE: choice,
-                ChainWord.DRAWN: room.drawn_at,
-                ChainWord.SHARES: room.shares_at,
-                ChainWord.LAWS: room.laws_at,
-                ChainWord.WIDTH: vocab,
-                ChainWord.ROOM: room.scratch_at,
-            },
-        )
-
-    def _of_beams(self, room: BeamRoom, drafting: Drafting, choice: int, positions: int) -> None:
-        self.words[DrafterWord.WORDS] = addressof(room.words)
-        _tell(
-            room.words,
-            {
-                BeamWord.CHOICE: choice,
-                BeamWord.POSITIONS: positions,
-                BeamWord.FIRST_PASS: self._pass.buffers.at,
-                BeamWord.FIRST_CALL: self._pass.call.at,
-                BeamWord.TOKEN_IDS: 0,
-                BeamWord.WORTHS: 0,
-            },
-        )
-
-    def tell(self, computing: Computing, ahead: Ahead, drafting: Drafting, row: int, key: int) -> None:
-        """What the next stride's drafts begin with."""
-        self._pass.over(computing, row, last=True)
-        for place, token in enumerate(ahead.pending):
-            self._ids[place] = token
-        self.words[_PENDING], self.words[_BEGIN] = len(ahead.pending), ahead.start
-        if self.beam is not None:
-            self.beam.words[_BEAM_DEPTH] = drafting.depth
-            offset = int(self._pass.buffers.offsets[0])
-            for own in self.beam.level_buffers:
-                own.offsets[0] = offset
-        elif self._chain is not None:
-            self._step.over(computing, row)
-            words, greedy = self._chain.words, drafting.warps.greedy
-            words[_CHAIN_MOST], words[_LEAST], words[_CHAIN_WARPS] = drafting.depth, single_bits(drafting.least), 0
-            if not greedy:
-                words[_CHAIN_WARPS], words[_KEY] = self._warps.of(drafting.warps), purpose_key(key, Purpose.DRAFT)
-
-
-class _Tree:
-    """What the drafters' candidates become."""
-
-    def __init__(self, drafting: Drafting, drafters: int) -> None:
-        width, depth, most = drafting.width, drafting.depth, drafting.most
-        every = drafters * (width + (depth - 1) * width * width)
-        self.words, self.above = _integers(len(TreeWord)), _integers(most + 1)
-        self._arrays = {
-            TreeWord.TOKENS: _integers(every),
-            TreeWord.PARENTS: _integers(every),
-            TreeWord.DEPTHS: _integers(every),
-            TreeWord.CONFIDENCES: _integers(every),
-            TreeWord.SCORES: _integers(every),
-            TreeWord.SOURCES: _integers(every),
-            TreeWord.NODES: _integers(width * width),
-            TreeWord.NEXT_NODES: _integers(width * width),
-            TreeWord.ORDER: _integers(most),
-            TreeWord.PLACE: _integers(every),
-            TreeWord.ABOVE: self.above,
-            TreeWord.POSITIONS: _integers(most + 1),
-            TreeWord.MOVES: _integers(2 * depth),
-            TreeWord.CACHE: _integers(6),
-        }
-        self._seen = (c_byte * ((most + 1) ** 2))()
-        self._plan: Plan | None = None
-        self._figures: list[Array[c_int64] | Array[c_double]] = []  # whose addresses the words have
-        _tell(self.words, {word: addressof(array) for word, array in self._arrays.items()})
-        self.words[TreeWord.SEEN] = addressof(self._seen)
-
-    def over(self, computing: Computing, row: int) -> None:
-        """The nodes that are kept are those of a row of this cache."""
-        model, cache, _ = computing
-        for place, value in enumerate(model.moving(cache, row)):
-            self._arrays[TreeWord.CACHE][place] = value
-
-    def follow(self, plan: Plan, models: Sequence[_Drafter]) -> None:
-        """Decide as it says."""
-        if plan is self._plan:
-            return
-        self._plan = plan
-        tables: dict[TreeWord, Array[c_int64] | Array[c_double]] = {
-            TreeWord.SIZES: (c_int64 * len(plan.sizes))(*plan.sizes),
-            TreeWord.PASS_S: (c_double * len(plan.sizes))(*plan.pass_s),
-            TreeWord.DRAFT_S: (c_double * len(plan.draft_s))(*plan.draft_s),
-            TreeWord.WORTHS: (c_double * len(plan.worths))(*plan.worths),
-        }
-        self._figures = list(tables.values())
-        _tell(self.words, {word: addressof(array) for word, array in tables.items()})
-        self.words[TreeWord.SIZE_COUNT] = len(plan.sizes)
-        self.words[TreeWord.RIGHT] = double_bits(plan.right)
-        for model in models:
-            if model.beam is not None:
-                words = model.beam.words
-                words[BeamWord.RIGHT], words[BeamWord.PATH] = double_bits(plan.right), double_bits(plan.path)
-
-
 def _probabilities_at(probs: Tensor, nodes: Sequence[Sequence[int]], tokens: Sequence[Sequence[int]]) -> list[float]:
     """probs[r, n, t], one after the other, of the nodes n and tokens t of each round r."""
     rounds = [number for number, own in enumerate(nodes) for _ in own]
     where = rounds, [node for own in nodes for node in own], [token for own in tokens for token in own]
     found: list[float] = probs.numpy()[tuple(np.array(place) for place in where)].tolist()
     return found
-
-
-def _integers(count: int) -> Array[c_int64]:
-    return (c_int64 * count)()
-
-
-def _tell(words: Array[c_int64], values: Mapping[_Word, int]) -> None:
-    for word, value in values.items():
-        words[word] = value

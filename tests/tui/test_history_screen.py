@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import sqlite3
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,7 +23,7 @@ from tui.screens import PROMPT, settle, still, stills
 from specterm.config import MethodSpec, RunSpec, to_data
 from specterm.engine.replay import ReplayEngine
 from specterm.events import Event, RunFinished, RunStarted
-from specterm.history.archive import Archive
+from specterm.history.archive import Archive, Entry
 from specterm.tui import themes
 from specterm.tui.app import SpectermApp
 from specterm.tui.difference import first_difference
@@ -311,6 +313,33 @@ async def test_a_filter_typed_in_one_write_loses_no_letter(tmp_path: Path) -> No
         for key, name in (("/", "slash"), ("a", "a"), ("b", "b"), ("c", "c")):
             app.post_message(events.Key(name, key))
         await comes(pilot, lambda: app.screen.query_one(Input).value == "abc")
+
+
+async def test_a_list_that_comes_when_the_screen_has_lost_its_widgets_is_dropped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(tmp_path)
+    app, going = app_over(tmp_path), threading.Event()
+    entries = Archive.entries
+
+    def late(*arguments: object, **options: object) -> list[Entry]:
+        assert going.wait(10)
+        return entries(*arguments, **options)  # type: ignore[arg-type]
+
+    async def leave(screen: HistoryScreen) -> None:  # its widgets have gone, its workers have not
+        assert not screen.query(Input)
+        going.set()
+        await asyncio.sleep(0.2)
+
+    async with app.run_test(size=(80, 24)) as pilot:
+        await calm(pilot)
+        await pilot.press("ctrl+o")
+        await calm(pilot)
+        monkeypatch.setattr(Archive, "entries", late)
+        monkeypatch.setattr(HistoryScreen, "on_unmount", leave, raising=False)
+        app.screen.query_one(Input).value = "abc"
+        await pilot.pause()
+    assert going.is_set()
 
 
 async def test_deleting_and_purging_ask_first(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from typing import ClassVar
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
+from textual.css.query import NoMatches
 from textual.widgets import DataTable, Input, Static
 
 from specterm.errors import SpectermError
@@ -328,6 +329,9 @@ beyond `history-limit` of the configuration the oldest go.
             except SpectermError as error:
                 self._say(str(error), failed=True)
                 await self._list_or_say()  # another program may have deleted what was asked for
+            except NoMatches:
+                if self.display:  # otherwise the screen is on its way out, and its widgets went first
+                    raise
 
         self.run_worker(guarded(), group="history", exclusive=exclusive)
 

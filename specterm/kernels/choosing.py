@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Any
 
-from specterm.kernels.library import ADDRESS, WHOLE, Kernel, Library
+from specterm.kernels.library import ADDRESS, WHOLE, Kernel, Library, once
 from specterm.kernels.machine import Machine
 
 
-@cache
+@once
 def choosing(machine: Machine) -> Library:
     """All of them."""
     from llvmlite import ir

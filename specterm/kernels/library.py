@@ -3,14 +3,36 @@
 from __future__ import annotations
 
 import ctypes
+import threading
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from functools import cache, update_wrapper
+from typing import Any, Generic, ParamSpec, TypeAlias, TypeVar
 
 from specterm.kernels.kept_code import KeptCode
 from specterm.kernels.machine import Machine
 
 Kernel: TypeAlias = Callable[..., None]
 ADDRESS, WHOLE, DOUBLE = ctypes.c_void_p, ctypes.c_int64, ctypes.c_double
+_Asked = ParamSpec("_Asked")
+_Made = TypeVar("_Made")
+_COMPILING = threading.RLock()  # what one kernel is made of is compiled within it
+
+
+class once(Generic[_Asked, _Made]):  # noqa: N801  # a decorator
+    """Like `functools.cache`, and what several threads ask for at the same time is made once.
+
+    The cache alone would keep that of one thread only: the code of the others would go, to which modules that were
+    linked in between jump.
+    """
+
+    def __init__(self, make: Callable[_Asked, _Made]) -> None:
+        self._kept = cache(make)
+        self.cache_clear = self._kept.cache_clear
+        update_wrapper(self, make)
+
+    def __call__(self, *asked: _Asked.args, **named: _Asked.kwargs) -> _Made:
+        with _COMPILING:
+            return self._kept(*asked, **named)  # type: ignore[arg-type]  # whoever cannot be hashed is told so
 
 
 class Library:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
 
 from specterm.kernels.choosing import use_row_functions, walk_kernel
-from specterm.kernels.library import ADDRESS, WHOLE, Kernel, Library, named
+from specterm.kernels.library import ADDRESS, WHOLE, Kernel, Library, named, once
 from specterm.kernels.machine import Machine
 
 
-@cache
+@once
 def product_kernel(machine: Machine, kind: str) -> Kernel:
     """See `products.product`; others of Python's threads run while it does."""
     from llvmlite import ir
@@ -26,7 +25,7 @@ def product_kernel(machine: Machine, kind: str) -> Kernel:
     return Library(machine, module).function(f"product_{kind}", types)
 
 
-@cache
+@once
 def layers_kernel(machine: Machine, size: int, kinds: tuple[str, ...]) -> Kernel:
     """See `layers.layers`."""
     from llvmlite import ir
@@ -67,7 +66,7 @@ class ModelKind:
         return f"grow_{self.name}"
 
 
-@cache
+@once
 def forward_kernel(machine: Machine, model: ModelKind) -> Kernel:
     """See `model.forward`."""
     from llvmlite import ir
@@ -83,7 +82,7 @@ def forward_kernel(machine: Machine, model: ModelKind) -> Kernel:
     return Library(machine, module).function(model.name, [ADDRESS] * 3)
 
 
-@cache
+@once
 def chain_kernel(machine: Machine, model: ModelKind) -> Kernel:
     """See `chains.chain`; not of heads."""
     from llvmlite import ir
@@ -97,7 +96,7 @@ def chain_kernel(machine: Machine, model: ModelKind) -> Kernel:
     return Library(machine, module).function(model.chain, [ADDRESS] * 6)
 
 
-@cache
+@once
 def stride_kernel(
     machine: Machine, target: ModelKind, drafts: tuple[ModelKind, ...], *, beams: bool, tree: bool, lookup: bool
 ) -> Kernel:
@@ -117,7 +116,7 @@ def stride_kernel(
     return Library(machine, module).function("stride", [ADDRESS])
 
 
-@cache
+@once
 def grow_kernel(machine: Machine, model: ModelKind) -> Kernel:
     """See `beams.grow`."""
     from llvmlite import ir
@@ -131,7 +130,7 @@ def grow_kernel(machine: Machine, model: ModelKind) -> Kernel:
     return Library(machine, module).function(model.beams, [ADDRESS] * 2)
 
 
-@cache
+@once
 def medusa_kernel(machine: Machine, kind: str) -> Kernel:
     """See `medusa.medusa`."""
     from llvmlite import ir
@@ -145,7 +144,7 @@ def medusa_kernel(machine: Machine, kind: str) -> Kernel:
     return Library(machine, module).function("medusa", [ADDRESS])
 
 
-@cache
+@once
 def mlp_kernel(machine: Machine, proj: str, head: str) -> Kernel:
     """See `mlp.mlp`."""
     from llvmlite import ir
@@ -159,7 +158,7 @@ def mlp_kernel(machine: Machine, proj: str, head: str) -> Kernel:
     return Library(machine, module).function("mlp", [ADDRESS])
 
 
-@cache
+@once
 def move_kernel(machine: Machine) -> Kernel:
     """See `moves.move`."""
     from llvmlite import ir

@@ -84,16 +84,15 @@ class ToldWarps:
     """Where the words of warps are, which are mostly those of the last time."""
 
     def __init__(self) -> None:
-        self._warps: Warps | None = None
-        self._words: NDArray[np.int64] | None = None
-        self._at = 0
+        self._told: tuple[Warps | None, NDArray[np.int64] | None, int] = None, None, 0
 
     def of(self, warps: Warps) -> int:
         """The address of `warp_words`, until it is asked for others."""
-        if self._warps is not warps:
-            self._warps, self._words = warps, warp_words(warps)
-            self._at = self._words.ctypes.data
-        return self._at
+        told = self._told  # as one: another thread may ask for others meanwhile
+        if told[0] is not warps:
+            words = warp_words(warps)
+            told = self._told = warps, words, words.ctypes.data
+        return told[2]
 
 
 @cache

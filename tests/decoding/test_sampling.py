@@ -12,7 +12,7 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from specterm.decoding import sampling
+from specterm.decoding import host, sampling
 from specterm.decoding.sampling import (
     ROUND_STRIDE,
     Purpose,
@@ -170,3 +170,20 @@ def test_the_uniforms_of_a_round_are_those_of_its_indices(nodes):
     index = torch.tensor(rounds).unsqueeze(1) * ROUND_STRIDE + torch.arange(nodes)
     expected = uniforms(purpose_keys(keys, Purpose.RATIO, CPU), index)
     assert torch.equal(round_uniforms(keys, Purpose.RATIO, rounds, nodes, CPU), expected)
+
+
+def test_another_thread_may_ask_for_other_warps_meanwhile(monkeypatch):
+    told, mine, others = host.ToldWarps(), Warps(temperature=0.5), Warps(temperature=0.9)
+    whole = host.warp_words
+
+    class Interrupted:
+        """Words whose address is looked for while another thread asks."""
+
+        @property
+        def ctypes(self):
+            told.of(others)
+            return whole(mine).ctypes
+
+    monkeypatch.setattr(host, "warp_words", lambda warps: Interrupted() if warps is mine else whole(warps))
+    assert told.of(mine) == whole(mine).ctypes.data
+    assert told.of(others) == whole(others).ctypes.data

@@ -130,6 +130,12 @@ def test_without_torch_it_still_reports() -> None:
     assert "cannot be imported" in torch_line
 
 
+def test_libraries_that_it_tries_say_nothing_beside_it() -> None:
+    code = "from specterm.doctor import doctor; print(doctor().exit_code)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not done.stderr
+
+
 def test_importing_it_imports_nothing_heavy() -> None:
     code = (
         "import sys, specterm.doctor; "

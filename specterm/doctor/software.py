@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import platform
 import sys
 
@@ -71,6 +72,8 @@ def _bitsandbytes() -> Line:
     if version is None:
         return Line(name, "note", "is not installed: no --quantize", f"pip install {name}")
     try:
+        # As it is imported it warns of faster kernels that others have.
+        logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
         import bitsandbytes
         import torch
 

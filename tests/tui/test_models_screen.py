@@ -67,6 +67,10 @@ async def test_names_that_are_typed_are_loaded_with_drafts_in_order(folders: Pat
         for label, name in (("draft 1", "./one"), ("draft 2", "some/two")):
             await comes(pilot, lambda: any(f.label == label for f in screen.query(NameField)))  # noqa: B023
             field(screen, label).value = name
+        await comes(pilot, lambda: any(f.label == "draft 3" for f in screen.query(NameField)))
+        own = [field(screen, label).placeholder for label in ("draft 1", "eagle")]
+        assert own == ["none; builtin has its own"] * 2
+        assert field(screen, "draft 3").placeholder == "none"
         field(screen, "eagle").value = "some/heads"
         await pilot.press("enter")
         await settle(pilot)

@@ -75,7 +75,10 @@ class NameField(Horizontal):
 
     @property
     def _placeholder(self) -> str:
-        return "name one" if self.field == "target" else "none; builtin has its own"
+        if self.field == "target":
+            return "name one"
+        further = self.field == "drafts" and not self.label.endswith(" 1")  # the built-in target brings one along
+        return "none" if further else "none; builtin has its own"
 
     @property
     def text(self) -> str:

@@ -86,7 +86,7 @@ class Session:
     def _replace(self, spec: ModelSpec, report: Report) -> None:
         """Load the models of `spec` in the place of those that are loaded; these go first if there is no room."""
         if spec.threads is not None and spec.threads > (most := os.cpu_count() or spec.threads):
-            raise ConfigError(f"--threads is {spec.threads}; this machine has {most} processors")
+            raise ConfigError(f"--threads is {spec.threads}; this machine has {most} processors: give at most {most}")
         found = find_models(spec, report)
         if self._models is not None:
             gc.unfreeze()

@@ -21,7 +21,7 @@ draft_time_s             proposing, and learning what was emitted
 verify_time_s            the target's forward passes
 sampling_time_s          the rule's judgement, up to the copy to the host; None where it is part of verifying
 other_time_s             bookkeeping, and those who read the events
-wait_time_s              for a place in the batch and for other rows' prefills; the six add up to the latency
+wait_time_s              for the run's setup, a place in the batch, other rows' prefills; the six add up to the latency
 tree_nodes               mean nodes of a draft tree; this and the next two are None unless some tree branched
 branching_factor         nodes / nodes (roots included) that have children
 tree_efficiency          accepted / nodes verified

@@ -169,7 +169,9 @@ def _load(
         raise ModelError(f"config.json of {name} says that its context is {context!r}; that must be a whole number")
     max_positions = min(context, spec.max_model_len or context)
     if role == "target" and spec.max_model_len is not None and spec.max_model_len > context:
-        raise ConfigError(f"--max-model-len is {spec.max_model_len}; {name} was made for {context} tokens")
+        raise ConfigError(
+            f"--max-model-len is {spec.max_model_len}; {name} was made for {context} tokens: give at most so many"
+        )
     codec = _codec(folder, role, spec.trust_remote_code)
     format_s = None
     eight_bits = role == "draft" and _in_eight_bits(spec, device) and fits(config, folder)

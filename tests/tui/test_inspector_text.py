@@ -127,7 +127,7 @@ def test_a_lookup_has_no_confidence() -> None:
     assert "confidence  not recorded  the drafter's own" in lines
     bonus = report(NGRAM_SPEC, LOOKUP, 2)
     assert "bonus: the target's own token after a draft that was kept whole" in bonus
-    assert "depth       3 of 2  behind the draft" in bonus
+    assert "depth       3  behind the draft of 2" in bonus
 
 
 def test_a_greedy_run_keeps_the_likeliest_or_nothing() -> None:

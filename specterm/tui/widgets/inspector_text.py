@@ -119,8 +119,10 @@ class TokenReport:
             row = f", row {part.row}" if part.row else ""
             self._pair("round", f"{part.round} of {part.rounds}{row}", f"{1000 * part.seconds:.1f} ms")
         if depth is not None:
-            behind = depth > deepest
-            self._pair("depth", f"{depth} of {deepest}", "behind the draft" if behind else "in the draft")
+            if depth > deepest:
+                self._pair("depth", f"{depth}", f"behind the draft of {deepest}")
+            else:
+                self._pair("depth", f"{depth} of {deepest}", "in the draft")
 
     def _judge_own(self, row: RowRound, token: EmittedToken) -> None:
         how = "the target's"

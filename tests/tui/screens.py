@@ -54,7 +54,7 @@ async def settle(pilot: Pilot[None]) -> None:
     while pilot.app.is_running and not at_rest(pilot.app):
         assert time.monotonic() < give_up, "the app does not come to rest"
         await pilot.pause(0.02)
-    await pilot.pause(0.1)  # the layout follows on the screen's own timer
+    await pilot.pause(0.05)  # the layout follows on the screen's own timer
     await pilot.pause()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -41,6 +42,8 @@ _TOAST_LINES = 2  # those below a title in a small terminal
 CLOSE_TIMEOUT_S = 0.8
 LOAD_CLOSE_TIMEOUT_S = 0.1
 PROBLEMS_TIMEOUT_S = 15.0
+TURN_S = 0.0005
+"""A thread that waits for the interpreter gets it after so long: Python's 5 ms are several rounds of a small model."""
 
 _log = logging.getLogger(__name__)
 
@@ -106,6 +109,7 @@ class SpectermApp(App[None]):
         return self.workbench
 
     def on_mount(self) -> None:
+        sys.setswitchinterval(TURN_S)
         self.theme_changed_signal.subscribe(self, self._redraw)
         self._tell_problems("Themes", self._themes.problems)
         self.keymap, problems = resolve(self._settings.keymap)

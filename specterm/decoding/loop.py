@@ -226,9 +226,8 @@ class DecodeLoop:
 
     def _stride(self, row: Row, steps: Sequence[Step], depth: int) -> Iterator[Event]:
         """Rounds that were done together; what else the host did since the last ones is shared among them."""
-        now, inside = self._clock(), sum(step.seconds for step in steps)
-        other = max(0.0, self._timer.unmarked() - inside) / len(steps)
-        behind = inside + other * len(steps)
+        now, behind = self._clock(), sum(step.seconds for step in steps)
+        other = max(0.0, self._timer.unmarked() - behind) / len(steps)
         for number, step in enumerate(steps):
             if self._adaptive is not None and number:
                 depth = self._adaptive.choose([row.draft_limit])
@@ -236,7 +235,7 @@ class DecodeLoop:
             self._timer.passed({
                 "other": other, "draft": step.draft_s, "verify": step.verify_s, "sampling": step.sampling_s
             })  # fmt: skip
-            behind -= step.seconds + other
+            behind -= step.seconds
             row.settled = row.committed
             self._striding.drafted(row, step)
             told = self._emit(row, step_outcome(step), None)
